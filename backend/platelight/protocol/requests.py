@@ -1,0 +1,126 @@
+"""What can be asked of the backend. These structs own every option's name, default, range and help text:
+the command line's options and the add-on's properties are built from them (``options_of``).
+
+Planes travel beside the request, by name, as arrays (H, W) or (H, W, C), row 0 at the top, linear Rec.709:
+
+=========== =========================================================================== =====================
+request     planes in                                                                   planes out
+=========== =========================================================================== =====================
+decompose   plate (H,W,3); matte (H,W) when ``matte="given"``                           foreground (H,W,3), matte (H,W),
+                                                                                        normal (H,W,3), albedo (H,W,3),
+                                                                                        roughness (H,W), reflectivity (H,W),
+                                                                                        depth (H,W), light (h,2h,3)
+relight     all of decompose's outputs but ``light`` (optional as ``source_light``);     diffuse, specular, pbr (H,W,3),
+            ``light`` (h,2h,3) is the target; backdrop (H,W,3) when ``backdrop="given"`` relit (H,W,4) premultiplied
+refine      as relight, and diffuse, specular (H,W,3) as Cycles rendered them           pbr (H,W,3), relit (H,W,4)
+=========== =========================================================================== =====================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Matte = Annotated[
+    Literal["auto", "full", "given"],
+    Meta(title="Matte", description="auto finds the subject, full takes the whole frame, given uses a matte of your own"),
+]
+Backdrop = Annotated[
+    Literal["none", "plate", "light", "given"],
+    Meta(title="Backdrop", description="what stands behind the relit subject: nothing, the plate, the HDRI, or a picture"),
+]
+WorkingSize = Annotated[
+    int,
+    Meta(ge=64, le=2048, title="Working size", description="long side of the subject as the networks see it, in pixels"),
+]
+Fov = Annotated[
+    float,
+    Meta(ge=1.0, le=170.0, title="Field of view", description="horizontal field of view of the camera, in degrees"),
+]
+Rotation = Annotated[
+    float,
+    Meta(ge=-3600.0, le=3600.0, title="Rotation", description="turn of the HDRI about the vertical axis, in degrees, as Blender's World Mapping Z"),
+]
+Exposure = Annotated[
+    float, Meta(ge=-20.0, le=20.0, title="Exposure", description="brightness of the HDRI, in stops (EV)")
+]
+Strength = Annotated[
+    float, Meta(ge=0.0, le=1.0, title="Refinement", description="how much of the neural refiner's change is applied, 0 to 1")
+]
+
+
+class Decompose(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="decompose", tag_field="kind"):
+    """Take a plate apart into maps and the light that it was shot under."""
+
+    matte: Matte = "auto"
+    working_size: WorkingSize = 512
+    fov: Fov = 40.0
+
+
+class Relight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="relight", tag_field="kind"):
+    """Render maps under a target light and refine the result."""
+
+    rotation: Rotation = 0.0
+    exposure: Exposure = 0.0
+    backdrop: Backdrop = "none"
+    pbr_only: Annotated[bool, Meta(title="PBR only", description="stop after the physical render, no neural refiner")] = False
+    strength: Strength = 1.0
+    working_size: WorkingSize = 512
+    fov: Fov = 40.0
+
+
+class Refine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refine", tag_field="kind"):
+    """Finish diffuse and specular passes that Cycles rendered from the maps."""
+
+    rotation: Rotation = 0.0
+    exposure: Exposure = 0.0
+    backdrop: Backdrop = "none"
+    strength: Strength = 1.0
+    working_size: WorkingSize = 512
+    fov: Fov = 40.0
+
+
+Request = Decompose | Relight | Refine
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a request, as an interface needs it.
+
+    ``choices`` is set for enumerations, ``minimum``/``maximum`` for numbers where bounded.
+    """
+
+    name: str
+    type: type
+    default: Any
+    title: str
+    description: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+def options_of(request: type[Decompose] | type[Relight] | type[Refine]) -> Iterator[Option]:
+    """Yield the options of a request type in order, with defaults, ranges and help texts."""
+    info = msgspec.inspect.type_info(request)
+    assert isinstance(info, msgspec.inspect.StructType)
+    for field in info.fields:
+        kind, title, description = field.type, field.name, ""
+        if isinstance(kind, msgspec.inspect.Metadata):
+            schema = kind.extra_json_schema or {}
+            title, description = schema.get("title", title), schema.get("description", "")
+            kind = kind.type
+        if isinstance(kind, msgspec.inspect.LiteralType):
+            choices = tuple(str(value) for value in kind.values)
+            yield Option(field.name, str, field.default, title, description, choices)
+        elif isinstance(kind, msgspec.inspect.BoolType):
+            yield Option(field.name, bool, field.default, title, description)
+        elif isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+            number = int if isinstance(kind, msgspec.inspect.IntType) else float
+            yield Option(field.name, number, field.default, title, description, (), kind.ge, kind.le)
+        else:
+            raise TypeError(f"{request.__name__}.{field.name} has a type no interface knows: {kind!r}")
