@@ -1,0 +1,146 @@
+"""Lat-long environments: directions, solid angles, sampling, rotation, resizing, spherical harmonics.
+
+The convention, in one place: an environment is ``(N, C, h, 2h)`` of linear radiance, rows of equal angle,
+texel centers at half integers, the top row up. In the camera's frame (+X right, +Y up, +Z towards the
+camera) column coordinate u and row coordinate v in [0, 1] mean the direction::
+
+    φ = 2π (u - 1/2),  θ = π v,  d = (sin θ sin φ, cos θ, -sin θ cos φ)
+
+so the center column is where the camera looks, both edges are behind it, and +X is at u = 3/4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from platelight.protocol.errors import InputError
+
+
+def check(env: Tensor) -> int:
+    """The height of an environment ``(N, C, h, 2h)``; InputError for any other shape."""
+    if env.ndim != 4 or env.shape[-1] != 2 * env.shape[-2]:
+        raise InputError(
+            f"The light has shape {tuple(env.shape)}, which is no lat-long.",
+            "Give an image that is twice as wide as it is high.",
+        )
+    return int(env.shape[-2])
+
+
+def directions(
+    h: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Unit directions ``(h, 2h, 3)`` of the texel centers, in the camera's frame."""
+    phi = ((torch.arange(2 * h, device=device, dtype=torch.float64) + 0.5) / (2 * h) - 0.5) * (2.0 * math.pi)
+    theta = (torch.arange(h, device=device, dtype=torch.float64) + 0.5) / h * math.pi
+    s, c = torch.sin(theta)[:, None], torch.cos(theta)[:, None]
+    xyz = torch.stack((s * torch.sin(phi), c.expand(h, 2 * h), -s * torch.cos(phi)), dim=-1)
+    return xyz.to(dtype)
+
+
+def solid_angles(
+    h: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Exact solid angle of each texel in sr, ``(h, 2h)``; they sum to 4π."""
+    edges = torch.cos(torch.arange(h + 1, device=device, dtype=torch.float64) / h * math.pi)
+    rows = (edges[:-1] - edges[1:]) * (math.pi / h)
+    return rows[:, None].expand(h, 2 * h).to(dtype)
+
+
+def coordinates(dirs: Tensor) -> tuple[Tensor, Tensor]:
+    """(u, v) in [0, 1] of unit directions ``(N, 3, H, W)``: two ``(N, H, W)`` tensors."""
+    x, y, z = dirs.unbind(1)
+    # Exactly at the poles atan2 has no gradient: any longitude will do, so the center column is taken.
+    pole = (x == 0.0) & (z == 0.0)
+    u = torch.atan2(x, torch.where(pole, torch.ones_like(z), -z)) / (2.0 * math.pi) + 0.5
+    # atan2 of the sine keeps full precision near the poles, where acos loses half the digits.
+    s = torch.sqrt((x * x + z * z).clamp_min(1e-20))
+    v = torch.atan2(s, y) / math.pi
+    return u, v
+
+
+def sample(env: Tensor, dirs: Tensor) -> Tensor:
+    """Bilinear radiance ``(N, C, H, W)`` of ``env (N, C, h, 2h)`` at unit ``dirs (N or 1, 3, H, W)``.
+
+    Longitude wraps, latitude is clamped to the centers of the first and last rows. Differentiable with
+    respect to both.
+    """
+    h = check(env)
+    u, v = coordinates(dirs)
+    # One wrapped column on each side, so that grid_sample never meets the seam.
+    padded = torch.cat((env[..., -1:], env, env[..., :1]), dim=-1)
+    x = (u * (2 * h) + 1.0) / (2 * h + 2) * 2.0 - 1.0
+    grid = torch.stack((x, v * 2.0 - 1.0), dim=-1).expand(env.shape[0], -1, -1, -1)
+    return F.grid_sample(padded, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def rotate(env: Tensor, degrees: float | Tensor) -> Tensor:
+    """The environment turned about the vertical, as Blender's World Mapping Z rotation turns it.
+
+    A positive angle moves what is seen to the right: a light in the center column (ahead of the camera)
+    moves towards +X by ``degrees``. Shifts of a fraction of a texel interpolate linearly along the row.
+
+    Args:
+        env: ``(N, C, h, 2h)``.
+        degrees: one angle, or a tensor of N angles.
+    """
+    w = 2 * check(env)
+    turns = torch.as_tensor(degrees, dtype=torch.float64, device=env.device).reshape(-1) / 360.0
+    shift = (turns - torch.floor(turns)) * w
+    whole = torch.floor(shift)
+    fraction = (shift - whole).to(env.dtype)
+    columns = (torch.arange(w, device=env.device)[None] - whole.to(torch.int64)[:, None]) % w
+    if turns.numel() == 1:
+        rolled = env[..., columns[0]]
+        if float(fraction[0]) == 0.0:
+            return rolled
+    else:
+        index = columns[:, None, None, :].expand(-1, env.shape[1], env.shape[2], -1)
+        rolled = env.gather(-1, index)
+    return torch.lerp(rolled, rolled.roll(1, dims=-1), fraction[:, None, None, None])
+
+
+def expose(env: Tensor, ev: float | Tensor) -> Tensor:
+    """The environment times 2^ev; a tensor of N exposures serves a batch."""
+    stops = torch.as_tensor(ev, dtype=env.dtype, device=env.device)
+    return env * torch.exp2(stops.reshape(-1, 1, 1, 1) if stops.ndim else stops)
+
+
+def resize(env: Tensor, h: int) -> Tensor:
+    """``env (N, C, H, 2H)`` at ``(N, C, h, 2h)``; the integral over the sphere is kept.
+
+    Each new texel is the mean of the old ones that it covers, weighted by the solid angle of the overlap
+    (so it also serves sizes that do not divide, and enlarges by repeating).
+    """
+    old = check(env)
+    if h == old:
+        return env
+    rows = _overlap(torch.cos(torch.arange(old + 1, dtype=torch.float64) / old * math.pi).neg(), h, True)
+    columns = _overlap(torch.arange(2 * old + 1, dtype=torch.float64) / (2 * old), 2 * h, False)
+    rows, columns = (m.to(env.device, env.dtype) for m in (rows, columns))
+    return torch.matmul(rows, torch.matmul(env, columns.T))
+
+
+def _overlap(edges: Tensor, count: int, latitude: bool) -> Tensor:
+    """Row-normalized overlap ``(count, len(edges) - 1)`` of new cells with old ones along one axis."""
+    steps = torch.arange(count + 1, dtype=torch.float64) / count
+    new = torch.cos(steps * math.pi).neg() if latitude else steps
+    low = torch.maximum(new[:-1, None], edges[None, :-1])
+    high = torch.minimum(new[1:, None], edges[None, 1:])
+    share = (high - low).clamp_min(0.0)
+    return share / share.sum(1, keepdim=True)
+
+
+def average(env: Tensor) -> Tensor:
+    """Mean radiance over the sphere, ``(N, C)``: the color of a uniform light of the same power."""
+    weights = solid_angles(check(env), env.device, env.dtype) / (4.0 * math.pi)
+    return (env * weights).sum(dim=(-2, -1))
+
+
+def average_luminance(env: Tensor) -> Tensor:
+    """Mean luminance over the sphere, ``(N,)``, for linear Rec.709 radiance ``(N, 3, h, 2h)``."""
+    rec709 = torch.tensor((0.2126, 0.7152, 0.0722), device=env.device, dtype=env.dtype)
+    return average(env) @ rec709
