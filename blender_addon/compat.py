@@ -1,0 +1,70 @@
+"""Every difference between Blender 4.2, 4.5, 5.0 and 5.2 that this extension meets, in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+VERSION: tuple[int, int, int] = tuple(bpy.app.version)  # type: ignore[assignment]
+
+# Passes of a multilayer EXR: 5.x writes the long names that the interface shows.
+_PASS_NAMES: dict[str, tuple[str, ...]] = {
+    "combined": ("Combined",),
+    "diffuse_direct": ("DiffDir", "Diffuse Direct"),
+    "diffuse_indirect": ("DiffInd", "Diffuse Indirect"),
+    "diffuse_color": ("DiffCol", "Diffuse Color"),
+    "glossy_direct": ("GlossDir", "Glossy Direct"),
+    "glossy_indirect": ("GlossInd", "Glossy Indirect"),
+    "glossy_color": ("GlossCol", "Glossy Color"),
+}
+
+
+def engine_id(name: str) -> str:
+    """Blender's identifier for ``CYCLES`` or ``EEVEE``, which was renamed in 4.2 and again in 5.0."""
+    if name == "EEVEE":
+        return "BLENDER_EEVEE" if VERSION >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
+    return name
+
+
+def enable_nodes(owner: Any) -> Any:
+    """Return the node tree of a material or world; 5.x always has one and deprecates the switch."""
+    if owner.node_tree is None or VERSION < (5, 0, 0):
+        owner.use_nodes = True
+    return owner.node_tree
+
+
+def set_multilayer_exr(settings: Any) -> None:
+    """Make image settings write float multilayer EXR with a codec that ``exr.py`` reads back."""
+    if hasattr(settings, "media_type"):  # 5.0 and later hide the format until the medium is said
+        settings.media_type = "MULTI_LAYER_IMAGE"
+    settings.file_format = "OPEN_EXR_MULTILAYER"
+    settings.color_depth = "32"
+    settings.exr_codec = "ZIP"
+
+
+def set_still_format(settings: Any, file_format: str) -> None:
+    """Make image settings write one still picture in ``file_format`` (``PNG``, ``OPEN_EXR``...)."""
+    if hasattr(settings, "media_type"):
+        settings.media_type = "IMAGE"
+    settings.file_format = file_format
+
+
+def set_modifier_input(modifier: Any, tree: Any, name: str, value: Any) -> None:
+    """Set an input of a Geometry Nodes modifier by the name that its group shows."""
+    for item in tree.interface.items_tree:
+        if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name == name:
+            modifier[item.identifier] = value
+            return
+    raise KeyError(f"{tree.name} has no input {name!r}")
+
+
+def pass_channels(planes: dict[str, Any], key: str) -> Any:
+    """Find a pass among the layers of a multilayer EXR that Blender wrote.
+
+    ``planes`` maps layer names such as ``ViewLayer.DiffDir`` to arrays; ``key`` is one of ``_PASS_NAMES``.
+    """
+    for name, plane in planes.items():
+        if name.rpartition(".")[2] in _PASS_NAMES[key]:
+            return plane
+    raise KeyError(key)

@@ -1,0 +1,144 @@
+"""Arrays to Blender images and back, minding colour spaces, alpha and row order.
+
+Arrays are (H, W), (H, W, 3) or (H, W, 4) float32, row 0 at the top, linear Rec.709; Blender's pixels run
+from the bottom row, always with four channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from . import exr
+from .wire import InputError
+
+# Spaces whose 8-bit code values this file turns into linear Rec.709 itself: Blender converts only float
+# buffers and hands out the code values of byte images as they are.
+_LINEAR_SPACES = frozenset({"Linear Rec.709", "Linear", "Non-Color", "Raw"})
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as the backend wants it: ``pixels`` (H, W, 3) straight linear, ``alpha`` (H, W) or None."""
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+
+
+def srgb_to_linear(code: np.ndarray) -> np.ndarray:
+    """Exact piecewise sRGB decoding of values in [0, 1] (IEC 61966-2-1)."""
+    low = code <= 0.04045
+    return np.where(low, code / 12.92, ((np.maximum(code, 0.0) + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def image_pixels(image: Any) -> np.ndarray:
+    """The pixels of a Blender image as (H, W, 4) float32, row 0 at the top, values as Blender holds them."""
+    width, height = image.size
+    flat = np.empty(width * height * 4, np.float32)
+    image.pixels.foreach_get(flat)
+    return np.ascontiguousarray(flat.reshape(height, width, 4)[::-1])
+
+
+def picture_of(image: Any, name: str) -> Picture:
+    """Decode a loaded Blender image into straight linear Rec.709.
+
+    Raises:
+        InputError: the image has no pixels, or is 8-bit in a colour space that cannot be undone here.
+    """
+    if image.size[0] == 0 or image.size[1] == 0 or image.channels == 0:
+        raise InputError(f"{name} is not a picture that Blender can read.", "Give an EXR, PNG, TIFF or JPEG file.")
+    pixels = image_pixels(image)
+    rgb, alpha = pixels[..., :3], pixels[..., 3]
+    has_alpha = image.depth in {32, 64, 128} and image.alpha_mode != "NONE" and bool((alpha < 1.0).any())
+    if not image.is_float:
+        space = image.colorspace_settings.name
+        if space == "sRGB":
+            rgb = srgb_to_linear(rgb)
+        elif space not in _LINEAR_SPACES:
+            raise InputError(f"{name} is an 8-bit picture in {space}.", "Convert it to EXR or to sRGB first.")
+    elif has_alpha:  # float buffers are premultiplied inside Blender
+        safe = np.where(alpha > 1e-6, alpha, 1.0)[..., None]
+        rgb = rgb / safe
+    return Picture(np.ascontiguousarray(rgb, np.float32), np.ascontiguousarray(alpha) if has_alpha else None)
+
+
+def load_picture(path: str, colorspace: str = "auto") -> Picture:
+    """Read a picture file through Blender's own loaders.
+
+    Args:
+        path: an image file; ``//`` paths are relative to the .blend file.
+        colorspace: ``auto`` as Blender guesses from the file, or a name of Blender's colour spaces.
+
+    Raises:
+        InputError: no such file, or not a picture.
+    """
+    full = Path(bpy.path.abspath(path))
+    if not path or not full.is_file():
+        raise InputError(f"{full} is not a file.", "Choose a picture that exists.")
+    try:
+        image = bpy.data.images.load(str(full), check_existing=False)
+    except RuntimeError as error:
+        raise InputError(f"{full} is not a picture that Blender can read.", "Give an EXR, PNG, TIFF or JPEG.") from error
+    try:
+        if colorspace != "auto":
+            image.colorspace_settings.name = colorspace
+        if image.type == "MULTILAYER":
+            return _multilayer_picture(full)
+        return picture_of(image, str(full))
+    finally:
+        bpy.data.images.remove(image)
+
+
+def _multilayer_picture(path: Path) -> Picture:
+    """The colour of a multilayer EXR, whose pixels Blender does not show to Python."""
+    layers = exr.read(path).layers
+    for name in ("", *(key for key in layers if key.rpartition(".")[2] in {"Combined", "rgba", "beauty"})):
+        plane = layers.get(name)
+        if plane is not None and plane.ndim == 3 and plane.shape[2] >= 3:
+            rgb = plane[..., :3]
+            if plane.shape[2] == 3:
+                return Picture(np.ascontiguousarray(rgb), None)
+            alpha = plane[..., 3]
+            safe = np.where(alpha > 1e-6, alpha, 1.0)[..., None]
+            return Picture(np.ascontiguousarray(rgb / safe), np.ascontiguousarray(alpha))
+    raise InputError(f"{path} has no colour layer.", "Save the plate as R, G, B or under a layer named Combined.")
+
+
+def as_rgba(plane: np.ndarray) -> np.ndarray:
+    """Widen (H, W), (H, W, 3) or (H, W, 4) to (H, W, 4), grey repeated, alpha 1 where there is none."""
+    if plane.ndim == 2:
+        plane = plane[..., None].repeat(3, axis=2)
+    if plane.shape[2] == 4:
+        return np.ascontiguousarray(plane, np.float32)
+    out = np.ones((*plane.shape[:2], 4), np.float32)
+    out[..., :3] = plane
+    return out
+
+
+def put_image(name: str, plane: np.ndarray, *, data: bool, existing: Any = None) -> Any:
+    """Put an array into a float Blender image and return it.
+
+    Args:
+        name: name of the image, used when a new one is made.
+        plane: (H, W), (H, W, 3) or (H, W, 4), row 0 at the top; colour is linear Rec.709.
+        data: True for maps that are not colour (normal, depth, matte).
+        existing: an image to fill again, so that its users follow.
+    """
+    height, width = plane.shape[:2]
+    image = existing
+    if image is not None and (not image.is_float or image.source != "GENERATED"):
+        image = None
+    if image is None:
+        # The colour space has to be right at birth: setting it later would wipe the pixels.
+        image = bpy.data.images.new(
+            name, width, height, alpha=plane.ndim == 3 and plane.shape[2] == 4, float_buffer=True, is_data=data
+        )
+    elif tuple(image.size) != (width, height):
+        image.scale(width, height)
+    image.pixels.foreach_set(as_rgba(plane)[::-1].ravel())
+    image.update()
+    return image

@@ -1,0 +1,118 @@
+"""The World that carries the HDRI, and cameras that look where the light convention says.
+
+Blender's equirectangular mapping has its center column at world +X. The convention has it where the camera
+looks. So one Mapping node turns by the Rotation that the user sees, literally as World Mapping Z, and a
+second one, labeled "Face the camera", takes the heading of the camera out. Both turn about Z and commute.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import bpy
+from mathutils import Vector
+
+from . import compat
+from .node_tools import NodeBuilder
+
+WORLD_NAME = "Platelight World"
+ROTATION_NODE = "Rotation"
+FACING_NODE = "Face the camera"
+IMAGE_NODE = "HDRI"
+BACKGROUND_NODE = "Background"
+
+
+def heading(camera: Any) -> float:
+    """Angle in radians, counter-clockwise from world +X seen from above, of where the camera looks."""
+    forward = camera.matrix_world.to_3x3() @ Vector((0.0, 0.0, -1.0))
+    return math.atan2(forward.y, forward.x)
+
+
+def _drive(owner: Any, path: str, index: int, expression: str, scene: Any, data_path: str) -> None:
+    """Bind a node value to a scene property by a driver that needs no Python to be evaluated."""
+    owner.driver_remove(path, index) if index >= 0 else owner.driver_remove(path)
+    curve = owner.driver_add(path, index) if index >= 0 else owner.driver_add(path)
+    driver = curve.driver
+    driver.type = "SCRIPTED"
+    variable = driver.variables.new()
+    variable.name = "v"
+    variable.type = "SINGLE_PROP"
+    target = variable.targets[0]
+    target.id_type = "SCENE"
+    target.id = scene
+    target.data_path = data_path
+    driver.expression = expression
+
+
+def build_world(
+    scene: Any,
+    image: Any,
+    camera: Any,
+    *,
+    rotation: float = 0.0,
+    exposure: float = 0.0,
+    driven_by: tuple[str, str] | None = None,
+) -> Any:
+    """Make or update the world of a scene so that it lights with an HDRI, and return it.
+
+    Args:
+        image: a lat-long Blender image.
+        camera: the plate's camera, whose heading is the center column at rotation 0.
+        rotation: degrees, with the sign of Blender's World Mapping Z.
+        exposure: stops; the background's strength is 2 to its power.
+        driven_by: data paths on the scene for rotation and exposure, so that they can be animated.
+    """
+    world = bpy.data.worlds.get(WORLD_NAME)
+    if world is None or world.get("platelight_scene") not in {None, scene.name}:
+        world = bpy.data.worlds.new(WORLD_NAME)
+    world["platelight_scene"] = scene.name
+    tree = compat.enable_nodes(world)
+    nodes = tree.nodes
+    if any(nodes.get(name) is None for name in (ROTATION_NODE, FACING_NODE, IMAGE_NODE, BACKGROUND_NODE)):
+        nodes.clear()
+        b = NodeBuilder(tree)
+        place = b.add("ShaderNodeTexCoord").outputs["Generated"]
+        turned = b.add("ShaderNodeMapping", place, label=ROTATION_NODE, vector_type="POINT")
+        faced = b.add("ShaderNodeMapping", turned, label=FACING_NODE, vector_type="POINT")
+        color = b.add("ShaderNodeTexEnvironment", faced, label=IMAGE_NODE, projection="EQUIRECTANGULAR")
+        background = b.add("ShaderNodeBackground", color, 1.0, label=BACKGROUND_NODE)
+        b.add("ShaderNodeOutputWorld", background)
+    nodes[IMAGE_NODE].image = image
+    nodes[FACING_NODE].inputs["Rotation"].default_value[2] = -heading(camera)
+    turn = nodes[ROTATION_NODE].inputs["Rotation"]
+    strength = nodes[BACKGROUND_NODE].inputs["Strength"]
+    if driven_by is None:
+        turn.default_value[2] = math.radians(rotation)
+        strength.default_value = 2.0**exposure
+    else:
+        _drive(turn, "default_value", 2, "radians(v)", scene, driven_by[0])
+        _drive(strength, "default_value", -1, "pow(2, v)", scene, driven_by[1])
+    scene.world = world
+    return world
+
+
+def load_hdri(path: str) -> Any:
+    """Load a lat-long picture as a Blender image, once a file."""
+    return bpy.data.images.load(bpy.path.abspath(path), check_existing=True)
+
+
+def build_camera(name: str, fov: float, collection: Any, existing: Any = None) -> Any:
+    """A camera at the origin that looks along world +Y, the way of Blender's front view.
+
+    ``fov`` is the horizontal field of view in degrees, whatever the shape of the picture.
+    """
+    camera = existing
+    if camera is None:
+        camera = bpy.data.objects.new(name, bpy.data.cameras.new(name))
+        collection.objects.link(camera)
+        camera.rotation_euler = (math.pi / 2, 0.0, 0.0)
+        camera.location = (0.0, 0.0, 0.0)
+    camera.data.type = "PERSP"
+    camera.data.sensor_fit = "HORIZONTAL"
+    camera.data.angle = math.radians(fov)
+    camera.data.clip_start = 1e-3
+    camera.data.clip_end = 1e5
+    # matrix_world of a new object is stale until the depsgraph runs, and the world reads the heading from it.
+    bpy.context.view_layer.update()
+    return camera
