@@ -1,0 +1,205 @@
+"""OpenEXR files as named channels: reading that trusts nothing, and atomic writing.
+
+The binding prints decode errors and returns a file without parts; header bombs make it allocate; a
+channel can be subsampled. Each is refused here by one sentence, so that the rest of the package sees
+whole channels only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import OpenEXR
+
+from platelight.images.atomic import atomic_path
+from platelight.images.sanitize import HALF_MAX
+from platelight.protocol.errors import InputError
+
+log = logging.getLogger(__name__)
+
+MAX_SIDE = 32768
+MAX_PIXELS = 1 << 28
+"""268 megapixels: a 16K square. More is taken for a damaged or hostile header."""
+
+_STRUCTURAL = frozenset(
+    {"channels", "compression", "dataWindow", "displayWindow", "lineOrder", "type", "tiles", "name", "view"}
+    | {"version", "chunkCount", "maxSamplesPerPixel", "screenWindowCenter", "screenWindowWidth", "preview"}
+)
+_COLOR = frozenset(
+    {"chromaticities", "colorInteropID", "whiteLuminance", "adoptedNeutral", "acesImageContainerFlag"}
+)
+_redirect = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Window:
+    """An inclusive EXR rectangle: left, top, right, bottom."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.y1 - self.y0 + 1, self.x1 - self.x0 + 1
+
+
+@dataclass(frozen=True)
+class ExrPart:
+    """One part: its name, windows, header without the structural attributes, and its channels.
+
+    ``channels`` are as stored, (height, width) of the data window, float16, float32 or uint32.
+    """
+
+    name: str
+    data: Window
+    display: Window
+    attributes: dict[str, Any]
+    channels: dict[str, npt.NDArray[Any]]
+
+
+def read_exr(path: str | os.PathLike[str]) -> list[ExrPart]:
+    """Read every flat part of an EXR file.
+
+    Raises:
+        InputError: the file is missing, not an EXR, truncated or damaged, decodes to no part, is deep, has
+            subsampled channels, or claims more pixels than ``MAX_PIXELS``.
+    """
+    name = os.fspath(path)
+    if not Path(name).is_file():
+        raise InputError(f"{name}: no such file.", "Check the path.")
+    OpenEXR.setMaxImageSize(MAX_SIDE, MAX_SIDE)
+    with _collected_output() as said:
+        try:
+            header_file = OpenEXR.File(name, header_only=True)
+            headers = [dict(part.header) for part in header_file.parts]
+            for header in headers:
+                _check_size(name, _window(header, "dataWindow"))
+                _check_size(name, _window(header, "displayWindow"))
+            parts = list(OpenEXR.File(name, separate_channels=True).parts) if headers else []
+        except (RuntimeError, ValueError, MemoryError) as error:
+            log.debug("%s: %s", name, error)
+            raise InputError(f"{name} is not a readable EXR file.", "Render or export it again.") from error
+    if said:
+        log.debug("%s: %s", name, said[0])
+    if not parts:
+        raise InputError(
+            f"{name} is a damaged or truncated EXR file: it decodes to no part.", "Render or export it again."
+        )
+    read = [_part(name, part) for part in parts]
+    if not any(part.channels for part in read):
+        raise InputError(f"{name} holds no flat image channels.", "Deep files must be flattened first.")
+    return read
+
+
+def write_exr(
+    path: str | os.PathLike[str], channels: Mapping[str, npt.NDArray[Any]], attributes: Mapping[str, Any]
+) -> None:
+    """Write one scanline part, ZIP-compressed, whole or not at all.
+
+    Args:
+        path: the file to make or replace.
+        channels: (H, W) arrays by full channel name; float16 is clipped to ±65504 before it would overflow.
+        attributes: header attributes; what OpenEXR cannot store as it is becomes a string.
+
+    Raises:
+        InputError: the folder cannot be written.
+        PlatelightError: the disk is full.
+    """
+    header: dict[str, Any] = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    header.update({key: _storable(value) for key, value in attributes.items() if key not in _STRUCTURAL})
+    with atomic_path(path) as temporary:
+        try:
+            OpenEXR.File(header, {key: np.ascontiguousarray(value) for key, value in channels.items()}).write(
+                str(temporary)
+            )
+        except RuntimeError as error:
+            # The binding hides errno; the message carries the reason ("File too large", "No space left").
+            raise OSError(str(error).rstrip(".").rsplit('"', 1)[-1].strip(" .") or str(error)) from error
+
+
+def half(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
+    """Convert to float16 without making infinities."""
+    return np.clip(values, -HALF_MAX, HALF_MAX).astype(np.float16)
+
+
+def portable_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a plate that still hold for our outputs: all but those that state its primaries."""
+    return {key: value for key, value in attributes.items() if key not in _COLOR | _STRUCTURAL}
+
+
+def _part(path: str, part: Any) -> ExrPart:
+    header = dict(part.header)
+    data, display = _window(header, "dataWindow"), _window(header, "displayWindow")
+    channels: dict[str, npt.NDArray[Any]] = {}
+    for key, channel in part.channels.items():
+        pixels = channel.pixels
+        if not isinstance(pixels, np.ndarray) or pixels.dtype == object:
+            continue  # deep samples
+        if channel.xSampling != 1 or channel.ySampling != 1:
+            raise InputError(
+                f"{path}: channel {key} is subsampled (luminance-chroma).", "Export the file as plain RGB."
+            )
+        if pixels.shape != data.size:
+            raise InputError(
+                f"{path} is a damaged EXR file: channel {key} is {pixels.shape[1]}×{pixels.shape[0]} "
+                f"where the header says {data.size[1]}×{data.size[0]}.",
+                "Render or export it again.",
+            )
+        channels[key] = pixels
+    attributes = {key: value for key, value in header.items() if key not in _STRUCTURAL}
+    return ExrPart(str(header.get("name", "")), data, display, attributes, channels)
+
+
+def _window(header: Mapping[str, Any], key: str) -> Window:
+    low, high = header[key]
+    return Window(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+
+
+def _check_size(path: str, window: Window) -> None:
+    height, width = window.size
+    if height < 1 or width < 1 or height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise InputError(f"{path} claims a size of {width}×{height} pixels.", "Render or export it again.")
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str | int | float | np.ndarray) or type(value).__module__.startswith("OpenEXR"):
+        return value
+    if isinstance(value, tuple) and all(isinstance(item, float | int) for item in value):
+        return value
+    return str(value)
+
+
+@contextlib.contextmanager
+def _collected_output() -> Iterator[list[str]]:
+    """Keep what the C++ library prints out of the user's terminal; yields a list that receives the text."""
+    said: list[str] = []
+    printed = io.StringIO()  # the binding itself prints through Python
+    with _redirect, tempfile.TemporaryFile() as sink, contextlib.redirect_stdout(printed):
+        saved = [(number, os.dup(number)) for number in (1, 2)]
+        try:
+            for number, _ in saved:
+                os.dup2(sink.fileno(), number)
+            yield said
+        finally:
+            for number, copy in saved:
+                os.dup2(copy, number)
+                os.close(copy)
+            sink.seek(0)
+            if text := (sink.read(4096).decode("utf-8", "replace") + printed.getvalue()).strip():
+                said.append(text)

@@ -1,0 +1,222 @@
+"""Reading what artists give: plates, mattes and lights, as clean linear Rec.709 floats."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from platelight.images.color import LINEAR, matrix_to_rec709, to_linear
+from platelight.images.exr import ExrPart, read_exr
+from platelight.images.raster import Raster, read_raster, straight
+from platelight.images.sanitize import Counts, Pixels, sanitize
+from platelight.protocol.errors import InputError
+
+log = logging.getLogger(__name__)
+
+LIGHT_TOLERANCE = 0.05
+"""How far width / (2 × height) of an HDRI may be from 1 before it is refused."""
+
+_LEAVES = {"red": "R", "green": "G", "blue": "B", "alpha": "A"}
+_BEAUTY = ("", "rgba", "rgb", "beauty", "combined")
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A photographed frame.
+
+    ``pixels`` (H, W, 3) float32 linear Rec.709, straight; ``alpha`` (H, W) in [0, 1] or None; ``attributes``
+    the file's own header; ``counts`` the pixels that had to be replaced; ``colorspace`` how it was read.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    colorspace: str = "linear"
+
+
+def read_plate(path: str | os.PathLike[str], colorspace: str = "auto") -> Plate:
+    """Read an EXR (OpenEXR) or any picture that OpenImageIO knows.
+
+    An EXR's data window is placed in its display window: missing pixels are black (alpha 0), overscan is cut.
+    Premultiplied alpha is divided out; grey becomes three equal channels; EXIF orientation is applied.
+
+    Args:
+        path: the file.
+        colorspace: ``auto`` (float files linear, with the EXR's chromaticities if it has any; integer files
+            sRGB unless they say linear), ``linear``, ``srgb``, or a name of OCIO's ACES studio configuration.
+
+    Raises:
+        InputError: no such file, not an image, damaged, no color channels, fully transparent, unknown space.
+    """
+    name = os.fspath(path)
+    raster = _read(name)
+    color = raster.color if raster.color.shape[-1] == 3 else np.repeat(raster.color, 3, axis=-1)
+    alpha = raster.alpha
+    if alpha is not None:
+        alpha, _ = sanitize(alpha)
+        alpha = np.minimum(alpha, np.float32(1.0))
+        if not alpha.any():
+            raise InputError(f"{name} is fully transparent.", "Give a plate with an opaque subject.")
+        if not np.any(color):
+            raise InputError(
+                f"{name} holds only an alpha channel; its color is black.", "Give a picture with color."
+            )
+    space = _auto_space(raster) if colorspace == "auto" else colorspace
+    if colorspace == "auto" and raster.linear and "chromaticities" in raster.attributes:
+        matrix = matrix_to_rec709(raster.attributes["chromaticities"])
+        if not np.allclose(matrix, np.eye(3), atol=2e-3):
+            color, space = color @ matrix.T.astype(np.float32), "linear with the file's chromaticities"
+    else:
+        color = to_linear(color, space)
+    pixels, counts = sanitize(color)
+    if counts.total:
+        log.warning("%s", counts.sentence(name))
+    return Plate(np.ascontiguousarray(pixels), alpha, raster.attributes, counts, space)
+
+
+def read_light(path: str | os.PathLike[str], colorspace: str = "auto") -> Pixels:
+    """Read a lat-long environment, HDR, EXR or LDR.
+
+    Returns:
+        (h, 2h, 3) float32 linear Rec.709 radiance.
+
+    Raises:
+        InputError: as :func:`read_plate`, or the picture is more than 5 % off 2:1. Nearer than that it is
+            resampled with a warning.
+    """
+    name = os.fspath(path)
+    pixels = read_plate(path, colorspace).pixels
+    height, width = pixels.shape[:2]
+    off = abs(width / (2.0 * height) - 1.0)
+    if off > LIGHT_TOLERANCE:
+        raise InputError(
+            f"{name} is {width}×{height}, but a lat-long HDRI is twice as wide as high.",
+            "Give an equirectangular panorama.",
+        )
+    if width != 2 * height:
+        log.warning("%s is %d×%d, not quite 2:1; it was resampled.", name, width, height)
+        rows = max(1, round(width / 2))
+        pixels = np.asarray(
+            cv2.resize(pixels, (2 * rows, rows), interpolation=cv2.INTER_AREA), dtype=np.float32
+        )
+    return pixels
+
+
+def read_matte(path: str | os.PathLike[str], size: tuple[int, int]) -> Pixels:
+    """Read a matte: the alpha channel if it says anything, else the mean of the color channels, undecoded.
+
+    Args:
+        path: any picture.
+        size: (H, W) of the plate.
+
+    Returns:
+        (H, W) float32 in [0, 1]; resampled when only the scale differs.
+
+    Raises:
+        InputError: unreadable, another aspect ratio than the plate's, or empty.
+    """
+    name = os.fspath(path)
+    raster = _read(name, any_channel=True)
+    alpha = raster.alpha
+    matte = alpha if alpha is not None and (alpha < 1.0).any() else raster.color.mean(axis=-1)
+    matte, _ = sanitize(matte)
+    matte = np.minimum(matte, np.float32(1.0))
+    height, width = matte.shape
+    if (height, width) != size:
+        if abs((width / height) / (size[1] / size[0]) - 1.0) > 0.02:
+            raise InputError(
+                f"{name} is {width}×{height} but the plate is {size[1]}×{size[0]}.",
+                "Give a matte of the plate's shape.",
+            )
+        smaller = width > size[1]
+        matte = cv2.resize(matte, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    if not matte.any():
+        raise InputError(f"{name} is an empty matte: it is black everywhere.", "Paint the subject white.")
+    return np.asarray(matte, dtype=np.float32)
+
+
+def _read(name: str, any_channel: bool = False) -> Raster:
+    if not Path(name).exists():
+        raise InputError(f"{name}: no such file.", "Check the path.")
+    if Path(name).is_dir():
+        raise InputError(f"{name} is a folder.", "Name the pictures in it.")
+    return _from_exr(name, any_channel) if _is_exr(name) else read_raster(name)
+
+
+def _is_exr(name: str) -> bool:
+    try:
+        with open(name, "rb") as stream:
+            magic = stream.read(4)
+    except OSError as error:
+        raise InputError(f"{name} cannot be read ({error.strerror}).", "Check its permissions.") from error
+    return magic == b"\x76\x2f\x31\x01" or name.lower().endswith(".exr")
+
+
+def _from_exr(name: str, any_channel: bool) -> Raster:
+    parts = read_exr(name)
+    for part in parts:
+        found = _find_color(part, any_channel)
+        if found is None:
+            continue
+        names, alpha_name = found
+        color = np.stack([_place(part, channel) for channel in names], axis=-1)
+        alpha = _place(part, alpha_name) if alpha_name else None
+        return Raster(color if alpha is None else straight(color, alpha), alpha, True, dict(part.attributes))
+    held = sorted({key for part in parts for key in part.channels})
+    if all(key.rpartition(".")[2] == "A" for key in held):
+        raise InputError(f"{name} holds only an alpha channel.", "Give a picture with color.")
+    raise InputError(
+        f"{name} holds no color channels (only {', '.join(held[:6])}).", "Give a file with R, G and B."
+    )
+
+
+def _find_color(part: ExrPart, any_channel: bool) -> tuple[list[str], str | None] | None:
+    """The channels of the beauty layer: R, G, B (any case) or a lone Y, with or without a prefix."""
+    usable = [key for key, value in part.channels.items() if value.dtype != np.uint32]
+    layers: dict[str, dict[str, str]] = {}
+    for key in usable:
+        prefix, _, leaf = key.rpartition(".")
+        layers.setdefault(prefix, {})[_LEAVES.get(leaf.lower(), leaf.upper())] = key
+    order = sorted(layers, key=lambda prefix: (prefix.rpartition(".")[2].lower() not in _BEAUTY, prefix))
+    for prefix in order:
+        leaves = layers[prefix]
+        if all(leaf in leaves for leaf in "RGB"):
+            return [leaves[leaf] for leaf in "RGB"], leaves.get("A")
+    for prefix in order:
+        leaves = layers[prefix]
+        if "Y" in leaves and "X" not in leaves:
+            return [leaves["Y"]], leaves.get("A")
+    if any_channel and usable:
+        return [usable[0]], None
+    return None
+
+
+def _place(part: ExrPart, channel: str) -> Pixels:
+    """Put a channel's data window into the display window."""
+    values: npt.NDArray[Any] = part.channels[channel]
+    if part.data == part.display:
+        return np.asarray(values, dtype=np.float32)
+    height, width = part.display.size
+    out = np.zeros((height, width), dtype=np.float32)
+    x0, y0 = max(part.data.x0, part.display.x0), max(part.data.y0, part.display.y0)
+    x1, y1 = min(part.data.x1, part.display.x1), min(part.data.y1, part.display.y1)
+    if x1 >= x0 and y1 >= y0:
+        out[
+            y0 - part.display.y0 : y1 - part.display.y0 + 1, x0 - part.display.x0 : x1 - part.display.x0 + 1
+        ] = values[y0 - part.data.y0 : y1 - part.data.y0 + 1, x0 - part.data.x0 : x1 - part.data.x0 + 1]
+    return out
+
+
+def _auto_space(raster: Raster) -> str:
+    said = str(raster.attributes.get("oiio:ColorSpace", "")).lower()
+    if raster.linear or said in ("linear", "lin_srgb", "lin_rec709", "scene_linear", LINEAR.lower()):
+        return "linear"
+    return "srgb"

@@ -1,0 +1,138 @@
+"""Bad files: one sentence each, exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenEXR
+import pytest
+from platelight import images
+from platelight.protocol.errors import InputError
+
+
+def save_exr(path: Path, channels: dict[str, Any], **header: Any) -> Path:
+    OpenEXR.File({"type": OpenEXR.scanlineimage, **header}, channels).write(str(path))
+    return path
+
+
+def noise(height: int = 64, width: int = 64) -> Any:
+    return np.random.default_rng(0).uniform(0, 1, (height, width)).astype(np.float32)
+
+
+def truncated(path: Path) -> Path:
+    data = save_exr(path, {leaf: noise() for leaf in "RGB"}).read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return path
+
+
+def header_bomb(path: Path) -> Path:
+    data = bytearray(save_exr(path, {leaf: noise(4, 4) for leaf in "RGB"}).read_bytes())
+    for attribute in (b"dataWindow\x00box2i\x00", b"displayWindow\x00box2i\x00"):
+        at = data.index(attribute) + len(attribute) + 4
+        data[at : at + 16] = np.array([0, 0, 30000, 30000], "<i4").tobytes()
+    path.write_bytes(bytes(data))
+    return path
+
+
+def text(path: Path) -> Path:
+    path.write_text("not a picture")
+    return path
+
+
+def alpha_png(path: Path, alpha: float, value: float) -> Path:
+    images.write_png_values(path, np.full((4, 4, 3), value), alpha=np.full((4, 4), alpha))
+    return path
+
+
+CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "missing.png": (lambda p: p, "{p}: no such file. Check the path."),
+    "missing.exr": (lambda p: p, "{p}: no such file. Check the path."),
+    "text.png": (text, "{p} is not an image that can be read. Give an EXR, PNG, TIFF or JPEG file."),
+    "text.exr": (text, "{p} is not a readable EXR file. Render or export it again."),
+    "truncated.exr": (
+        truncated,
+        "{p} is a damaged or truncated EXR file: it decodes to no part. Render or export it again.",
+    ),
+    "bomb.exr": (header_bomb, "{p} claims a size of 30001×30001 pixels. Render or export it again."),
+    "alpha.exr": (
+        lambda p: save_exr(p, {"A": noise()}),
+        "{p} holds only an alpha channel. Give a picture with color.",
+    ),
+    "depth.exr": (
+        lambda p: save_exr(p, {"Z": noise()}),
+        "{p} holds no color channels (only Z). Give a file with R, G and B.",
+    ),
+    "black.png": (
+        lambda p: alpha_png(p, 0.5, 0.0),
+        "{p} holds only an alpha channel; its color is black. Give a picture with color.",
+    ),
+    "clear.png": (
+        lambda p: alpha_png(p, 0.0, 0.5),
+        "{p} is fully transparent. Give a plate with an opaque subject.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_plate_is_refused_with_its_sentence(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make, sentence = CASES[name]
+    path = make(tmp_path / name)
+    with pytest.raises(InputError) as caught:
+        images.read_plate(path)
+    assert str(caught.value) == sentence.format(p=path)
+    assert caught.value.exit_code == 2
+    said = capfd.readouterr()
+    assert said.out + said.err == "", "the library's own words must not reach the terminal"
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        images.read_plate(tmp_path)
+
+
+def test_square_light_is_refused(tmp_path: Path) -> None:
+    path = save_exr(tmp_path / "l.exr", {leaf: noise() for leaf in "RGB"})
+    with pytest.raises(InputError) as caught:
+        images.read_light(path)
+    assert str(caught.value) == (
+        f"{path} is 64×64, but a lat-long HDRI is twice as wide as high. Give an equirectangular panorama."
+    )
+
+
+def test_matte_of_another_shape_and_empty_matte_are_refused(tmp_path: Path) -> None:
+    images.write_png_values(tmp_path / "m.png", np.ones((4, 8)))
+    with pytest.raises(InputError, match="is 8×4 but the plate is 8×8"):
+        images.read_matte(tmp_path / "m.png", (8, 8))
+    images.write_png_values(tmp_path / "z.png", np.zeros((8, 8)))
+    with pytest.raises(InputError, match="is an empty matte"):
+        images.read_matte(tmp_path / "z.png", (8, 8))
+
+
+def test_a_plate_is_not_a_maps_file(tmp_path: Path) -> None:
+    path = save_exr(tmp_path / "p.exr", {leaf: noise() for leaf in "RGB"})
+    with pytest.raises(InputError, match=r"is not a Platelight maps file: it lacks matte\.V"):
+        images.read_maps(path)
+
+
+def test_mutants_of_an_exr_never_do_worse_than_a_sentence(tmp_path: Path) -> None:
+    good = save_exr(tmp_path / "g.exr", {leaf: noise(24, 24) for leaf in "RGB"}).read_bytes()
+    rng = np.random.default_rng(3)
+    refused = 0
+    for index in range(120):
+        data = bytearray(good)
+        for _ in range(int(rng.integers(1, 6))):
+            data[int(rng.integers(4, len(data)))] = int(rng.integers(0, 256))
+        path = tmp_path / f"{index}.exr"
+        path.write_bytes(bytes(data))
+        try:
+            plate = images.read_plate(path)
+        except InputError:
+            refused += 1
+        else:
+            assert np.isfinite(plate.pixels).all()
+    assert refused > 20

@@ -1,0 +1,71 @@
+"""Color in and out: the exact curve, OCIO spaces, chromaticities, the highlight shoulder, sanitizing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from platelight.images.color import linear_to_srgb, matrix_to_rec709, shoulder, srgb_to_linear, to_linear
+from platelight.images.sanitize import Counts, sanitize
+from platelight.protocol.errors import InputError
+
+AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
+
+
+def test_srgb_is_piecewise_and_not_a_power() -> None:
+    assert float(srgb_to_linear(np.array(0.04))) == pytest.approx(0.04 / 12.92, rel=1e-6)
+    assert float(srgb_to_linear(np.array(0.5))) == pytest.approx(0.21404114, rel=1e-6)
+    codes = np.linspace(0, 1, 1001)
+    np.testing.assert_allclose(linear_to_srgb(srgb_to_linear(codes)), codes, atol=2e-6)
+
+
+def test_shoulder_keeps_the_low_part_and_never_reaches_one() -> None:
+    low = np.linspace(0, 0.8, 50, dtype=np.float32)
+    np.testing.assert_array_equal(shoulder(low), low)
+    high = shoulder(np.array([0.81, 1.0, 1.5, 2.0], dtype=np.float32))
+    assert (np.diff(high) > 0).all()
+    assert high.max() < 1.0
+    slope = (float(shoulder(np.array(0.801))) - 0.8) / 0.001
+    assert slope == pytest.approx(1.0, abs=0.02)
+
+
+def test_ocio_name_agrees_with_the_chromaticities_of_the_same_space() -> None:
+    rng = np.random.default_rng(0)
+    acescg = rng.uniform(0.1, 1.0, (5, 7, 3)).astype(np.float32)
+    by_ocio = to_linear(acescg, "ACEScg")
+    by_matrix = acescg @ matrix_to_rec709(AP1).T
+    np.testing.assert_allclose(by_ocio, by_matrix, atol=2e-3)
+    assert not np.allclose(by_ocio, acescg, atol=0.01)
+
+
+def test_srgb_through_ocio_is_our_srgb() -> None:
+    values = np.random.default_rng(1).uniform(0, 1, (4, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(to_linear(values, "sRGB - Texture"), srgb_to_linear(values), atol=1e-4)
+
+
+def test_unknown_space_is_a_sentence() -> None:
+    with pytest.raises(InputError, match="no color space named 'Kodachrome'"):
+        to_linear(np.zeros((1, 1, 3), np.float32), "Kodachrome")
+
+
+def test_sanitize_counts_pixels_by_reason_and_replaces_them() -> None:
+    pixels = np.full((4, 5, 3), 0.5, np.float32)
+    pixels[0, 0, 0] = np.nan
+    pixels[0, 1] = np.inf
+    pixels[0, 2, 2] = -np.inf
+    pixels[1, 0] = -0.25
+    pixels[1, 1, 1] = 1e6
+    clean, counts = sanitize(pixels)
+    assert counts == Counts(nan=1, inf=2, negative=1, huge=1)
+    assert np.isfinite(clean).all()
+    assert clean.min() == 0.0
+    assert clean.max() == 65504.0
+    assert clean[3, 3, 0] == np.float32(0.5)
+    assert "1 NaN, 2 infinite, 1 negative, 1 huge" in counts.sentence("a.exr")
+
+
+def test_sanitize_leaves_clean_pixels_alone() -> None:
+    pixels = np.random.default_rng(2).uniform(0, 100, (3, 3)).astype(np.float32)
+    clean, counts = sanitize(pixels)
+    np.testing.assert_array_equal(clean, pixels)
+    assert counts.total == 0
+    assert counts.sentence("a.exr") == ""

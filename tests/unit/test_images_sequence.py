@@ -1,0 +1,58 @@
+"""What PLATE arguments mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from platelight.images import expand, parse_frames
+from platelight.protocol.errors import InputError
+
+
+@pytest.fixture
+def shot(tmp_path: Path) -> Path:
+    for number in (1001, 1002, 1003, 1010, 10000):
+        (tmp_path / f"shot.{number:04d}.exr").touch()
+    (tmp_path / "shot.1001.png").touch()
+    (tmp_path / "shot.abcd.exr").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("pattern", ["shot.####.exr", "shot.%04d.exr"])
+def test_patterns_find_all_in_numeric_order(shot: Path, pattern: str) -> None:
+    frames = expand([str(shot / pattern)])
+    assert [frame.number for frame in frames] == [1001, 1002, 1003, 1010, 10000]
+    assert frames[0].stem == "shot.1001"
+
+
+def test_frames_choose_and_must_exist(shot: Path) -> None:
+    frames = expand([str(shot / "shot.####.exr")], "1001-1003x2")
+    assert [frame.path.name for frame in frames] == ["shot.1001.exr", "shot.1003.exr"]
+    with pytest.raises(InputError, match=r"shot\.1004\.exr: no such file \(6 frames are missing\)"):
+        expand([str(shot / "shot.####.exr")], "1001-1010")
+
+
+def test_frame_ranges() -> None:
+    assert parse_frames("1,3,5-9x2,3") == [1, 3, 5, 7, 9]
+    for wrong in ("a", "5-1", "1-9x0", "", "1-99999999"):
+        with pytest.raises(InputError, match="is not a frame range"):
+            parse_frames(wrong)
+
+
+def test_refusals(shot: Path) -> None:
+    with pytest.raises(InputError, match="matches no file"):
+        expand([str(shot / "other.####.exr")])
+    with pytest.raises(InputError, match="is a folder"):
+        expand([str(shot)])
+    with pytest.raises(InputError, match="no such file"):
+        expand([str(shot / "nothing.png")])
+    with pytest.raises(InputError, match=r"would both write shot\.1001\.maps\.exr"):
+        expand([str(shot / "shot.1001.exr"), str(shot / "shot.1001.png")])
+    (shot / "clip.mov").touch()
+    with pytest.raises(InputError, match=r"is a movie.*ffmpeg -i clip\.mov clip\.%04d\.png"):
+        expand([str(shot / "clip.mov")])
+
+
+def test_a_real_file_with_a_hash_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "take#3.png").touch()
+    assert expand([str(tmp_path / "take#3.png")])[0].number is None
