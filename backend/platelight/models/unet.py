@@ -1,0 +1,51 @@
+"""One U-Net family for normals, diffuse render, specular parameters and the final render."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from platelight.models.encoder import CHANNELS, Encoder
+
+WIDTHS = (128, 80, 48, 32)
+FINE = 24
+
+
+def _conv(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class UNet(nn.Module):
+    """Encoder and a light decoder with skips down to the input's own resolution.
+
+    Args:
+        inputs: channels in, RGB-like groups of three first, then the matte.
+        outputs: channels out, linear (each network's own module gives them their meaning).
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.inputs, self.outputs = inputs, outputs
+        self.encoder = Encoder(inputs)
+        skips = CHANNELS[-2::-1]
+        widths = (CHANNELS[-1], *WIDTHS)
+        self.up = nn.ModuleList(_conv(widths[i] + skips[i], widths[i + 1]) for i in range(len(WIDTHS)))
+        self.fine = nn.Sequential(_conv(WIDTHS[-1] + inputs, FINE), _conv(FINE, FINE))
+        self.head = nn.Conv2d(FINE, outputs, 1)
+
+    def decode(self, x: Tensor, features: list[Tensor]) -> Tensor:
+        """Decode the encoder's features (finest first) of input ``x``."""
+        y = features[-1]
+        for stage, skip in zip(self.up, features[-2::-1], strict=True):
+            y = F.interpolate(y, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            y = stage(torch.cat([y, skip], 1))
+        y = F.interpolate(y, size=x.shape[-2:], mode="bilinear", align_corners=False)
+        out: Tensor = self.head(self.fine(torch.cat([y, x], 1)))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W), H and W multiples of 32 -> (N, outputs, H, W)."""
+        return self.decode(x, self.encoder(x))

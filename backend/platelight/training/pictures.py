@@ -1,0 +1,275 @@
+"""From geometry buffers to training pictures: crop, paint, light, and photograph in torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from platelight.models.networks import exposure_of
+from platelight.protocol.errors import InputError
+from platelight.shading.brdf import cook_torrance
+from platelight.shading.environment import sample, solid_angles
+from platelight.shading.environment import directions as lattice
+from platelight.training.lights import LEVELS, ROWS, LightBank, Lighting, as_latlong, random_lighting
+from platelight.training.materials import Surface, paint, unit
+
+FLIPPED_SH = (3, 4, 7)  # coefficients odd in x
+
+
+@dataclass(frozen=True)
+class Views:
+    """Geometry of N views after cropping: see ``raycast`` for the fields; all float32, channels first."""
+
+    normal: Tensor
+    rest: Tensor
+    part: Tensor
+    shadow: Tensor
+    transfer: Tensor
+    stored: Tensor
+    view: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures with ground truth, exposure-normalized as networks see them.
+
+    plate (N, 3, H, W), matte (N, 1, H, W), surface, latlong (N, 3, ROWS, 2 ROWS) the plate's light;
+    target, target_latlong, target_diffuse, target_specular: the same views under another light (or None).
+    """
+
+    plate: Tensor
+    matte: Tensor
+    surface: Surface
+    latlong: Tensor
+    view: Tensor
+    target: Tensor | None = None
+    target_lighting: Lighting | None = None
+    target_latlong: Tensor | None = None
+
+
+class Bank:
+    """The shards that ``raycast.make_bank`` wrote, memory-mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        shards = sorted(folder.glob("shard-*"))
+        if not shards:
+            raise InputError(f"{folder} holds no shards.", "Make them with: platelight train geometry.")
+        names = ("normal", "rest", "part", "shadow", "transfer", "lights", "fov")
+        self.arrays = [{name: np.load(shard / f"{name}.npy", mmap_mode="r") for name in names} for shard in shards]
+        self.per_shard = len(self.arrays[0]["fov"])
+        self.size = int(self.arrays[0]["part"].shape[1])
+
+    def __len__(self) -> int:
+        return len(self.arrays) * self.per_shard
+
+    def crop(self, indices: Tensor, size: int, generator: torch.Generator) -> Views:
+        """Read views and cut a random square of each, resized to ``size``, half of them mirrored."""
+        rows: list[Views] = []
+        for index in indices.tolist():
+            shard, k = divmod(index, self.per_shard)
+            rows.append(self._one({n: np.array(a[k]) for n, a in self.arrays[shard].items()}, size, generator))
+        return Views(*(torch.cat([getattr(r, name) for r in rows]) for name in Views.__dataclass_fields__))
+
+    def _one(self, raw: dict[str, np.ndarray], size: int, generator: torch.Generator) -> Views:
+        def chance() -> float:
+            return float(torch.rand((), generator=generator))
+
+        full = self.size
+        part = torch.from_numpy(raw["part"].astype(np.int64))
+        ys, xs = torch.nonzero(part, as_tuple=True)
+        # Most pictures show the whole subject, as a plate's crop about its matte does; some a part of it.
+        if len(ys) == 0 or chance() < 0.35:
+            side = int(full * (0.5 + 0.5 * chance()))
+            top, left = int((full - side) * chance()), int((full - side) * chance())
+        else:
+            low, high = torch.stack([ys.min(), xs.min()]), torch.stack([ys.max(), xs.max()])
+            side = int(min(full, max(48, float((high - low).max()) * (1.02 + 0.25 * chance()))))
+            middle = (low + high) / 2
+            top = int(min(max(float(middle[0]) - side / 2 + (chance() - 0.5) * 8, 0), full - side))
+            left = int(min(max(float(middle[1]) - side / 2 + (chance() - 0.5) * 8, 0), full - side))
+        half = np.tan(np.radians(float(raw["fov"])) / 2)
+        edge = ((torch.arange(size) + 0.5) / size * side + 0.0) / full * 2 - 1
+        vx = (edge + 2 * left / full) * half
+        vy = -(edge + 2 * top / full) * half
+        view = unit(torch.stack([-vx[None, :].expand(size, size), -vy[:, None].expand(size, size), torch.ones(size, size)]), dim=0)
+
+        def cut(values: np.ndarray, mode: str, scale: int = 1) -> Tensor:
+            image = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None]
+            t, l, s = top // scale, left // scale, max(side // scale, 1)
+            image = image[..., t : t + s, l : l + s]
+            if mode == "nearest":
+                return F.interpolate(image, size=(size, size), mode="nearest")
+            return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False, antialias=side > size)
+
+        parts = cut(raw["part"][..., None], "nearest")[:, 0].long()
+        bits = (raw["shadow"][..., None] >> np.arange(8)) & 1
+        cover = cut((raw["part"] > 0)[..., None], "bilinear").clamp_min(1e-3)
+        normal = unit(cut(raw["normal"], "bilinear"), dim=1)
+        # Transfer is at half size with gaps beside the silhouette: spread it from the inside, denoised.
+        seen = torch.from_numpy((np.abs(raw["transfer"]).sum(-1) > 0).astype(np.float32))[None, None]
+        spread = F.avg_pool2d(torch.from_numpy(raw["transfer"].astype(np.float32)).permute(2, 0, 1)[None] * seen, 3, 1, 1)
+        spread = spread / F.avg_pool2d(seen, 3, 1, 1).clamp_min(1e-3)
+        transfer = cut(spread[0].permute(1, 2, 0).numpy(), "bilinear", 2)
+        views = [normal, cut(raw["rest"], "nearest"), parts, cut(bits, "bilinear") / cover, transfer, torch.from_numpy(raw["lights"].astype(np.float32))[None], view[None]]
+        if chance() < 0.5:
+            views = [v.flip(-1) if v.ndim > 3 or v is parts else v for v in views]
+            sign = torch.tensor([-1.0, 1.0, 1.0])
+            views[0] = views[0] * sign.view(1, 3, 1, 1)
+            views[6] = views[6] * sign.view(1, 3, 1, 1)
+            views[5] = views[5] * sign
+            odd = torch.ones(9)
+            odd[list(FLIPPED_SH)] = -1
+            views[4] = views[4] * odd.view(1, 9, 1, 1)
+        views[3] = views[3].clamp(0, 1)
+        return Views(*views)
+
+
+def sh_matrix(rows: int) -> Tensor:
+    """Order-2 projection (9, rows * 2 rows): coefficients = matrix @ radiance."""
+    x, y, z = lattice(rows).reshape(-1, 3).unbind(1)
+    one = torch.ones_like(x)
+    basis = torch.stack(
+        [0.282095 * one, 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z,
+         0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y)])  # fmt: skip
+    return basis * solid_angles(rows).reshape(1, -1)
+
+
+class Photographer:
+    """Lights painted views with environments and lamps, shadows included."""
+
+    def __init__(self) -> None:
+        self.project = sh_matrix(ROWS)
+        bands = torch.tensor([1.0] + [2 / 3] * 3 + [0.25] * 5)  # cosine lobe, divided by pi (Ramamoorthi, Hanrahan 2001)
+        self.bands = bands
+        self.areas = solid_angles(ROWS).reshape(-1, 1)
+        self.basis = (self.project / solid_angles(ROWS).reshape(1, -1)).T  # (texels, 9)
+
+    def photograph(self, views: Views, surface: Surface, lighting: Lighting, soften: Tensor) -> Tensor:
+        """Linear radiance (N, 3, H, W), zero outside the subject. ``soften`` (N,) in [0, 1] blurs lamp shadows."""
+        n = len(views.normal)
+        coefficients = torch.einsum("ncs,ks->nck", lighting.env.flatten(2), self.project)
+        irradiance = torch.einsum("nck,nkhw->nchw", coefficients, views.transfer).clamp_min(0)
+        # Transfer knows the smooth surface; relief changes it by the ratio of unshadowed irradiances.
+        ratio = (self._sh_irradiance(coefficients, surface.normal) + 1e-3) / (self._sh_irradiance(coefficients, views.normal) + 1e-3)
+        open_sky = (views.transfer[:, :1] / 0.282095).clamp(0, 1)
+        mean = lighting.env.flatten(2).mean(2).view(n, 3, 1, 1)
+        cover = surface.mask.sum((2, 3), keepdim=True).clamp_min(1)
+        around = (surface.albedo * surface.mask).sum((2, 3), keepdim=True) / cover
+        diffuse = irradiance * ratio.clamp(0.3, 2.5) + (1 - open_sky) * around * mean * 0.8
+        nv = (surface.normal * views.view).sum(1, keepdim=True).clamp(0.02, 1)
+        mirror = unit(2 * nv * surface.normal - views.view, dim=1)
+        occlusion = (nv + open_sky).pow(torch.exp2(-16 * surface.roughness.square() - 1)) - 1 + open_sky
+        specular = self.prefiltered(lighting.levels, mirror, surface.roughness) * self.split_sum(surface.f0, surface.roughness, nv) * occlusion.clamp(0, 1)
+        wrap = surface.skin * torch.tensor([0.22, 0.08, 0.04]).view(1, 3, 1, 1)
+        for k in range(lighting.lamp.shape[1]):
+            strength = lighting.lamp[:, k].view(n, 3, 1, 1)
+            if float(strength.abs().sum()) == 0:
+                continue
+            chosen = lighting.index[:, k]
+            to_light = unit(views.stored[torch.arange(n), chosen], dim=1).view(n, 3, 1, 1)
+            clear = views.shadow[torch.arange(n), chosen][:, None]
+            blurred = F.avg_pool2d(F.avg_pool2d(clear, 5, 1, 2, count_include_pad=False), 5, 1, 2, count_include_pad=False)
+            clear = torch.lerp(clear, blurred, soften.view(n, 1, 1, 1))
+            nl = (surface.normal * to_light).sum(1, keepdim=True)
+            lit = ((nl + wrap) / (1 + wrap)).clamp_min(0)
+            diffuse = diffuse + lit * clear * strength / math.pi
+            half = unit(to_light + views.view, dim=1)
+            alpha = (surface.roughness.square() + 0.004).clamp(max=1.0)
+            lobe = cook_torrance(nl.clamp_min(0), nv, (surface.normal * half).sum(1, keepdim=True).clamp(0, 1), (to_light * half).sum(1, keepdim=True).clamp(0, 1), alpha, surface.f0)
+            specular = specular + lobe * nl.clamp_min(0) * clear * strength
+            diffuse = diffuse + around * strength / math.pi * 0.12 * (1.2 - open_sky)
+        return (surface.albedo * diffuse + specular) * surface.mask
+
+    def _sh_irradiance(self, coefficients: Tensor, normal: Tensor) -> Tensor:
+        x, y, z = normal.unbind(1)
+        one = torch.ones_like(x)
+        basis = torch.stack(
+            [0.282095 * one, 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z,
+             0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y)], 1)  # fmt: skip
+        return torch.einsum("nck,nkhw->nchw", coefficients * self.bands, basis).clamp_min(0)
+
+    @staticmethod
+    def prefiltered(levels: Tensor, mirror: Tensor, roughness: Tensor) -> Tensor:
+        """Radiance along ``mirror`` (N, 3, H, W) from prefiltered levels (N, 3, L, h, 2h), linear in roughness."""
+        stack = sample(levels.flatten(1, 2), mirror).unflatten(1, (3, len(LEVELS)))
+        total = torch.zeros_like(stack[:, :, 0])
+        edges = (0.0, *LEVELS)
+        for k in range(len(LEVELS)):
+            low = (roughness - edges[k]) / (edges[k + 1] - edges[k])
+            weight = low.clamp(0, 1)
+            if k + 1 < len(LEVELS):
+                weight = weight - ((roughness - LEVELS[k]) / (LEVELS[k + 1] - LEVELS[k])).clamp(0, 1)
+            if k == 0:
+                weight = weight + (1 - low).clamp(0, 1)
+            total = total + weight * stack[:, :, k]
+        return total
+
+    @staticmethod
+    def split_sum(f0: Tensor, roughness: Tensor, nv: Tensor) -> Tensor:
+        """Directional albedo of GGX with Schlick: the analytic fit of Karis 2014."""
+        r = [-1 * roughness + 1, -0.0275 * roughness + 0.0425, -0.572 * roughness + 1.04, 0.022 * roughness - 0.04]
+        a = torch.minimum(r[0] * r[0], torch.exp2(-9.28 * nv)) * r[0] + r[1]
+        return f0 * (-1.04 * a + r[2]) + (1.04 * a + r[3])
+
+
+def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What a camera makes of radiance: exposure, blur, noise, clipping, eight bits; then normalized again.
+
+    Returns the normalized plate (N, 3, H, W) and the factor (N, 1, 1, 1) that light must be multiplied by.
+    """
+    n = len(radiance)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    gain = exposure_of(radiance, matte) * torch.exp(0.35 * torch.randn(n, 1, 1, 1, generator=generator))
+    seen = radiance * gain
+    kernel = torch.tensor([1.0, 2.0, 1.0]).view(1, 1, 1, 3) / 4
+    soft = F.conv2d(F.conv2d(seen.flatten(0, 1)[:, None], kernel, padding=(0, 1)), kernel.transpose(2, 3), padding=(1, 0)).view_as(seen)
+    seen = torch.where(uniform(n, 1, 1, 1) < 0.4, soft, seen)
+    noise = torch.randn(seen.shape, generator=generator)
+    level = torch.exp(-7 + 3.5 * uniform(n, 1, 1, 1)) * (uniform(n, 1, 1, 1) < 0.6)
+    seen = (seen + noise * level * (seen.clamp_min(0) + 0.02).sqrt()).clamp_min(0)
+    display = uniform(n, 1, 1, 1) < 0.6
+    clipped = (seen * 1.5).clamp(max=1.0)
+    clipped = (torch.round(clipped.pow(1 / 2.4) * 255) / 255).pow(2.4) / 1.5
+    seen = torch.where(display, clipped, seen)
+    again = exposure_of(seen, matte)
+    return seen * again * matte, gain * again
+
+
+class Generator:
+    """Draws batches of training pictures from a bank of views and a bank of lights."""
+
+    def __init__(self, bank: Bank, lights: LightBank, size: int, seed: int, hold_out: int = 64) -> None:
+        self.bank, self.lights, self.size = bank, lights, size
+        self.generator = torch.Generator().manual_seed(seed)
+        self.photographer = Photographer()
+        self.training = len(bank) - hold_out  # the last views are never trained on
+
+    def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
+        """One batch; ``two_lights`` adds the same views under a second light, as a light stage gives them."""
+        g = self.generator
+        if held_out:
+            indices = self.training + torch.randint(len(self.bank) - self.training, (count,), generator=g)
+        else:
+            indices = torch.randint(self.training, (count,), generator=g)
+        views = self.bank.crop(indices, self.size, g)
+        surface = paint(views.rest, views.part, views.normal, g)
+        lighting = random_lighting(self.lights, views.stored, g)
+        radiance = self.photographer.photograph(views, surface, lighting, torch.rand(count, generator=g))
+        plate, factor = develop(radiance, surface.mask, g)
+        latlong = as_latlong(lighting, views.stored) * factor
+        if not two_lights:
+            return Batch(plate, surface.mask, surface, latlong, views.view)
+        other = random_lighting(self.lights, views.stored, g)
+        target = self.photographer.photograph(views, surface, other, torch.rand(count, generator=g))
+        gain = exposure_of(target, surface.mask)
+        other = Lighting(other.env * gain, other.levels * gain[..., None], other.lamp * gain[:, :, 0], other.index)
+        return Batch(plate, surface.mask, surface, latlong, views.view, target * gain, other, as_latlong(other, views.stored))

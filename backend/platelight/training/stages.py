@@ -1,0 +1,271 @@
+"""What each stage trains, on what, and by which loss. Earlier networks are frozen and run as they will in use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from platelight.models import registry
+from platelight.models.networks import (
+    GRID,
+    DiffuseNet,
+    Illumination,
+    IllumNet,
+    NormalNet,
+    RenderNet,
+    SpecularNet,
+    diffuse_shading,
+    encode,
+    exposure_of,
+)
+from platelight.shading.environment import sample, solid_angles
+from platelight.training.lights import LEVELS, ROWS, PhongConvolver, prefilter_matrix
+from platelight.training.losses import PatchDiscriminator, Perceptual, angular, gradients, masked_mean, scale_free
+from platelight.training.pictures import Batch, Photographer
+from platelight.training.start import imagenet_encoder, inherit
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the trained part of the pipeline says of a batch."""
+
+    features: list[Tensor]
+    normal: Tensor
+    light: Illumination | None = None
+    shading: Tensor | None = None
+    albedo: Tensor | None = None
+    roughness: Tensor | None = None
+    f0: Tensor | None = None
+
+
+class Frozen:
+    """The networks trained before this stage, evaluated without gradients, in the order of the method."""
+
+    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+        self.networks = {name: registry.load(name, folder=folder).to(memory_format=torch.channels_last) for name in names}
+
+    @torch.no_grad()
+    def run(self, batch: Batch) -> Maps:
+        """As far along the pipeline as there are networks."""
+        plate, matte = batch.plate, batch.matte
+        with torch.autocast("cpu", torch.bfloat16):
+            normal_net = self.networks["normal"]
+            assert isinstance(normal_net, NormalNet)
+            features, normal = normal_net.features_and_normal(plate, matte)
+            features = [f.float() for f in features]
+        if "illum" not in self.networks:
+            return Maps(features, normal)
+        illum = self.networks["illum"]
+        assert isinstance(illum, IllumNet)
+        light = illum.predict(features, plate, matte, normal)
+        shading = diffuse_shading(light, normal)
+        if "diffuse" not in self.networks:
+            return Maps(features, normal, light, shading)
+        with torch.autocast("cpu", torch.bfloat16):
+            diffuse = self.networks["diffuse"]
+            assert isinstance(diffuse, DiffuseNet)
+            albedo = diffuse.predict(plate, matte, normal, shading)[1]
+        if "specular" not in self.networks:
+            return Maps(features, normal, light, shading, albedo)
+        with torch.autocast("cpu", torch.bfloat16):
+            specular = self.networks["specular"]
+            assert isinstance(specular, SpecularNet)
+            roughness, f0 = specular.predict(plate, matte, normal, albedo)
+        return Maps(features, normal, light, shading, albedo, roughness, f0)
+
+
+class Stage:
+    """A network in training: ``loss`` of a batch and metrics a person can read."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    two_lights = False
+
+    def __init__(self, weights: Path) -> None:
+        self.frozen = Frozen(weights, self.needs) if self.needs else None
+        self.network: nn.Module = registry.NETWORKS[self.name]()
+
+    def start(self, weights: Path) -> str:
+        """Initialize the network; says from what."""
+        assert isinstance(self.network.encoder, nn.Module)
+        inherit(self.network, registry.load("normal", folder=weights))  # type: ignore[arg-type]
+        return "NormalNet"
+
+    def maps(self, batch: Batch) -> Maps:
+        assert self.frozen is not None
+        return self.frozen.run(batch)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Called after each optimizer step (the adversary learns here)."""
+
+
+class NormalStage(Stage):
+    name = "normal"
+
+    def start(self, weights: Path) -> str:
+        imagenet_encoder(self.network.encoder)  # type: ignore[arg-type]
+        return "ImageNet encoder"
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        net = self.network
+        assert isinstance(net, NormalNet)
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = net.predict(batch.plate, batch.matte)
+        loss, degrees = angular(predicted, batch.surface.normal, batch.matte)
+        loss = loss + 0.5 * gradients(predicted - batch.surface.normal, batch.matte)
+        return loss, {"degrees": float(degrees)}
+
+
+class IllumStage(Stage):
+    name = "illum"
+    needs = ("normal",)
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__(weights)
+        self.convolve = PhongConvolver(ROWS, GRID)
+        self.area = {rows: solid_angles(rows) / solid_angles(rows).mean() for rows in (GRID, ROWS)}
+
+    def start(self, weights: Path) -> str:
+        net = self.network
+        assert isinstance(net, IllumNet)
+        nn.init.constant_(net.lobes.bias, -1.0)
+        nn.init.constant_(net.decoder[2].bias, -1.5)  # type: ignore[arg-type]
+        return "random"
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        maps = self.maps(batch)
+        net = self.network
+        assert isinstance(net, IllumNet)
+        light = net.predict(maps.features, batch.plate, batch.matte, maps.normal)
+        truth = self.convolve(batch.latlong)
+        error = (torch.log(light.lobes + 0.02) - torch.log(truth + 0.02)).abs()
+        diffuse, glossy = (error[:, :1] * self.area[GRID]).mean(), (error[:, 1:] * self.area[GRID]).mean()
+        decoded = ((torch.log1p(light.latlong) - torch.log1p(batch.latlong)).abs() * self.area[ROWS]).mean()
+        shading, true_shading = diffuse_shading(light, batch.surface.normal), sample(truth[:, 0], batch.surface.normal)
+        seen = masked_mean((torch.log(shading + 0.02) - torch.log(true_shading + 0.02)).abs(), batch.matte)
+        return diffuse + 0.5 * glossy + decoded + seen, {"lobe": float(diffuse), "seen": float(seen), "map": float(decoded)}
+
+
+class DiffuseStage(Stage):
+    name = "diffuse"
+    needs = ("normal", "illum")
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        maps = self.maps(batch)
+        assert maps.shading is not None
+        net = self.network
+        assert isinstance(net, DiffuseNet)
+        with torch.autocast("cpu", torch.bfloat16):
+            render, _ = net.predict(batch.plate, batch.matte, maps.normal, maps.shading)
+        # The diffuse render that division by the inferred shading turns into the true albedo.
+        error = torch.log(render + 1e-4) - torch.log(maps.shading.clamp_min(1e-3) * batch.surface.albedo + 1e-4)
+        free = scale_free(error, batch.matte)
+        shape = masked_mean(free.abs(), batch.matte)
+        level = masked_mean(error.abs(), batch.matte)
+        return shape + 0.3 * level + 1.5 * gradients(error, batch.matte), {"shape": float(shape), "level": float(level)}
+
+
+class SpecularStage(Stage):
+    name = "specular"
+    needs = ("normal", "illum", "diffuse")
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        maps = self.maps(batch)
+        assert maps.albedo is not None
+        net = self.network
+        assert isinstance(net, SpecularNet)
+        with torch.autocast("cpu", torch.bfloat16):
+            roughness, f0 = net.predict(batch.plate, batch.matte, maps.normal, maps.albedo)
+        rough = masked_mean((roughness - batch.surface.roughness).abs(), batch.matte)
+        reflect = masked_mean((f0.sqrt() - batch.surface.f0.clamp_min(1e-4).sqrt()).abs(), batch.matte)
+        return rough + reflect, {"roughness": float(rough), "sqrt_f0": float(reflect)}
+
+
+class RenderStage(Stage):
+    """Loss = reconstruction + perceptual + adversarial + specular-weighted reconstruction."""
+
+    name = "render"
+    needs = ("normal", "illum", "diffuse", "specular")
+    two_lights = True
+    WEIGHTS = (1.0, 0.2, 0.02, 0.5)
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__(weights)
+        self.perceptual = Perceptual()
+        self.critic = PatchDiscriminator()
+        self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
+        self.convolve = PhongConvolver(ROWS, GRID)
+        self.levels = torch.stack([prefilter_matrix(ROWS, r) for r in LEVELS])
+        self.last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+
+    def physical(self, batch: Batch, maps: Maps) -> tuple[Tensor, Tensor]:
+        """The PBR render of predicted maps under the target light, without shadows: (diffuse, specular)."""
+        assert maps.albedo is not None and maps.roughness is not None and maps.f0 is not None
+        assert batch.target_latlong is not None
+        light = batch.target_latlong
+        diffuse = maps.albedo * sample(self.convolve(light)[:, 0], maps.normal)
+        stack = torch.einsum("nct,ldt->ncld", light.flatten(2), self.levels).unflatten(-1, (ROWS, 2 * ROWS))
+        nv = (maps.normal * batch.view).sum(1, keepdim=True).clamp(0.02, 1)
+        mirror = F.normalize(2 * nv * maps.normal - batch.view, dim=1)
+        specular = Photographer.prefiltered(stack, mirror, maps.roughness) * Photographer.split_sum(maps.f0, maps.roughness, nv)
+        return diffuse, specular
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        with torch.no_grad():
+            maps = self.maps(batch)
+            diffuse, specular = self.physical(batch, maps)
+            gain = exposure_of(diffuse + specular, batch.matte)
+            diffuse, specular = diffuse * gain, specular * gain
+        assert batch.target is not None and maps.albedo is not None
+        net = self.network
+        assert isinstance(net, RenderNet)
+        with torch.autocast("cpu", torch.bfloat16):
+            relit = net.predict(batch.plate, batch.matte, maps.normal, maps.albedo, diffuse, specular)
+        # Both at the exposure of the target: albedo has no absolute scale in a photograph.
+        relit = relit * exposure_of(relit.detach(), batch.matte)
+        seen, truth = encode(relit) * batch.matte, encode(batch.target) * batch.matte
+        physical = encode(diffuse + specular) * batch.matte
+        reconstruction = masked_mean((seen - truth).abs(), batch.matte)
+        before = masked_mean((physical - truth).abs(), batch.matte)
+        shine = encode(specular) * 0.5 + 0.5
+        highlight = masked_mean((seen - truth).abs() * shine, batch.matte)
+        crop = slice(0, max(1, len(seen) // 4))  # features of VGG cost more than the network itself
+        with torch.autocast("cpu", torch.bfloat16):
+            perceptual = self.perceptual((seen[crop] * 0.5 + 0.5).clamp(0, 1.5), (truth[crop] * 0.5 + 0.5).clamp(0, 1.5))
+        adversarial = F.softplus(-self.critic(seen, physical, batch.matte)).mean()
+        self.last = (seen.detach(), truth, physical, batch.matte)
+        w = self.WEIGHTS
+        total = w[0] * reconstruction + w[1] * perceptual + w[2] * adversarial + w[3] * highlight
+        return total, {"relit": float(reconstruction), "pbr": float(before), "perceptual": float(perceptual), "adversarial": float(adversarial)}
+
+    def after_step(self) -> None:
+        if self.last is None:
+            return
+        seen, truth, physical, matte = self.last
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        loss = F.softplus(-self.critic(truth, physical, matte)).mean() + F.softplus(self.critic(seen, physical, matte)).mean()
+        loss.backward()
+        self.critic_optimizer.step()
+
+
+STAGES: dict[str, Callable[[Path], Stage]] = {
+    "normal": NormalStage, "illum": IllumStage, "diffuse": DiffuseStage, "specular": SpecularStage, "render": RenderStage,
+}  # fmt: skip
+
+
+def cosine_rate(fraction: float, warm: float = 0.02) -> float:
+    """Learning-rate factor: linear warm-up, then half a cosine down to 2 %."""
+    if fraction < warm:
+        return max(fraction / warm, 0.05)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (fraction - warm) / (1 - warm)))
