@@ -1,0 +1,175 @@
+"""A plate taken apart: matte, normal, source light, albedo, roughness, reflectivity, depth (design section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from platelight.images.sanitize import Counts, sanitize
+from platelight.models.networks import FLOOR, diffuse_shading, exposure_of, luminance
+from platelight.pipeline import matting
+from platelight.pipeline.depth import integrate_normals
+from platelight.pipeline.networks import Networks, predict_light, predict_normal, two_scales
+from platelight.pipeline.resample import Window, guided_upsample, resize, subject_window
+from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
+from platelight.protocol.requests import Decompose
+
+Pixels = npt.NDArray[np.float32]
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """All maps at the plate's size, (H, W) or (H, W, 3) float32; ``light`` (h, 2h, 3) in the plate's exposure."""
+
+    foreground: Pixels
+    matte: Pixels
+    normal: Pixels
+    albedo: Pixels
+    roughness: Pixels
+    reflectivity: Pixels
+    depth: Pixels
+    light: Pixels
+    counts: Counts
+
+    def planes(self) -> dict[str, Pixels]:
+        """The maps by the names that requests and files use."""
+        names = ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity", "depth", "light")
+        return {name: getattr(self, name) for name in names}
+
+
+def to_tensor(image: Pixels, device: torch.device) -> Tensor:
+    """(H, W) or (H, W, C) -> (1, C, H, W)."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image, np.float32)).to(device)
+    return tensor[None, None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)[None]
+
+
+def to_image(tensor: Tensor) -> Pixels:
+    """(1, C, H, W) -> (H, W, C), or (H, W) for one channel."""
+    array: Pixels = np.ascontiguousarray(tensor[0].permute(1, 2, 0).float().cpu().numpy())
+    return array[..., 0] if array.shape[-1] == 1 else array
+
+
+def check_cancelled(cancelled: Callable[[], bool]) -> None:
+    """Raise ``Cancelled`` when the user asked for it; called between the stages of a job."""
+    if cancelled():
+        raise Cancelled("The job was cancelled.")
+
+
+def find_matte(plate: Pixels, request: Decompose, given: Pixels | None) -> tuple[Pixels, Pixels]:
+    """Matte (H, W) and foreground (H, W, 3) as the request asks."""
+    if request.matte == "full":
+        return np.ones(plate.shape[:2], np.float32), plate
+    if request.matte == "auto":
+        return matting.estimate_matte(plate)
+    if given is None or given.shape[:2] != plate.shape[:2]:
+        raise InputError("The matte is missing or has another size than the plate.", "Give one of the plate's size.")
+    matte = np.clip(np.nan_to_num(given.astype(np.float32)), 0, 1).reshape(plate.shape[:2])
+    if float(matte.max()) <= 0.02:
+        raise NoSubjectError("The matte is empty: there is no subject.", "Give a matte that is white on the subject.")
+    return matte, matting.estimate_foreground(plate, matte)
+
+
+def guide_of(plate: Tensor) -> Tensor:
+    """The gray guide (1, 1, H, W) along whose edges maps are upsampled: log luminance of the normalized plate."""
+    return torch.log(luminance(plate) + 0.02)
+
+
+@torch.inference_mode()
+def decompose(
+    networks: Networks, pixels: Pixels, request: Decompose, matte: Pixels | None, progress: Progress, cancelled: Callable[[], bool]
+) -> Decomposition:
+    """Take a plate (H, W, 3), linear Rec.709, apart.
+
+    Raises:
+        NoSubjectError: the matte is empty.
+        InputError: shapes do not fit.
+        Cancelled: between two stages.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise InputError(f"The plate has the shape {pixels.shape}.", "Give height x width x RGB.")
+    pixels, counts = sanitize(pixels)
+    progress(0.02, "matting")
+    alpha, foreground = find_matte(pixels, request, matte)
+    check_cancelled(cancelled)
+    full_matte, full_plate = to_tensor(alpha, networks.device), to_tensor(foreground, networks.device)
+    window = subject_window(full_matte)
+    plate, cover = window.cut(full_plate), window.cut(full_matte)
+    gain = exposure_of(plate, cover)
+    plate = plate * gain
+    working = request.working_size
+
+    progress(0.25, "normals")
+    normal = predict_normal(networks, plate, cover, working)
+    size = (normal.shape[-2], normal.shape[-1])
+    small_plate, small_matte = resize(plate, size), resize(cover, size)
+    check_cancelled(cancelled)
+
+    progress(0.45, "light")
+    light = predict_light(networks, plate, cover)
+    shading = diffuse_shading(light, normal)
+
+    progress(0.5, "albedo")
+
+    def correction(p: Tensor, m: Tensor, n: Tensor, s: Tensor) -> Tensor:
+        render, _ = networks.diffuse.predict(p, m, F.normalize(n, dim=1), s)
+        return torch.log(render) - torch.log(p.clamp_min(0) + FLOOR)
+
+    with networks.half_precision():
+        diffuse = two_scales(correction, working, small_plate, small_matte, normal, shading)
+    # albedo = diffuse render / shading, with the plate's own detail: the correction is smooth, the plate is not.
+    reflectance = diffuse - torch.log(shading.clamp_min(FLOOR))
+    small_albedo = ((small_plate + FLOOR) * torch.exp(reflectance)).clamp(0, 1)
+    check_cancelled(cancelled)
+
+    progress(0.65, "specular")
+
+    def finish(p: Tensor, m: Tensor, n: Tensor, a: Tensor) -> Tensor:
+        return torch.cat(networks.specular.predict(p, m, F.normalize(n, dim=1), a), 1)
+
+    with networks.half_precision():
+        specular = two_scales(finish, working, small_plate, small_matte, normal, small_albedo)
+    check_cancelled(cancelled)
+
+    progress(0.75, "upsampling")
+    guide_small, guide = guide_of(small_plate), guide_of(plate)
+
+    def up(field: Tensor) -> Tensor:
+        if tuple(field.shape[-2:]) == tuple(plate.shape[-2:]):
+            return field
+        return guided_upsample(field, guide_small, guide, small_matte)
+
+    albedo = ((plate + FLOOR) * torch.exp(up(reflectance))).clamp(0, 1)
+    normal_full = F.normalize(up(normal), dim=1)
+    finish_full = up(specular)
+    check_cancelled(cancelled)
+
+    progress(0.85, "depth")
+    maps = _placed(window, full_matte, normal_full, albedo, finish_full)
+    depth = integrate_normals(maps[0], alpha, request.fov)
+    progress(1.0, "done")
+    latlong = to_image(light.latlong / gain)
+    return Decomposition(foreground, alpha, maps[0], maps[1], maps[2], maps[3], depth.astype(np.float32), latlong, counts)
+
+
+def _placed(window: Window, matte: Tensor, normal: Tensor, albedo: Tensor, finish: Tensor) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+    """Maps of the window in frames of the plate's size, with neutral values outside the subject."""
+    one = torch.zeros_like(matte)
+    facing = torch.cat([one, one, one + 1], 1)
+    solid = (matte > 0.002).float()
+
+    def place(values: Tensor, neutral: Tensor) -> Tensor:
+        return torch.lerp(neutral, window.paste(values, neutral), solid)
+
+    return (
+        to_image(F.normalize(place(normal, facing), dim=1)),
+        to_image(place(albedo, one.expand(-1, 3, -1, -1))),
+        to_image(place(finish[:, :1].clamp(0.02, 1), one + 1)),
+        to_image(place(finish[:, 1:].clamp(0, 1), one + 0.04)),
+    )

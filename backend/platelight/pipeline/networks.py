@@ -1,0 +1,95 @@
+"""The trained networks, loaded once, run at the resolution each of them needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from platelight.models import registry
+from platelight.models.networks import DiffuseNet, Illumination, IllumNet, NormalNet, RenderNet, SpecularNet
+from platelight.pipeline.resample import fitted, fuse, padded, resize
+
+log = logging.getLogger(__name__)
+
+GLOBAL_SIDE = 192  # near the size that the networks were trained at: form and light are read here
+LIGHT_SIDE = 160
+
+
+@dataclass(frozen=True)
+class Networks:
+    """All five networks on one device."""
+
+    normal: NormalNet
+    illum: IllumNet
+    diffuse: DiffuseNet
+    specular: SpecularNet
+    render: RenderNet
+    device: torch.device
+    versions: dict[str, str]
+
+    @staticmethod
+    def load(device: torch.device) -> Networks:
+        """Load and verify the shipped weights."""
+        loaded = {name: registry.load(name, device).to(memory_format=torch.channels_last) for name in registry.NETWORKS}
+        versions = {name: registry.describe(name).sha256[:12] for name in registry.NETWORKS}
+        log.info("networks on %s: %s", device, versions)
+        return Networks(**loaded, device=device, versions=versions)  # type: ignore[arg-type]
+
+    @contextmanager
+    def half_precision(self) -> Iterator[None]:
+        """bfloat16 where the device multiplies it faster than float32; every network ends in float32."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=_has_bf16(self.device)):
+            yield
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            return next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return ""
+
+
+def two_scales(run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Tensor:
+    """Run a network on its inputs at ``GLOBAL_SIDE`` and at ``working``, and fuse the answers.
+
+    The first input decides the size; all are (1, C, H, W) of one size. Returns (1, K, h, w) at the working size.
+    """
+    size = (inputs[0].shape[-2], inputs[0].shape[-1])
+
+    def at(side: int) -> Tensor:
+        target = fitted(size, side)
+        answer = run(*(padded(resize(x, target)) for x in inputs))
+        return answer[..., : target[0], : target[1]]
+
+    coarse = at(min(GLOBAL_SIDE, working))
+    if fitted(size, working) == tuple(coarse.shape[-2:]):
+        return coarse
+    return fuse(coarse, at(working))
+
+
+def predict_normal(networks: Networks, plate: Tensor, matte: Tensor, working: int) -> Tensor:
+    """Unit normals (1, 3, h, w) at the working size from a normalized plate (1, 3, H, W)."""
+    with networks.half_precision():
+        return F.normalize(two_scales(networks.normal.predict, working, plate, matte), dim=1)
+
+
+def predict_light(networks: Networks, plate: Tensor, matte: Tensor) -> Illumination:
+    """The source light in the units of the normalized plate."""
+    size = fitted((plate.shape[-2], plate.shape[-1]), LIGHT_SIDE)
+    plate, matte = padded(resize(plate, size)), padded(resize(matte, size))
+    with networks.half_precision():
+        features, normal = networks.normal.features_and_normal(plate, matte)
+    return networks.illum.predict([f.float() for f in features], plate, matte, normal)

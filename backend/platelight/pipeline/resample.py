@@ -1,0 +1,107 @@
+"""Between the plate's resolution and the networks': the subject's window, padding, guided upsampling, fusion of scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MULTIPLE = 32  # the encoder halves five times
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of the plate, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, image: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, height, width), a view."""
+        return image[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def paste(self, image: Tensor, into: Tensor) -> Tensor:
+        """Put (N, C, height, width) into a copy of ``into`` (N, C, H, W)."""
+        out = into.clone()
+        out[..., self.top : self.top + self.height, self.left : self.left + self.width] = image
+        return out
+
+
+def subject_window(matte: Tensor, margin: float = 0.05) -> Window:
+    """The bounding box of matte (1, 1, H, W) above 0.02 with a margin; the whole frame where the matte is empty."""
+    height, width = matte.shape[-2:]
+    solid = matte[0, 0] > 0.02
+    rows, columns = torch.nonzero(solid.any(1)).flatten(), torch.nonzero(solid.any(0)).flatten()
+    if len(rows) == 0:
+        return Window(0, 0, height, width)
+    pad = int(margin * max(int(rows[-1] - rows[0]), int(columns[-1] - columns[0]))) + 1
+    top, left = max(int(rows[0]) - pad, 0), max(int(columns[0]) - pad, 0)
+    bottom, right = min(int(rows[-1]) + 1 + pad, height), min(int(columns[-1]) + 1 + pad, width)
+    return Window(top, left, bottom - top, right - left)
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, antialiased when shrinking; (N, C, H, W) -> (N, C, *size)."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    shrinking = size[0] < image.shape[-2] or size[1] < image.shape[-1]
+    return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=shrinking)
+
+
+def fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """The size that fits a long side, never larger than the original, at least one pixel."""
+    scale = min(1.0, long_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def padded(image: Tensor) -> Tensor:
+    """Zero-pad right and bottom to multiples of the encoder's stride."""
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+
+
+def fuse(coarse: Tensor, fine: Tensor) -> Tensor:
+    """Low frequencies of a global pass and high ones of a detail pass: a two-band Laplacian pyramid.
+
+    coarse (N, C, h, w) and fine (N, C, H, W) show the same field; the result has fine's size.
+    """
+    size, small = tuple(fine.shape[-2:]), tuple(coarse.shape[-2:])
+    if size == small:
+        return fine
+    low = resize(resize(fine, small), size)
+    return resize(coarse, size) + fine - low
+
+
+def _box(image: Tensor, radius: int) -> Tensor:
+    kernel = 2 * radius + 1
+    return F.avg_pool2d(image, kernel, 1, radius, count_include_pad=False)
+
+
+def guided_upsample(values: Tensor, guide_small: Tensor, guide: Tensor, matte_small: Tensor, radius: int = 2, eps: float = 1e-3) -> Tensor:
+    """Upsample a field along the edges of a guide: the fast guided filter (He, Sun 2015), weighted by the matte.
+
+    Args:
+        values: (1, C, h, w), known where the matte is.
+        guide_small: (1, 1, h, w), guide: (1, 1, H, W): the same gray guide at both sizes.
+        matte_small: (1, 1, h, w).
+
+    Returns:
+        (1, C, H, W).
+    """
+    weight = matte_small.clamp_min(1e-4)
+    norm = _box(weight, radius)
+
+    def mean(x: Tensor) -> Tensor:
+        return _box(x * weight, radius) / norm
+
+    mean_guide, mean_values = mean(guide_small), mean(values)
+    variance = (mean(guide_small * guide_small) - mean_guide * mean_guide).clamp_min(0)
+    covariance = mean(guide_small * values) - mean_guide * mean_values
+    slope = covariance / (variance + eps)
+    offset = mean_values - slope * mean_guide
+    size = (guide.shape[-2], guide.shape[-1])
+    return resize(mean(slope), size) * guide + resize(mean(offset), size)

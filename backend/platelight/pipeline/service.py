@@ -1,0 +1,87 @@
+"""The one way into the pipeline: a request and planes in, planes and notes out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from platelight import __version__
+from platelight.pipeline.decompose import decompose
+from platelight.pipeline.networks import Networks
+from platelight.pipeline.relight import relight
+from platelight.protocol.errors import InputError
+from platelight.protocol.requests import Decompose, Relight, Request
+
+Pixels = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """Planes by name and JSON-like notes: versions, what was replaced."""
+
+    planes: dict[str, Pixels]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+_lock = threading.Lock()
+_device = torch.device("cpu")
+_networks: Networks | None = None
+
+
+def configure(device: str = "cpu", threads: int | None = None) -> None:
+    """Choose the device ("cpu", "cuda", "cuda:1", "mps") and the number of CPU threads for this process.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    global _device, _networks
+    wanted = torch.device(device)
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"The device {device} is not available: PyTorch sees no CUDA GPU.", "Use --device cpu.")
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"The device {device} is not available: PyTorch sees no Metal GPU.", "Use --device cpu.")
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    with _lock:
+        _device, _networks = wanted, None
+
+
+def networks() -> Networks:
+    """The networks of this process, loaded at the first call."""
+    global _networks
+    with _lock:
+        if _networks is None:
+            _networks = Networks.load(_device)
+        return _networks
+
+
+def run_job(
+    request: Request,
+    planes: dict[str, npt.NDArray[Any]],
+    progress: Callable[[float, str], None] = lambda fraction, stage: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> JobResult:
+    """Carry out one request; see ``platelight.protocol.requests`` for the planes.
+
+    Raises:
+        PlatelightError: with a sentence for the user.
+    """
+    given = {name: np.asarray(plane, np.float32) for name, plane in planes.items()}
+    if isinstance(request, Decompose):
+        if "plate" not in given:
+            raise InputError("The plate is missing.", "Send the plane 'plate'.")
+        loaded = networks()
+        result = decompose(loaded, given["plate"], request, given.get("matte"), progress, cancelled)
+        notes = {name: getattr(result.counts, name) for name in ("nan", "inf", "negative", "huge")}
+        return JobResult(result.planes(), {"platelight": __version__, "models": loaded.versions, "replaced": notes})
+    bare = isinstance(request, Relight) and request.pbr_only
+    used = None if bare else networks()
+    relit = relight(used, given, request, _device, progress, cancelled)
+    meta: dict[str, Any] = {"platelight": __version__, "models": used.versions if used else {}}
+    return JobResult({"diffuse": relit.diffuse, "specular": relit.specular, "pbr": relit.pbr, "relit": relit.relit}, meta)
