@@ -7,13 +7,9 @@ whole channels only.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,7 @@ import numpy.typing as npt
 import OpenEXR
 
 from platelight.images.atomic import atomic_path
+from platelight.images.quiet import collected_output
 from platelight.images.sanitize import HALF_MAX
 from platelight.protocol.errors import InputError
 
@@ -39,7 +36,6 @@ _STRUCTURAL = frozenset(
 _COLOR = frozenset(
     {"chromaticities", "colorInteropID", "whiteLuminance", "adoptedNeutral", "acesImageContainerFlag"}
 )
-_redirect = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def read_exr(path: str | os.PathLike[str]) -> list[ExrPart]:
     if not Path(name).is_file():
         raise InputError(f"{name}: no such file.", "Check the path.")
     OpenEXR.setMaxImageSize(MAX_SIDE, MAX_SIDE)
-    with _collected_output() as said:
+    with collected_output() as said:
         try:
             header_file = OpenEXR.File(name, header_only=True)
             headers = [dict(part.header) for part in header_file.parts]
@@ -183,23 +179,3 @@ def _storable(value: Any) -> Any:
     if isinstance(value, tuple) and all(isinstance(item, float | int) for item in value):
         return value
     return str(value)
-
-
-@contextlib.contextmanager
-def _collected_output() -> Iterator[list[str]]:
-    """Keep what the C++ library prints out of the user's terminal; yields a list that receives the text."""
-    said: list[str] = []
-    printed = io.StringIO()  # the binding itself prints through Python
-    with _redirect, tempfile.TemporaryFile() as sink, contextlib.redirect_stdout(printed):
-        saved = [(number, os.dup(number)) for number in (1, 2)]
-        try:
-            for number, _ in saved:
-                os.dup2(sink.fileno(), number)
-            yield said
-        finally:
-            for number, copy in saved:
-                os.dup2(copy, number)
-                os.close(copy)
-            sink.seek(0)
-            if text := (sink.read(4096).decode("utf-8", "replace") + printed.getvalue()).strip():
-                said.append(text)

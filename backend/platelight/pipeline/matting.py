@@ -1,0 +1,204 @@
+"""From a plate to a true alpha and the subject's own colors.
+
+The coarse subject (:mod:`.segmentation`) becomes a trimap; closed-form matting (Levin et al. 2008, PyMatting)
+solves the band between at bounded resolution; a color guided filter (He et al. 2013) carries the solution to
+full resolution; and multi-level foreground estimation (Germer et al. 2020, PyMatting) takes the backdrop's
+color out of the edges.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from platelight.images.color import linear_to_srgb, srgb_to_linear
+from platelight.images.sanitize import Pixels
+from platelight.pipeline.segmentation import Coarse, find_subject
+from platelight.protocol.errors import NoSubjectError
+
+log = logging.getLogger(__name__)
+
+SOLVE_SIDE = 640
+"""Long side at which the matting system is solved: 0.3 s on one core; at 1024 it takes over 3 s."""
+FOREGROUND_SIDE = 1024
+PRIOR_STRENGTH = 0.0015
+
+
+def estimate_matte(pixels_linear: Pixels) -> tuple[Pixels, Pixels]:
+    """Cut the subject out of a plate.
+
+    Args:
+        pixels_linear: (H, W, 3) linear Rec.709, finite and not negative.
+
+    Returns:
+        alpha (H, W) in [0, 1], and the straight foreground color (H, W, 3), linear.
+
+    Raises:
+        NoSubjectError: nothing in the plate could be a subject.
+    """
+    encoded = display_encoded(pixels_linear)
+    coarse = find_subject(encoded)
+    log.debug(
+        "subject by %s, %.1f %% of the frame", coarse.method, 100 * float((coarse.probability > 0.5).mean())
+    )
+    # A lens mixes subject and backdrop in light, so the matte is solved on linear values.
+    alpha = _solve_alpha(srgb_to_linear(encoded), coarse)
+    if float(alpha.mean()) < 1e-4:
+        raise NoSubjectError("No subject was found in the plate.", "Pass --matte full or a matte file.")
+    return alpha, estimate_foreground(pixels_linear, alpha)
+
+
+def estimate_foreground(pixels_linear: Pixels, alpha: Pixels) -> Pixels:
+    """The subject's color without the backdrop's share, (H, W, 3) linear straight; the plate at alpha 1.
+
+    Solved at ≤ 1024 pixels, then corrected at full size so that ``alpha·F + (1 − alpha)·B`` is the plate.
+    """
+    soft = (alpha > 0.0) & (alpha < 1.0)
+    if not soft.any() or min(alpha.shape) < 4:
+        return pixels_linear.copy()
+    from pymatting.foreground.estimate_foreground_ml import estimate_foreground_ml
+
+    size = alpha.shape
+    small = _bounded(size, FOREGROUND_SIDE)
+    low_front, low_back = estimate_foreground_ml(
+        _resize(pixels_linear, small).astype(np.float32), _resize(alpha, small), return_background=True
+    )
+    if small == size:
+        front = np.asarray(low_front, dtype=np.float32)
+    else:
+        front, back = _resize(np.asarray(low_front), size), _resize(np.asarray(low_back), size)
+        weight = alpha[..., None]
+        residual = pixels_linear - weight * front - (1.0 - weight) * back
+        front = front + residual * weight / (weight**2 + (1.0 - weight) ** 2)
+    front = np.clip(front, 0.0, max(1.0, float(pixels_linear.max())))
+    return np.where((alpha >= 1.0)[..., None], pixels_linear, front).astype(np.float32)
+
+
+def warm() -> float:
+    """Load the network and PyMatting, compiling what numba has not cached yet; returns the seconds it took.
+
+    The very first import after an installation compiles for about half a minute; ``make setup`` and
+    ``platelight doctor`` do it, so that no artist waits for it.
+    """
+    start = time.perf_counter()
+    ys, xs = np.mgrid[0:48, 0:48]
+    disc = ((ys - 24) ** 2 + (xs - 24) ** 2 < 150).astype(np.float32)
+    estimate_matte(np.repeat(disc[..., None] * 0.6 + 0.1, 3, axis=-1))
+    return time.perf_counter() - start
+
+
+def display_encoded(pixels_linear: Pixels) -> Pixels:
+    """sRGB in [0, 1] at an exposure that a network trained on photographs expects; shape kept."""
+    bright = float(np.percentile(pixels_linear.max(axis=-1)[::2, ::2], 99.0))
+    # Photographs are left alone; only plates graded far from them (dark EXRs, raw sun) are moved.
+    gain = 0.9 / bright if bright > 1e-6 and not 0.4 <= bright <= 1.5 else 1.0
+    return linear_to_srgb(np.clip(pixels_linear * np.float32(gain), 0.0, 1.0))
+
+
+def _solve_alpha(pixels: Pixels, coarse: Coarse) -> Pixels:
+    size = pixels.shape[:2]
+    small = _bounded(size, SOLVE_SIDE)
+    guide = _resize(pixels, small)
+    # Hesitation (0.3 to 0.7) is no evidence of half transparency, so the prior is steeper than the network.
+    prior = np.clip(2.0 * _resize(coarse.probability, small) - 0.5, 0.0, 1.0).astype(np.float32)
+    trimap = _trimap(prior, coarse.method)
+    unknown = trimap == 0.5
+    if not unknown.any() or min(small) < 16 or not (trimap == 1.0).any() or not (trimap == 0.0).any():
+        return np.asarray((coarse.probability > 0.5), dtype=np.float32)
+    alpha = _closed_form(guide, trimap, prior, PRIOR_STRENGTH)
+    if small != size:
+        alpha = _guided_upsample(guide, alpha, unknown, pixels)
+    # The solver leaves a haze of a few thousandths in what is plainly outside or inside.
+    return np.clip((alpha - 0.03) / 0.94, 0.0, 1.0).astype(np.float32)
+
+
+def _trimap(probability: Pixels, method: str) -> Pixels:
+    """1 inside, 0 outside, 0.5 in a band as wide as the method and the subject's size ask for."""
+    inside = probability > 0.5
+    reach = np.sqrt(float(inside.sum()) / np.pi)  # radius of a disc of the same area
+    if method == "selfie segmentation":
+        outer, inner = max(4, round(0.055 * reach)), max(3, round(0.035 * reach))
+    else:
+        outer = inner = max(4, round(0.015 * reach))
+    trimap = np.full(probability.shape, 0.5, dtype=np.float32)
+    trimap[cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5) > inner] = 1.0
+    trimap[cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5) > outer] = 0.0
+    return trimap
+
+
+def _closed_form(guide: Pixels, trimap: Pixels, prior: Pixels, strength: float) -> Pixels:
+    """Closed-form matting of the part of the picture that holds the unknown band.
+
+    ``(L + λ) α = λ p``: the coarse probability p pulls weakly, by λ = ``strength``, where color does not tell
+    subject from backdrop; without it whiskers of backdrop grow out of shoulders. It also keeps the system
+    well conditioned.
+    """
+    from pymatting.laplacian.cf_laplacian import cf_laplacian
+    from pymatting.preconditioner.ichol import ichol
+    from pymatting.preconditioner.jacobi import jacobi
+    from pymatting.solver.cg import cg
+
+    ys, xs = np.nonzero(trimap == 0.5)
+    window = (slice(max(0, ys.min() - 3), ys.max() + 4), slice(max(0, xs.min() - 3), xs.max() + 4))
+    image, part = np.ascontiguousarray(guide[window], dtype=np.float64), trimap[window]
+    if min(part.shape) < 3:
+        return np.where(trimap == 0.5, prior, trimap).astype(np.float32)
+    unknown = (part == 0.5).ravel()
+    laplacian = cf_laplacian(image, epsilon=1e-6, is_known=part != 0.5).tocsr()
+    rows = laplacian[unknown]
+    system = rows[:, unknown] + strength * scipy.sparse.identity(int(unknown.sum()), format="csr")
+    given = (part == 1.0).ravel()[~unknown].astype(np.float64)
+    guess = prior[window].ravel()[unknown].astype(np.float64)
+    right = strength * guess - rows[:, ~unknown] @ given
+    try:
+        solved = cg(system, right, x0=guess, M=ichol(system.tocsc()), maxiter=400, rtol=1e-4)
+    except ValueError as error:  # PyMatting: no incomplete Cholesky factor, or no convergence
+        log.debug("closed-form matting: %s; again with another preconditioner", error)
+        solved = cg(system, right, x0=guess, M=jacobi(system.tocsc()), maxiter=4000, rtol=1e-3)
+    values = part.astype(np.float64).ravel()
+    values[unknown] = np.clip(solved, 0.0, 1.0)
+    alpha = trimap.copy()
+    alpha[window] = values.reshape(part.shape)
+    return alpha
+
+
+def _guided_upsample(guide: Pixels, alpha: Pixels, unknown: npt.NDArray[np.bool_], full: Pixels) -> Pixels:
+    """Carry (h, w) alpha to (H, W): alpha is locally linear in color, fitted small, applied large."""
+    radius, epsilon = 2, 2e-5
+    kernel = (2 * radius + 1, 2 * radius + 1)
+
+    def mean(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return cv2.boxFilter(plane, -1, kernel, borderType=cv2.BORDER_REFLECT)
+
+    near = cv2.dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=radius + 1) > 0
+    mean_i, mean_a = mean(guide), mean(alpha)
+    outer = np.stack([mean(guide[..., i] * guide[..., j]) for i in range(3) for j in range(3)], axis=-1)[near]
+    center = mean_i[near]
+    covariance = outer.reshape(-1, 3, 3) - center[:, :, None] * center[:, None, :] + epsilon * np.eye(3)
+    cross = mean(guide * alpha[..., None])[near] - center * mean_a[near][:, None]
+    slope = np.zeros_like(guide)
+    slope[near] = np.linalg.solve(covariance, cross[..., None])[..., 0]
+    offset = mean_a - (slope * mean_i).sum(axis=-1)
+    size = full.shape[:2]
+    sharp = (_resize(mean(slope), size) * full).sum(axis=-1) + _resize(mean(offset), size)
+    inside = _resize(near.astype(np.float32), size) > 0.5
+    return np.where(inside, sharp, _resize(alpha, size)).astype(np.float32)
+
+
+def _bounded(size: tuple[int, ...], side: int) -> tuple[int, int]:
+    scale = min(1.0, side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _resize(plane: Pixels, size: tuple[int, ...]) -> Pixels:
+    if plane.shape[:2] == tuple(size):
+        return plane
+    shrink = plane.shape[0] > size[0]
+    mode = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(plane, (size[1], size[0]), interpolation=mode), dtype=np.float32)

@@ -1,0 +1,206 @@
+"""Where the subject is, coarsely: a packaged network for people, color models for objects."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from platelight.images.quiet import collected_output
+from platelight.images.sanitize import Pixels
+from platelight.protocol.errors import NoSubjectError, PlatelightError
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = Path(__file__).parent.parent / "weights" / "selfie_segmentation.tflite"
+WEIGHTS_SHA256 = "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
+NETWORK_SIZE = 256
+COLOR_MODEL_SIDE = 384
+
+_lock = threading.Lock()  # one interpreter, and it is not reentrant
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """A first guess: ``probability`` (H, W) of the subject in [0, 1], and which method made it."""
+
+    probability: Pixels
+    method: str
+
+
+def find_subject(encoded: Pixels) -> Coarse:
+    """Find the subject of a picture.
+
+    A plain backdrop is told from its border colors, which also serves green screens and objects; else the
+    network looks for people; else GrabCut (Rother et al. 2004) separates what differs from the border.
+
+    Args:
+        encoded: (H, W, 3) sRGB-encoded, in [0, 1].
+
+    Raises:
+        NoSubjectError: none of them finds anything.
+    """
+    if min(encoded.shape[:2]) >= 8:
+        plain = _on_plain_backdrop(encoded)
+        if plain is not None:
+            return Coarse(plain, "plain backdrop")
+        person = _person(encoded)
+        if person is not None:
+            return Coarse(person, "selfie segmentation")
+        thing = _by_color_model(encoded)
+        if thing is not None:
+            return Coarse(thing, "color model")
+    raise NoSubjectError("No subject was found in the plate.", "Pass --matte full or a matte file.")
+
+
+def person_probability(encoded: Pixels) -> Pixels:
+    """The network's answer (H, W) for (H, W, 3) sRGB in [0, 1], averaged with that for the mirror image."""
+    with _lock:
+        square = (NETWORK_SIZE, NETWORK_SIZE)
+        small = np.asarray(cv2.resize(encoded, square, interpolation=cv2.INTER_AREA), dtype=np.float32)
+        both = [_invoke(small), _invoke(np.ascontiguousarray(small[:, ::-1]))[:, ::-1]]
+    mean = (both[0] + both[1]) * np.float32(0.5)
+    return np.asarray(_resize(mean, encoded.shape[:2]), dtype=np.float32)
+
+
+def weights_ok() -> bool:
+    """Whether the packaged network is there and whole."""
+    return WEIGHTS.is_file() and hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == WEIGHTS_SHA256
+
+
+def _invoke(small: Pixels) -> Pixels:
+    network = _interpreter()
+    network.set_tensor(network.get_input_details()[0]["index"], small[None])
+    network.invoke()
+    return np.array(network.get_tensor(network.get_output_details()[0]["index"])[0, ..., 0], dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _interpreter() -> Any:
+    if not weights_ok():
+        raise PlatelightError(f"{WEIGHTS} is missing or damaged.", "Reinstall platelight.")
+    with collected_output() as said:
+        from ai_edge_litert.interpreter import Interpreter
+
+        network = Interpreter(model_content=WEIGHTS.read_bytes(), num_threads=1)
+        network.allocate_tensors()
+    log.debug("%s", said)
+    return network
+
+
+def _person(encoded: Pixels) -> Pixels | None:
+    probability = person_probability(encoded)
+    if not _decisive(probability):
+        return None
+    # A second look, at the subject alone, sees two or more times finer where it does not fill the frame.
+    height, width = probability.shape
+    ys, xs = np.nonzero(probability > 0.5)
+    margin = 0.15 * max(np.ptp(ys), np.ptp(xs))
+    y0, y1 = int(max(0, ys.min() - margin)), int(min(height, ys.max() + 1 + margin))
+    x0, x1 = int(max(0, xs.min() - margin)), int(min(width, xs.max() + 1 + margin))
+    if (y1 - y0) * (x1 - x0) < 0.7 * height * width:
+        closer = person_probability(np.ascontiguousarray(encoded[y0:y1, x0:x1]))
+        if _decisive(closer):
+            window = probability[y0:y1, x0:x1]
+            probability[y0:y1, x0:x1] = 0.3 * window + 0.7 * closer
+    kept = _large_parts(probability > 0.5)
+    holes = _filled(kept) & ~kept
+    probability[holes] = 1.0
+    kept |= holes
+    # The fringe of a part that was dropped must go too, or it would leave unknown islands.
+    near = cv2.dilate(
+        kept.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=max(2, max(height, width) // 50)
+    )
+    return np.where(near > 0, probability, np.float32(0.0)).astype(np.float32)
+
+
+def _decisive(probability: Pixels) -> bool:
+    inside = float((probability > 0.5).mean())
+    unsure = float(((probability > 0.2) & (probability < 0.8)).mean())
+    return inside > 0.005 and unsure < 0.3 * inside
+
+
+def _on_plain_backdrop(encoded: Pixels) -> Pixels | None:
+    """Distance from the border's color where top and sides agree on one (a subject may cut the bottom)."""
+    height, width = encoded.shape[:2]
+    ring = max(1, min(height, width) // 64)
+    border = np.concatenate(
+        [encoded[:ring].reshape(-1, 3), encoded[:, :ring].reshape(-1, 3), encoded[:, -ring:].reshape(-1, 3)]
+    )
+    color = np.median(border, axis=0)
+    off = np.abs(border - color).max(axis=-1)
+    if float((off < 0.05).mean()) < 0.85 or float(np.median(off)) > 0.02:
+        return None
+    noise = float(np.median(off)) * 1.4826
+    distance = np.abs(cv2.GaussianBlur(encoded, (0, 0), 0.8) - color.astype(np.float32)).max(axis=-1)
+    subject = _large_parts(distance > max(0.05, 4.0 * noise))
+    if not 0.005 < float(subject.mean()) < 0.95:
+        return None
+    return _filled(subject).astype(np.float32)
+
+
+def _by_color_model(encoded: Pixels) -> Pixels | None:
+    height, width = encoded.shape[:2]
+    scale = min(1.0, COLOR_MODEL_SIDE / max(height, width))
+    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    small = np.rint(cv2.resize(encoded, size, interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
+    ring = max(2, min(size) // 20)
+    outside = np.ones(lab.shape[:2], dtype=bool)
+    outside[ring:-ring, ring:-ring] = False
+    cv2.setRNGSeed(0)  # k-means and GrabCut draw from it: the same plate must give the same matte
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
+    _, _, centers = cv2.kmeans(lab[outside], 5, np.zeros(0), stop, 1, cv2.KMEANS_PP_CENTERS)
+    distance = np.min([np.linalg.norm(lab - center, axis=-1) for center in centers], axis=0)
+    spread = float(np.percentile(distance[outside], 90))
+    guess = np.where(distance > max(12.0, 1.5 * spread), cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    guess[outside] = cv2.GC_BGD
+    if float((guess == cv2.GC_PR_FGD).mean()) < 0.01:
+        return None
+    try:
+        cv2.grabCut(
+            small, guess, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK
+        )
+    except cv2.error as error:
+        log.debug("GrabCut gave up: %s", error)
+        return None
+    mask = (guess == cv2.GC_FGD) | (guess == cv2.GC_PR_FGD)
+    whole = int(mask.sum())
+    mask = _filled(_large_parts(mask, 0.3))
+    contrast = float(np.median(distance[mask])) if mask.any() else 0.0
+    # Texture without a subject gives crumbs; a gradient gives a band of colors that the border has as well.
+    if not 0.01 < float(mask.mean()) < 0.8 or mask.sum() < 0.6 * whole or contrast < max(15.0, 1.5 * spread):
+        return None
+    return np.asarray(_resize(mask.astype(np.float32), (height, width)), dtype=np.float32)
+
+
+def _large_parts(mask: Mask, share: float = 0.05) -> Mask:
+    """Keep connected parts of at least ``share`` of the largest one's area."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    if count < 2:
+        return mask
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    return np.asarray((areas >= share * areas.max())[labels] & mask)
+
+
+def _filled(mask: Mask) -> Mask:
+    """Fill holes smaller than 2 % of the subject; larger ones are seen through."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] < 0.02 * mask.sum()
+    small[0] = False
+    return np.asarray(mask | small[labels]) if count > 1 else mask
+
+
+def _resize(plane: npt.NDArray[Any], size: tuple[int, ...]) -> npt.NDArray[Any]:
+    return cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)

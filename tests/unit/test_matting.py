@@ -1,0 +1,112 @@
+"""Mattes against synthetic truth, on a real photograph, and refusals."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+from platelight.images.color import srgb_to_linear
+from platelight.pipeline import matting, segmentation
+from platelight.protocol.errors import NoSubjectError, PlatelightError
+
+
+def composite(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A shaded disc with a soft rim over a plain backdrop: plate, alpha and true foreground."""
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    distance = np.hypot(ys - height * 0.5, xs - width * 0.55)
+    alpha = np.clip((height * 0.3 - distance) / 3.0 + 0.5, 0, 1).astype(np.float32)
+    front = np.stack([0.7 - 0.3 * ys / height, 0.25 + 0.2 * xs / width, np.full_like(ys, 0.1)], axis=-1)
+    back = np.array([0.05, 0.1, 0.45], np.float32) + np.random.default_rng(0).normal(
+        0, 0.003, (height, width, 3)
+    )
+    plate = alpha[..., None] * front + (1 - alpha[..., None]) * back
+    return np.clip(plate, 0, None).astype(np.float32), alpha, front.astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [(240, 320), (720, 1280)])
+def test_soft_disc_on_a_backdrop(size: tuple[int, int]) -> None:
+    plate, truth, front = composite(*size)
+    alpha, foreground = matting.estimate_matte(plate)
+    assert np.abs(alpha - truth).mean() < 0.004
+    edge = (truth > 0.3) & (truth < 0.9)
+    assert np.abs(alpha - truth)[edge].mean() < 0.12
+    # The backdrop's blue must be out of the rim: nearer to the true color than the plate is.
+    ours, naive = np.abs(foreground - front)[edge].mean(), np.abs(plate - front)[edge].mean()
+    assert ours < 0.5 * naive
+    inside = alpha >= 1.0
+    np.testing.assert_array_equal(foreground[inside], plate[inside])
+
+
+def test_astronaut_is_one_person() -> None:
+    plate = srgb_to_linear(skimage.data.astronaut().astype(np.float32) / 255)
+    coarse = segmentation.find_subject(matting.display_encoded(plate))
+    assert coarse.method == "selfie segmentation"
+    alpha, foreground = matting.estimate_matte(plate)
+    assert alpha.shape == (512, 512)
+    assert foreground.shape == (512, 512, 3)
+    assert np.isfinite(foreground).all()
+    assert alpha[100:160, 200:250].min() > 0.99, "the face"
+    assert alpha[300:360, 60:300].min() > 0.99, "the suit"
+    assert alpha[5:150, 20:100].max() < 0.01, "the flag"
+    assert alpha[20:200, 370:500].max() < 0.05, "the shuttle"
+    soft = ((alpha > 0.05) & (alpha < 0.95)).mean()
+    assert 0.001 < soft < 0.05, "an edge, and no haze"
+
+
+def test_a_dark_plate_gives_the_same_matte() -> None:
+    plate = srgb_to_linear(skimage.data.astronaut().astype(np.float32) / 255)
+    bright, dark = matting.estimate_matte(plate)[0], matting.estimate_matte(plate * 0.02)[0]
+    assert np.abs(bright - dark).mean() < 0.01
+
+
+def test_the_same_plate_gives_the_same_matte_twice() -> None:
+    plate = srgb_to_linear(skimage.data.coffee()[:, :, :3].astype(np.float32) / 255)
+    np.testing.assert_array_equal(matting.estimate_matte(plate)[0], matting.estimate_matte(plate)[0])
+
+
+def no_subjects() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    ramp = np.tile(np.linspace(0, 1, 160, dtype=np.float32)[None, :, None], (120, 1, 3))
+    return {
+        "black": np.zeros((64, 64, 3), np.float32),
+        "flat": np.full((120, 160, 3), 0.3, np.float32),
+        "noise": rng.uniform(0, 1, (120, 160, 3)).astype(np.float32),
+        "gradient": ramp,
+        "gravel": np.repeat(srgb_to_linear(skimage.data.gravel() / 255.0)[..., None], 3, axis=-1),
+        "one pixel": np.ones((1, 1, 3), np.float32),
+        "one row": np.ones((1, 50, 3), np.float32),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(no_subjects()))
+def test_no_subject_is_a_sentence(name: str) -> None:
+    with pytest.raises(NoSubjectError) as caught:
+        matting.estimate_matte(no_subjects()[name])
+    assert str(caught.value) == "No subject was found in the plate. Pass --matte full or a matte file."
+    assert caught.value.exit_code == 2
+
+
+def test_foreground_at_full_resolution_recomposes_the_plate() -> None:
+    plate, alpha, front = composite(900, 1600)
+    foreground = matting.estimate_foreground(plate, alpha)
+    edge = (alpha > 0.3) & (alpha < 1.0)
+    assert np.abs(foreground - front)[edge].mean() < 0.04
+
+
+def test_hard_and_full_mattes_leave_the_plate() -> None:
+    plate = composite(60, 80)[0]
+    np.testing.assert_array_equal(matting.estimate_foreground(plate, np.ones((60, 80), np.float32)), plate)
+
+
+def test_damaged_weights_are_refused(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    assert segmentation.weights_ok()
+    broken = tmp_path / "selfie_segmentation.tflite"
+    broken.write_bytes(segmentation.WEIGHTS.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(segmentation, "WEIGHTS", broken)
+    segmentation._interpreter.cache_clear()
+    try:
+        with pytest.raises(PlatelightError, match="missing or damaged"):
+            segmentation.person_probability(cv2.resize(np.zeros((8, 8, 3), np.float32), (16, 16)))
+    finally:
+        segmentation._interpreter.cache_clear()
