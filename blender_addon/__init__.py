@@ -1,0 +1,60 @@
+"""Platelight in Blender: plates taken apart, lit by Cycles and finished by the backend's refiner."""
+
+import logging
+
+import bpy
+
+from . import cli, operators, preferences, properties, ui
+from .scene import pack_maps
+from .session import session
+
+log = logging.getLogger(__name__)
+_handler: logging.Handler | None = None
+
+
+@bpy.app.handlers.persistent
+def _before_save(*_args: object) -> None:
+    pack_maps()
+
+
+@bpy.app.handlers.persistent
+def _before_load(*_args: object) -> None:
+    # Another file comes: what is under way belongs to this one. The backend stays.
+    if session.job is not None:
+        session.job.cancel()
+        session.job = None
+    session.rendering = False
+    session.drop_timers()
+
+
+def register() -> None:
+    """Register everything, in the order in which it leans on one another."""
+    global _handler
+    _handler = logging.StreamHandler()
+    _handler.setFormatter(logging.Formatter("platelight: %(message)s"))
+    log.addHandler(_handler)
+    bpy.utils.register_class(preferences.PlatelightPreferences)
+    properties.register()
+    operators.register()
+    ui.register()
+    cli.register()
+    bpy.app.handlers.save_pre.append(_before_save)
+    bpy.app.handlers.load_pre.append(_before_load)
+    addon = bpy.context.preferences.addons.get(__package__)
+    preferences.set_log_level(addon.preferences.log_level if addon and addon.preferences else "WARNING")
+
+
+def unregister() -> None:
+    """Undo ``register``, backwards, and end what is under way: what is left over hangs the interpreter."""
+    global _handler
+    session.close()
+    bpy.app.handlers.load_pre.remove(_before_load)
+    bpy.app.handlers.save_pre.remove(_before_save)
+    cli.unregister()
+    ui.unregister()
+    operators.unregister()
+    properties.unregister()
+    bpy.utils.unregister_class(preferences.PlatelightPreferences)
+    if _handler is not None:
+        log.removeHandler(_handler)
+        _handler = None

@@ -6,6 +6,7 @@ from the bottom row, always with four channels.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import exr
+from . import compat, exr
 from .wire import InputError
 
 # Spaces whose 8-bit code values this file turns into linear Rec.709 itself: Blender converts only float
@@ -142,3 +143,28 @@ def put_image(name: str, plane: np.ndarray, *, data: bool, existing: Any = None)
     image.pixels.foreach_set(as_rgba(plane)[::-1].ravel())
     image.update()
     return image
+
+
+def save_displayed(image: Any, target: Path) -> None:
+    """Save an image as 8-bit PNG through the scene's own view transform, temporary file and rename.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    scene = bpy.context.scene
+    settings = scene.render.image_settings
+    names = ("media_type", "file_format", "color_mode", "color_depth")
+    before = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
+    try:
+        with tempfile.TemporaryDirectory(prefix="platelight-") as folder:
+            scratch = Path(folder) / "shown.png"
+            compat.set_still_format(settings, "PNG")
+            settings.color_mode, settings.color_depth = "RGBA", "8"
+            try:
+                image.save_render(str(scratch), scene=scene)
+            except RuntimeError as error:
+                raise InputError(f"{target} cannot be written.", "Choose another folder.") from error
+            exr.write_atomically(target, scratch.read_bytes())
+    finally:
+        for name, value in before.items():
+            setattr(settings, name, value)

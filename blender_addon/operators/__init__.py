@@ -1,0 +1,26 @@
+"""Operators: thin wrappers over what ``scene.py``, ``remote.py`` and ``jobs.py`` do."""
+
+import bpy
+
+from . import analyse, backend, light, plate, refine, render
+
+CLASSES = (
+    *plate.CLASSES,
+    *analyse.CLASSES,
+    *light.CLASSES,
+    *render.CLASSES,
+    *refine.CLASSES,
+    *backend.CLASSES,
+)
+
+
+def register() -> None:
+    """Register every operator."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Undo ``register``."""
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,93 @@
+"""Start and stop the local backend; cancel what is under way."""
+
+from typing import Any
+
+import bpy
+
+from .. import preferences, remote
+from ..backend_process import BackendState
+from ..jobs import Reporter, Work
+from ..modal import JobOperator, redraw
+from ..session import session
+from .common import idle, refuse
+
+
+class PLATELIGHT_OT_start_backend(JobOperator, bpy.types.Operator):
+    """Start the local backend, which runs the networks in a process of its own"""
+
+    bl_idname = "platelight.start_backend"
+    bl_label = "Start Backend"
+
+    @classmethod
+    def poll(cls, _context: Any) -> bool:
+        """Not while one of ours runs."""
+        if session.backend is not None and session.backend.pid is not None:
+            return refuse(cls, "The backend runs already")
+        return idle(cls)
+
+    def prepare(self, _context: Any) -> tuple[str, Work]:
+        """Start the process; the job waits for it."""
+        settings = preferences.settings()._replace(start_backend=True)
+        process = session.backend = remote.ensure_backend(settings, session.backend)
+
+        def work(reporter: Reporter) -> str:
+            if process is None:
+                return "A backend is running already."
+            reporter.progress(0.0, "starting")
+            process.wait_ready(settings.start_timeout, reporter.cancelled)
+            return "The backend is running."
+
+        return "Starting the backend", work
+
+    def finish(self, _context: Any, value: str) -> None:
+        """Say so."""
+        session.say(value)
+
+
+class PLATELIGHT_OT_stop_backend(bpy.types.Operator):
+    """Stop the backend that this Blender started"""
+
+    bl_idname = "platelight.stop_backend"
+    bl_label = "Stop Backend"
+
+    @classmethod
+    def poll(cls, _context: Any) -> bool:
+        """Only our own child."""
+        if session.backend is None or session.backend.poll() is BackendState.STOPPED:
+            return refuse(cls, "This Blender has started no backend")
+        return True
+
+    def execute(self, _context: Any) -> set[str]:
+        """Stop it, within seconds."""
+        if session.job is not None:
+            session.job.cancel()
+        if session.backend is not None:
+            session.backend.stop()
+            session.backend = None
+        session.say("The backend is stopped.")
+        redraw()
+        return {"FINISHED"}
+
+
+class PLATELIGHT_OT_cancel(bpy.types.Operator):
+    """Ask the job under way to end; what was there before stays"""
+
+    bl_idname = "platelight.cancel"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, _context: Any) -> bool:
+        """Only with a job."""
+        if session.job is None or not session.job.active:
+            return refuse(cls, "Nothing is under way")
+        return True
+
+    def execute(self, _context: Any) -> set[str]:
+        """Request the end; the job itself ends clean."""
+        if session.job is not None:
+            session.job.cancel()
+        redraw()
+        return {"FINISHED"}
+
+
+CLASSES = (PLATELIGHT_OT_start_backend, PLATELIGHT_OT_stop_backend, PLATELIGHT_OT_cancel)

@@ -1,0 +1,56 @@
+"""What operators share: polls that say why a button is grey, and errors told once."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ..session import session
+from ..wire import PlatelightError
+
+
+def refuse(cls: Any, reason: str) -> bool:
+    """Grey the button out and say why."""
+    cls.poll_message_set(reason)
+    return False
+
+
+def idle(cls: Any) -> bool:
+    """Whether nothing of ours is under way."""
+    return not session.busy or refuse(cls, "Another job of Platelight is under way")
+
+
+def has_plate(cls: Any, context: Any) -> bool:
+    """Whether there is an active plate."""
+    state = getattr(context.scene, "platelight", None)
+    if state is None or state.active_plate() is None:
+        return refuse(cls, "Load a plate first")
+    return True
+
+
+def has_maps(cls: Any, context: Any) -> bool:
+    """Whether the active plate has been analyzed."""
+    if not has_plate(cls, context):
+        return False
+    return context.scene.platelight.active_plate().analysed or refuse(cls, "Analyze the plate first")
+
+
+def has_scene(cls: Any, context: Any) -> bool:
+    """Whether the active plate's card stands in the scene."""
+    if not has_maps(cls, context):
+        return False
+    return context.scene.platelight.active_plate().built or refuse(cls, "Build the scene first")
+
+
+def told(execute: Callable[[Any, Any], set[str]]) -> Callable[[Any, Any], set[str]]:
+    """Turn a PlatelightError of an operator into its report and the panel's message."""
+
+    @functools.wraps(execute)
+    def wrapped(self: Any, context: Any) -> set[str]:
+        try:
+            return execute(self, context)
+        except PlatelightError as error:
+            session.say(str(error), error=True)
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+
+    return wrapped

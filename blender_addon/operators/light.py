@@ -1,0 +1,97 @@
+"""The light, and the scene that it lights."""
+
+from typing import Any
+
+import bpy
+
+from .. import compat, scene
+from ..session import session
+from .common import has_maps, idle, told
+
+
+class PLATELIGHT_OT_set_light(bpy.types.Operator):
+    """Choose the HDRI that lights the plates of this scene"""
+
+    bl_idname = "platelight.set_light"
+    bl_label = "Choose HDRI"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filepath: bpy.props.StringProperty(name="HDRI", description="Lat-long picture", subtype="FILE_PATH")
+    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+    rotation: bpy.props.FloatProperty(
+        name="Rotation", description="Turn about the vertical axis in degrees, as World Mapping Z"
+    )
+    exposure: bpy.props.FloatProperty(name="Exposure", description="Brightness in stops (EV)")
+
+    def invoke(self, context: Any, _event: Any) -> set[str]:
+        """Ask for the file; rotation and exposure stay."""
+        self.rotation, self.exposure = context.scene.platelight.rotation, context.scene.platelight.exposure
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Check the file, keep it, and light the scene if it stands already."""
+        state = context.scene.platelight
+        before = state.hdri
+        state.hdri = self.filepath
+        plate = state.active_plate()
+        try:
+            if plate is not None and plate.built:
+                scene.update_world(context.scene, plate)
+            else:
+                scene.light_pixels(self.filepath, full=False)
+        except Exception:
+            state.hdri = before
+            raise
+        for name in ("rotation", "exposure"):
+            if self.properties.is_property_set(name):
+                setattr(state, name, getattr(self, name))
+        return {"FINISHED"}
+
+
+class PLATELIGHT_OT_build_scene(bpy.types.Operator):
+    """Build or update camera, plate card, material and World from the plate's maps and the HDRI"""
+
+    bl_idname = "platelight.build_scene"
+    bl_label = "Build Scene"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs maps."""
+        return idle(cls) and has_maps(cls, context)
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Build it."""
+        plate = context.scene.platelight.active_plate()
+        scene.build(context.scene, plate)
+        session.say(f"{plate.name} stands in the scene.")
+        return {"FINISHED"}
+
+
+class PLATELIGHT_OT_rendered_view(bpy.types.Operator):
+    """Look through the plate's camera with rendered shading"""
+
+    bl_idname = "platelight.rendered_view"
+    bl_label = "Rendered View"
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs a 3D Viewport."""
+        if context.space_data is None or context.space_data.type != "VIEW_3D":
+            cls.poll_message_set("Use it in a 3D Viewport")
+            return False
+        return True
+
+    def execute(self, context: Any) -> set[str]:
+        """Set the viewport that the button is in."""
+        context.scene.render.engine = compat.engine_id(context.scene.platelight.engine)
+        context.space_data.region_3d.view_perspective = "CAMERA"
+        context.space_data.shading.type = "RENDERED"
+        return {"FINISHED"}
+
+
+CLASSES = (PLATELIGHT_OT_set_light, PLATELIGHT_OT_build_scene, PLATELIGHT_OT_rendered_view)

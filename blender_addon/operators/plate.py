@@ -1,0 +1,145 @@
+"""Plates: load one, forget one, look at its maps, save them."""
+
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from .. import exr, images, scene, wire
+from ..properties import MAPS, PLANES
+from .common import has_maps, has_plate, idle, told
+
+
+class PLATELIGHT_OT_load_plate(bpy.types.Operator):
+    """Load a picture of the subject that is to be relit, as a new plate of this scene"""
+
+    bl_idname = "platelight.load_plate"
+    bl_label = "Load Plate"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filepath: bpy.props.StringProperty(name="File", description="The picture to relight", subtype="FILE_PATH")
+    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+    name: bpy.props.StringProperty(name="Name", description="Name of the plate; empty takes the file's")
+    colorspace: bpy.props.StringProperty(
+        name="Color Space", description="auto, or the name of one of Blender's color spaces", default="auto"
+    )
+
+    @classmethod
+    def poll(cls, _context: Any) -> bool:
+        """Loading waits for a job to end."""
+        return idle(cls)
+
+    def invoke(self, context: Any, _event: Any) -> set[str]:
+        """Ask for the file."""
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Load the file."""
+        plate = scene.load_plate(context.scene, self.filepath, self.name, self.colorspace)
+        self.report({"INFO"}, f"{plate.name}: {plate.width} by {plate.height}")
+        return {"FINISHED"}
+
+
+class PLATELIGHT_OT_remove_plate(bpy.types.Operator):
+    """Take the plate out of this scene, with its maps, card and camera"""
+
+    bl_idname = "platelight.remove_plate"
+    bl_label = "Remove Plate"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs a plate."""
+        return has_plate(cls, context)
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Remove it."""
+        scene.remove_plate(context.scene, context.scene.platelight.active)
+        return {"FINISHED"}
+
+
+class PLATELIGHT_OT_show_map(bpy.types.Operator):
+    """Show a map of the plate in the Image Editor"""
+
+    bl_idname = "platelight.show_map"
+    bl_label = "Show Map"
+
+    name: bpy.props.EnumProperty(name="Map", items=[(name, title, f"Show {title.lower()}") for name, title, _ in MAPS])
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs a plate."""
+        return has_plate(cls, context)
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Put the image into every open Image Editor."""
+        plate = context.scene.platelight.active_plate()
+        image = getattr(plate, self.name)
+        if image is None:
+            raise wire.InputError(f"{plate.name} has no such map yet.", "Analyze it first.")
+        editors = [a for w in context.window_manager.windows for a in w.screen.areas if a.type == "IMAGE_EDITOR"]
+        for area in editors:
+            area.spaces.active.image = image
+        if not editors:
+            self.report({"INFO"}, f"Open an Image Editor to see {image.name}")
+        return {"FINISHED"}
+
+
+class PLATELIGHT_OT_save_maps(bpy.types.Operator):
+    """Save the plate's maps as one multilayer EXR, and the light it was shot under beside it"""
+
+    bl_idname = "platelight.save_maps"
+    bl_label = "Save Maps"
+
+    filepath: bpy.props.StringProperty(
+        name="File", description="Name of the .maps.exr file; .light.exr goes beside it", subtype="FILE_PATH"
+    )
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs maps."""
+        return has_maps(cls, context)
+
+    def invoke(self, context: Any, _event: Any) -> set[str]:
+        """Ask for the file."""
+        plate = context.scene.platelight.active_plate()
+        self.filepath = str(Path(bpy.path.abspath(plate.filepath)).with_suffix(".maps.exr"))
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Write both files."""
+        plate = context.scene.platelight.active_plate()
+        target = Path(bpy.path.abspath(self.filepath))
+        stem = target.name.removesuffix(".exr").removesuffix(".maps")
+        matte = scene.map_pixels(plate, "matte_map", 1)
+        picture = scene.map_pixels(plate, "plate", 4)
+        picture[..., 3] = matte
+        layers = {"": picture, "matte": matte}
+        for plane, name in PLANES.items():
+            if plane in {"normal", "albedo"}:
+                layers[plane] = scene.map_pixels(plate, name, 3)
+            elif plane in {"roughness", "reflectivity", "depth"}:
+                layers[plane] = scene.map_pixels(plate, name, 1)
+        attributes: dict[str, exr.Attribute] = {
+            "platelight:version": wire.version,
+            "platelight:plate": plate.filepath,
+            "platelight:fov": float(plate.fov),
+            "platelight:notes": plate.notes,
+            "platelight:depthScale": float(plate.card["platelight_depth_scale"]) if plate.card else 1.0,
+        }
+        exr.write(target.with_name(f"{stem}.maps.exr"), layers, attributes)
+        if plate.source_light is not None:
+            light = images.image_pixels(plate.source_light)[..., :3]
+            exr.write(target.with_name(f"{stem}.light.exr"), {"": light}, attributes)
+        self.report({"INFO"}, f"Saved {stem}.maps.exr")
+        return {"FINISHED"}
+
+
+CLASSES = (PLATELIGHT_OT_load_plate, PLATELIGHT_OT_remove_plate, PLATELIGHT_OT_show_map, PLATELIGHT_OT_save_maps)

@@ -1,0 +1,194 @@
+"""Everything that is saved in the .blend: plates with their maps, the light, what to render and where to put it.
+
+Options of the backend's requests (matte, field of view, rotation, exposure...) are built from the request
+types themselves, so that names, defaults, ranges and help texts have one home.
+"""
+
+from typing import Any
+
+import bpy
+
+from . import wire
+
+# Maps of a plate: property name, title, is it data (True) or color (False).
+MAPS: tuple[tuple[str, str, bool], ...] = (
+    ("plate", "Plate", False),
+    ("foreground", "Foreground", False),
+    ("matte_map", "Matte", True),
+    ("normal", "Normal", True),
+    ("albedo", "Albedo", False),
+    ("roughness", "Roughness", True),
+    ("reflectivity", "Reflectivity", True),
+    ("depth", "Depth", True),
+    ("source_light", "Source light", False),
+    ("specular_map", "Principled levels", True),
+    ("diffuse_pass", "Diffuse pass", False),
+    ("specular_pass", "Specular pass", False),
+    ("preview", "Preview", False),
+    ("result", "Result", False),
+)
+# Planes of a decomposition, by their name on the wire, and the property that keeps each.
+PLANES: dict[str, str] = {
+    "foreground": "foreground",
+    "matte": "matte_map",
+    "normal": "normal",
+    "albedo": "albedo",
+    "roughness": "roughness",
+    "reflectivity": "reflectivity",
+    "depth": "depth",
+    "light": "source_light",
+}
+
+
+def _property(option: wire.Option) -> Any:
+    """A bpy property that means what the option means."""
+    words: dict[str, Any] = {"name": option.title, "description": option.description[:1].upper() + option.description[1:]}
+    if option.choices:
+        items = [(choice, choice.capitalize(), "") for choice in option.choices]
+        return bpy.props.EnumProperty(items=items, default=option.default, **words)
+    if option.type is bool:
+        return bpy.props.BoolProperty(default=option.default, **words)
+    bounds: dict[str, Any] = {}
+    if option.minimum is not None:
+        bounds["min"] = option.type(option.minimum)
+    if option.maximum is not None:
+        bounds["max"] = option.type(option.maximum)
+    kind = bpy.props.IntProperty if option.type is int else bpy.props.FloatProperty
+    return kind(default=option.default, **bounds, **words)
+
+
+def _options(request: Any, *names: str) -> dict[str, Any]:
+    """Properties for the named options of a request."""
+    found = {option.name: _property(option) for option in wire.options_of(request) if option.name in names}
+    if missing := set(names) - set(found):
+        raise KeyError(f"{request.__name__} has no option {sorted(missing)}")
+    return found
+
+
+def _camera_poll(_self: Any, thing: Any) -> bool:
+    return bool(thing.type == "CAMERA")
+
+
+class PlatelightPlate(bpy.types.PropertyGroup):
+    """One plate: where it comes from, how it is taken apart, its maps and its objects."""
+
+    uid: bpy.props.StringProperty(options={"HIDDEN"})
+    filepath: bpy.props.StringProperty(name="File", description="The picture to relight", subtype="FILE_PATH")
+    colorspace: bpy.props.StringProperty(
+        name="Color Space",
+        description="Color space of the file: auto, or the name of one of Blender's color spaces",
+        default="auto",
+    )
+    matte_path: bpy.props.StringProperty(
+        name="Matte File", description="Grey picture, white where the subject is; empty takes the plate's alpha", subtype="FILE_PATH"
+    )
+    width: bpy.props.IntProperty(options={"HIDDEN"})
+    height: bpy.props.IntProperty(options={"HIDDEN"})
+    facet_size: bpy.props.FloatProperty(
+        name="Facet Size",
+        description="Size of the card's facets in pixels of the plate; larger is lighter on memory",
+        default=1.0,
+        min=1.0,
+        max=8.0,
+        subtype="PIXEL",
+    )
+    distance: bpy.props.FloatProperty(
+        name="Distance",
+        description="Distance from the camera to the middle of the subject; lamps near it need the true one",
+        default=2.0,
+        min=0.01,
+        max=1e5,
+        subtype="DISTANCE",
+        unit="LENGTH",
+    )
+    own_camera: bpy.props.PointerProperty(
+        name="Camera",
+        description="A camera of yours, such as a tracked one, to use in place of one made from the field of view",
+        type=bpy.types.Object,
+        poll=_camera_poll,
+    )
+    camera: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
+    card: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
+    material: bpy.props.PointerProperty(type=bpy.types.Material, options={"HIDDEN"})
+    collection: bpy.props.PointerProperty(type=bpy.types.Collection, options={"HIDDEN"})
+    notes: bpy.props.StringProperty(options={"HIDDEN"})
+
+    def picture(self, name: str) -> Any:
+        """The Blender image of a map, or None."""
+        return getattr(self, name)
+
+    @property
+    def analysed(self) -> bool:
+        """Whether the maps that a card needs are there."""
+        return all(getattr(self, name) for name in ("normal", "albedo", "roughness", "reflectivity", "depth", "matte_map"))
+
+    @property
+    def built(self) -> bool:
+        """Whether the card stands in the scene."""
+        return self.card is not None and self.camera is not None
+
+
+class PlatelightScene(bpy.types.PropertyGroup):
+    """A scene's plates and the light that they share."""
+
+    plates: bpy.props.CollectionProperty(type=PlatelightPlate)
+    active: bpy.props.IntProperty(name="Active Plate", options={"HIDDEN"})
+    hdri: bpy.props.StringProperty(
+        name="HDRI", description="Lat-long picture, twice as wide as high, that lights the plate", subtype="FILE_PATH"
+    )
+    engine: bpy.props.EnumProperty(
+        name="Engine",
+        description="What renders the preview; only Cycles gives the passes that the refiner takes",
+        items=[("CYCLES", "Cycles", "Exact"), ("EEVEE", "EEVEE", "Fast; light from behind is cut")],
+        default="CYCLES",
+    )
+    samples: bpy.props.IntProperty(
+        name="Samples", description="Cycles samples a pixel for the preview", default=64, min=1, max=65536
+    )
+    denoise: bpy.props.BoolProperty(
+        name="Denoise", description="Denoise the preview and its passes where this Blender can", default=True
+    )
+    output: bpy.props.StringProperty(
+        name="Output",
+        description="File for the result: .exr with all layers, or .png. Empty keeps it in Blender only",
+        subtype="FILE_PATH",
+    )
+    backdrop_path: bpy.props.StringProperty(
+        name="Backdrop File", description="Picture behind the relit subject", subtype="FILE_PATH"
+    )
+
+    def active_plate(self) -> PlatelightPlate | None:
+        """The plate that operators work on."""
+        return self.plates[self.active] if 0 <= self.active < len(self.plates) else None
+
+
+PlatelightPlate.__annotations__.update(
+    {name: bpy.props.PointerProperty(name=title, type=bpy.types.Image) for name, title, _ in MAPS}
+)
+PlatelightPlate.__annotations__.update(_options(wire.Decompose, "matte", "working_size", "fov"))
+PlatelightScene.__annotations__.update(_options(wire.Refine, "rotation", "exposure", "backdrop", "strength"))
+
+CLASSES = (PlatelightPlate, PlatelightScene)
+
+
+def plate_by_uid(uid: str) -> tuple[Any, Any] | None:
+    """(scene, plate) for an identifier, or None if it is gone: no job may hold on to RNA memory."""
+    for scene in bpy.data.scenes:
+        for plate in scene.platelight.plates:
+            if plate.uid == uid:
+                return scene, plate
+    return None
+
+
+def register() -> None:
+    """Register the property groups and hang them on scenes."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    bpy.types.Scene.platelight = bpy.props.PointerProperty(type=PlatelightScene)
+
+
+def unregister() -> None:
+    """Undo ``register``."""
+    del bpy.types.Scene.platelight
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

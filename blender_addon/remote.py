@@ -1,0 +1,108 @@
+"""Requests to the backend from a job's thread. No bpy module use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import wire
+from .backend_process import BackendProcess, answers, find_command
+from .jobs import Reporter
+
+
+class BackendSettings(Protocol):
+    """The preferences that matter here; ``preferences.Settings`` is one."""
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def start_backend(self) -> bool: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def start_timeout(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a job brought back: planes (row 0 at the top) and what the backend said about them."""
+
+    planes: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+def reachable(settings: BackendSettings) -> bool:
+    """Whether something listens where the settings, or else the local backend's own file, say."""
+    endpoint = settings.endpoint or wire.local_endpoint()
+    return bool(endpoint) and answers(endpoint)
+
+
+def local_backend(settings: BackendSettings) -> BackendProcess:
+    """A backend process for these settings, not started yet.
+
+    Raises:
+        ConnectionFailed: no backend program is installed where we look.
+    """
+    command = find_command(settings.backend)
+    if command is None:
+        raise wire.ConnectionFailed(
+            "No platelight backend is installed here.",
+            "Install it with pip and set its path in the preferences of Platelight.",
+        )
+    arguments = ["serve", "--device", settings.device]
+    if settings.endpoint:
+        arguments += ["--bind", settings.endpoint]
+    return BackendProcess(
+        [*command, *arguments],
+        ready=lambda: reachable(settings),
+        log_path=settings.folder / "backend.log",
+    )
+
+
+def ensure_backend(settings: BackendSettings, running: BackendProcess | None) -> BackendProcess | None:
+    """Start a local backend if nothing answers and the settings allow it; main thread, returns at once.
+
+    Returns the process that we started, now or before, or None where another one answers.
+
+    Raises:
+        ConnectionFailed: nothing answers and none may or can be started.
+    """
+    if running is not None and running.pid is not None:
+        return running
+    if reachable(settings):
+        return None
+    if not settings.start_backend:
+        where = settings.endpoint or "this computer"
+        raise wire.ConnectionFailed(f"No backend answers at {where}.", "Start it and try again.")
+    process = local_backend(settings)
+    process.start()
+    return process
+
+
+def ask(
+    settings: BackendSettings,
+    process: BackendProcess | None,
+    request: wire.Decompose | wire.Refine | wire.Relight,
+    planes: dict[str, np.ndarray],
+    reporter: Reporter,
+) -> Answer:
+    """Run one request on the backend and wait for its planes; in a job's thread.
+
+    Raises:
+        PlatelightError: as the backend or the client says; ``Cancelled`` when the reporter asked for it.
+    """
+    if process is not None:
+        reporter.progress(0.0, "starting the backend")
+        process.wait_ready(settings.start_timeout, reporter.cancelled)
+    if reporter.cancelled():
+        raise wire.Cancelled("Cancelled.")
+    with wire.connect(settings.endpoint) as client:
+        result = client.run(request, planes, progress=reporter.progress, cancelled=reporter.cancelled)
+    return Answer(dict(result.planes), dict(result.meta))

@@ -1,0 +1,68 @@
+"""Settings of one preview render: set for it, and put back as the user had them."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from . import compat
+from .scene import PASSES
+
+
+class RenderSetup:
+    """Context manager: render one plate, alone, at its own size, into a multilayer EXR with passes."""
+
+    def __init__(self, scene: Any, plate: Any, target: Path, samples: int = 0) -> None:
+        self._scene = scene
+        self._plate = plate
+        self._target = target
+        self._samples = samples or scene.platelight.samples
+        self._undo: list[tuple[Any, str, Any]] = []
+
+    def _set(self, owner: Any, name: str, value: Any) -> None:
+        before = getattr(owner, name)
+        if before != value:
+            self._undo.append((owner, name, before))
+            setattr(owner, name, value)
+
+    def __enter__(self) -> Self:
+        scene, plate = self._scene, self._plate
+        render, image = scene.render, scene.render.image_settings
+        # Remembered first: choosing multilayer changes the others behind our back.
+        self._image = {
+            name: getattr(image, name)
+            for name in ("media_type", "file_format", "color_mode", "color_depth", "exr_codec")
+            if hasattr(image, name)
+        }
+        compat.set_multilayer_exr(image)
+        for owner, name, value in (
+            (scene, "camera", plate.camera),
+            (render, "engine", compat.engine_id("CYCLES")),
+            (render, "filepath", str(self._target)),
+            (render, "resolution_x", plate.width),
+            (render, "resolution_y", plate.height),
+            (render, "resolution_percentage", 100),
+            (render, "film_transparent", True),
+            (render, "use_border", False),
+            (render, "use_compositing", False),
+            (render, "use_sequencer", False),
+            (render, "use_file_extension", False),
+            (render, "pixel_aspect_x", 1.0),
+            (render, "pixel_aspect_y", 1.0),
+            (scene.cycles, "samples", self._samples),
+            (scene.cycles, "use_denoising", bool(scene.platelight.denoise)),
+        ):
+            self._set(owner, name, value)
+        for layer in scene.view_layers:
+            for name in PASSES:
+                self._set(layer, name, True)
+        for other in scene.platelight.plates:
+            if other.uid != plate.uid and other.card is not None:
+                self._set(other.card, "hide_render", True)
+        self._set(plate.card, "hide_render", False)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        while self._undo:
+            owner, name, value = self._undo.pop()
+            setattr(owner, name, value)
+        for name, value in self._image.items():
+            setattr(self._scene.render.image_settings, name, value)

@@ -1,0 +1,143 @@
+"""Drawing shared by the panels of the 3D Viewport and of the Image Editor. Only reads; changes nothing."""
+
+from typing import Any
+
+from ..backend_process import BackendState
+from ..session import session
+
+ICONS: dict[BackendState, tuple[str, str]] = {
+    BackendState.NOT_INSTALLED: ("ERROR", "Not installed"),
+    BackendState.STOPPED: ("RADIOBUT_OFF", "Not started by this Blender"),
+    BackendState.STARTING: ("TIME", "Starting"),
+    BackendState.RUNNING: ("CHECKMARK", "Running"),
+    BackendState.STOPPING: ("TIME", "Stopping"),
+    BackendState.FAILED: ("ERROR", "Ended with an error"),
+}
+THUMBNAILS = ("plate", "normal", "albedo", "roughness", "reflectivity", "depth", "matte_map", "source_light")
+
+
+def wrap(layout: Any, text: str, width: int, icon: str = "NONE") -> None:
+    """A sentence over several labels: Blender's do not wrap."""
+    line = ""
+    column = layout.column(align=True)
+    for word in text.split():
+        if line and len(line) + len(word) > width:
+            column.label(text=line, icon=icon)
+            line, icon = "", "BLANK1" if icon != "NONE" else "NONE"
+        line = f"{line} {word}".strip()
+    if line:
+        column.label(text=line, icon=icon)
+
+
+def characters(context: Any) -> int:
+    """About how many characters a label of this region holds."""
+    return max(24, int(context.region.width / (7.5 * context.preferences.system.ui_scale)))
+
+
+def job_status(layout: Any) -> None:
+    """The job under way, with time left and Cancel."""
+    job = session.job
+    if job is None or not job.active:
+        return
+    box = layout.box().column()
+    left = job.seconds_left
+    text = f"{100 * job.fraction:.0f} %" + (f", {left:.0f} s left" if left is not None else "")
+    if hasattr(box, "progress"):
+        box.progress(factor=job.fraction, text=text)
+    box.label(text=job.text or job.title, icon="TIME")
+    box.operator("platelight.cancel", icon="X")
+
+
+def backend(layout: Any, context: Any) -> None:
+    """State of the backend, start, stop, and the last message."""
+    state = session.backend.poll() if session.backend is not None else BackendState.STOPPED
+    icon, words = ICONS[state]
+    layout.label(text=words, icon=icon)
+    row = layout.row(align=True)
+    row.operator("platelight.start_backend", text="Start", icon="PLAY")
+    row.operator("platelight.stop_backend", text="Stop", icon="SNAP_FACE")
+    if state is BackendState.FAILED and session.backend is not None:
+        for line in session.backend.log_tail(3):
+            layout.label(text=line[: characters(context)])
+    if session.message:
+        wrap(layout, session.message, characters(context), "ERROR" if session.is_error else "INFO")
+
+
+def plate(layout: Any, state: Any) -> None:
+    """List of plates and the properties of the active one."""
+    row = layout.row()
+    row.template_list("PLATELIGHT_UL_plates", "", state, "plates", state, "active", rows=2)
+    buttons = row.column(align=True)
+    buttons.operator("platelight.load_plate", icon="ADD", text="")
+    buttons.operator("platelight.remove_plate", icon="REMOVE", text="")
+    active = state.active_plate()
+    if active is None:
+        layout.operator("platelight.load_plate", icon="FILE_IMAGE")
+        return
+    column = layout.column()
+    column.prop(active, "matte")
+    if active.matte == "given":
+        column.prop(active, "matte_path")
+    column.prop(active, "own_camera")
+    line = column.row()
+    line.enabled = active.own_camera is None
+    line.prop(active, "fov")
+
+
+def maps(layout: Any, state: Any) -> None:
+    """Analyze, progress and thumbnails."""
+    active = state.active_plate()
+    if active is not None:
+        layout.prop(active, "working_size")
+    layout.operator("platelight.analyse", icon="NODE_COMPOSITING")
+    job_status(layout)
+    if active is None:
+        return
+    grid = layout.grid_flow(row_major=True, columns=4, even_columns=True, even_rows=True, align=True)
+    for name in THUMBNAILS:
+        image = getattr(active, name)
+        if image is None:
+            continue
+        cell = grid.column(align=True)
+        if image.preview is not None and image.preview.icon_id:
+            cell.template_icon(icon_value=image.preview.icon_id, scale=3.0)
+        cell.operator("platelight.show_map", text=name.removesuffix("_map").replace("source_", "").capitalize()).name = name
+    layout.operator("platelight.save_maps", icon="FILE_TICK")
+
+
+def light(layout: Any, state: Any) -> None:
+    """HDRI, rotation, exposure."""
+    column = layout.column()
+    row = column.row(align=True)
+    row.prop(state, "hdri")
+    row.operator("platelight.set_light", text="", icon="FILEBROWSER")
+    column.prop(state, "rotation")
+    column.prop(state, "exposure")
+
+
+def preview(layout: Any, state: Any, in_viewport: bool) -> None:
+    """Build, samples, render."""
+    active = state.active_plate()
+    column = layout.column()
+    if active is not None:
+        column.prop(active, "distance")
+        column.prop(active, "facet_size")
+    column.prop(state, "engine")
+    text = "Update Scene" if active is not None and active.built else "Build Scene"
+    column.operator("platelight.build_scene", text=text, icon="SCENE_DATA")
+    column.prop(state, "samples")
+    column.prop(state, "denoise")
+    if in_viewport:
+        column.operator("platelight.rendered_view", icon="SHADING_RENDERED")
+    column.operator("platelight.render_preview", icon="RENDER_STILL")
+
+
+def composite(layout: Any, state: Any) -> None:
+    """Refine and output."""
+    column = layout.column()
+    column.prop(state, "strength")
+    column.prop(state, "backdrop")
+    if state.backdrop == "given":
+        column.prop(state, "backdrop_path")
+    column.prop(state, "output")
+    column.operator("platelight.refine", icon="SHADERFX")
