@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 # (expansion, kernel, stride, channels, repeats)
-STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4))
+STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+)
 TAPS = (0, 2, 4, 10, 14)  # last block of each resolution
 CHANNELS = (16, 24, 40, 112, 192)
 STEM = 32
@@ -23,7 +30,11 @@ class Block(nn.Module):
         hidden = inputs * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
-            layers += [nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden, eps=1e-3), nn.ReLU6(True)]
+            layers += [
+                nn.Conv2d(inputs, hidden, 1, bias=False),
+                nn.BatchNorm2d(hidden, eps=1e-3),
+                nn.ReLU6(True),
+            ]
         layers += [
             nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden, bias=False),
             nn.BatchNorm2d(hidden, eps=1e-3),

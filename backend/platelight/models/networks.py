@@ -19,7 +19,12 @@ from platelight.shading.environment import directions, sample
 
 MIDDLE = 0.25
 LUMINANCE = (0.2126, 0.7152, 0.0722)
-LOBES = (1, 8, 32, 128)  # Phong exponents of the convolved lights; the first is the cosine of diffuse reflection
+LOBES = (
+    1,
+    8,
+    32,
+    128,
+)  # Phong exponents of the convolved lights; the first is the cosine of diffuse reflection
 GRID = 16  # rows of the queried directions
 DECODED = 32  # rows of the decoded lat-long
 FLOOR = 1e-3
@@ -125,7 +130,11 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.key_value, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.query, self.key_value, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
         self.norm_q, self.norm_t, self.norm_m = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
@@ -155,23 +164,37 @@ class IllumNet(nn.Module):
         super().__init__()
         grid = directions(GRID).reshape(-1, 3)
         waves = torch.cat([grid * f for f in (1.0, 2.0, 4.0)], -1) * math.pi / 2
-        self.register_buffer("code", torch.cat([grid, torch.sin(waves), torch.cos(waves)], -1), persistent=False)
+        self.register_buffer(
+            "code", torch.cat([grid, torch.sin(waves), torch.cos(waves)], -1), persistent=False
+        )
         self.query = nn.Sequential(nn.Linear(21, self.WIDTH), nn.GELU(), nn.Linear(self.WIDTH, self.WIDTH))
         self.coarse = nn.Linear(CHANNELS[-1], self.WIDTH)
         self.fine = nn.Linear(CHANNELS[-2], self.WIDTH)
         self.patch = nn.Linear(9, self.WIDTH)
         self.attention = nn.ModuleList(CrossAttention(self.WIDTH, 4) for _ in range(3))
         self.lobes = nn.Linear(self.WIDTH, 3 * len(LOBES))
-        self.decoder = nn.ModuleList([nn.Conv2d(self.WIDTH, 64, 3), nn.Conv2d(64, 48, 3), nn.Conv2d(48, 3, 3)])
+        self.decoder = nn.ModuleList(
+            [nn.Conv2d(self.WIDTH, 64, 3), nn.Conv2d(64, 48, 3), nn.Conv2d(48, 3, 3)]
+        )
 
-    def _tokens(self, feature: Tensor, project: nn.Linear, plate: Tensor, matte: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-        size = feature.shape[-2:]
+    def _tokens(
+        self, feature: Tensor, project: nn.Linear, plate: Tensor, matte: Tensor, normal: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        size = (feature.shape[-2], feature.shape[-1])
         cover = F.adaptive_avg_pool2d(matte, size)
-        pooled = F.adaptive_avg_pool2d(torch.cat([encode(plate), normal], 1) * matte, size) / cover.clamp_min(1e-3)
-        rows = torch.linspace(-1, 1, size[0], device=plate.device).view(1, 1, -1, 1).expand(len(plate), 1, *size)
-        columns = torch.linspace(-1, 1, size[1], device=plate.device).view(1, 1, 1, -1).expand(len(plate), 1, *size)
+        pooled = F.adaptive_avg_pool2d(torch.cat([encode(plate), normal], 1) * matte, size) / cover.clamp_min(
+            1e-3
+        )
+        rows = (
+            torch.linspace(-1, 1, size[0], device=plate.device).view(1, 1, -1, 1).expand(len(plate), 1, *size)
+        )
+        columns = (
+            torch.linspace(-1, 1, size[1], device=plate.device).view(1, 1, 1, -1).expand(len(plate), 1, *size)
+        )
         extra = torch.cat([pooled, cover, rows, columns], 1)
-        tokens = project(feature.float().flatten(2).transpose(1, 2)) + self.patch(extra.flatten(2).transpose(1, 2))
+        tokens = project(feature.float().flatten(2).transpose(1, 2)) + self.patch(
+            extra.flatten(2).transpose(1, 2)
+        )
         return tokens, cover.flatten(1) > 0.05
 
     def predict(self, features: list[Tensor], plate: Tensor, matte: Tensor, normal: Tensor) -> Illumination:
@@ -179,7 +202,9 @@ class IllumNet(nn.Module):
         coarse, keep_coarse = self._tokens(features[-1], self.coarse, plate, matte, normal)
         fine, keep_fine = self._tokens(features[-2], self.fine, plate, matte, normal)
         tokens, keep = torch.cat([coarse, fine], 1), torch.cat([keep_coarse, keep_fine], 1)
-        keep = keep | ~keep.any(1, keepdim=True)  # an empty subject attends to everything rather than to nothing
+        keep = keep | ~keep.any(
+            1, keepdim=True
+        )  # an empty subject attends to everything rather than to nothing
         queries = self.query(self.code).expand(len(plate), -1, -1)
         for layer in self.attention:
             queries = layer(queries, tokens, keep)

@@ -36,7 +36,7 @@ class Networks:
     @staticmethod
     def load(device: torch.device) -> Networks:
         """Load and verify the shipped weights."""
-        loaded = {name: registry.load(name, device).to(memory_format=torch.channels_last) for name in registry.NETWORKS}
+        loaded = {name: registry.load(name, device) for name in registry.NETWORKS}
         versions = {name: registry.describe(name).sha256[:12] for name in registry.NETWORKS}
         log.info("networks on %s: %s", device, versions)
         return Networks(**loaded, device=device, versions=versions)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ class Networks:
 
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
 
 

@@ -21,15 +21,29 @@ def parser() -> argparse.ArgumentParser:
     geometry.add_argument("--views", type=int, default=4096)
     geometry.add_argument("--size", type=int, default=192, help="pixels on a side")
     geometry.add_argument("--seed", type=int, default=7)
-    geometry.add_argument("--first", type=int, default=0, help="number of the first shard, so that several processes share the work")
+    geometry.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="number of the first shard, so that several processes share the work",
+    )
     for name in ORDER:
         stage = stages.add_parser(name, help=f"train {name}")
         stage.add_argument("--bank", type=Path, required=True, help="shards made by train geometry")
         stage.add_argument("--lights", type=Path, required=True, help="folder of lat-long HDRIs")
-        stage.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log; an old one is resumed")
-        stage.add_argument("--weights", type=Path, required=True, help="folder of the networks trained before, and of the result")
+        stage.add_argument(
+            "--run", type=Path, required=True, help="folder of checkpoints and log; an old one is resumed"
+        )
+        stage.add_argument(
+            "--weights",
+            type=Path,
+            required=True,
+            help="folder of the networks trained before, and of the result",
+        )
         stage.add_argument("--minutes", type=float, default=0.0, help="training time")
-        stage.add_argument("--steps", type=int, default=0, help="training steps (instead of minutes: reproducible)")
+        stage.add_argument(
+            "--steps", type=int, default=0, help="training steps (instead of minutes: reproducible)"
+        )
         stage.add_argument("--batch", type=int, default=16)
         stage.add_argument("--size", type=int, default=128)
         stage.add_argument("--rate", type=float, default=1e-3)
@@ -53,9 +67,19 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("A run needs an end.", "Give --minutes or --steps.")
     path = train(
         TrainConfig(
-            options.stage, options.run, options.bank, options.lights, options.weights, options.minutes, options.steps,
-            options.batch, options.size, options.rate, seed=options.seed, threads=options.threads,
-        )  # fmt: skip
+            options.stage,
+            options.run,
+            options.bank,
+            options.lights,
+            options.weights,
+            options.minutes,
+            options.steps,
+            options.batch,
+            options.size,
+            options.rate,
+            seed=options.seed,
+            threads=options.threads,
+        )
     )
     print(path)
     return 0

@@ -43,7 +43,7 @@ class _Tensor:
 _MARK = object()
 
 
-def _interpret(stream: io.BytesIO) -> Any:  # noqa: PLR0912  (one branch an opcode)
+def _interpret(stream: io.BytesIO) -> Any:
     """Interpret one pickle's opcodes on a small stack machine; leaves the stream after its STOP."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
@@ -60,7 +60,16 @@ def _interpret(stream: io.BytesIO) -> Any:  # noqa: PLR0912  (one branch an opco
                 pass
             case "GLOBAL":
                 stack.append(_Global(str(argument)))
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINSTRING" | "SHORT_BINSTRING":
+            case (
+                "BINUNICODE"
+                | "SHORT_BINUNICODE"
+                | "BININT"
+                | "BININT1"
+                | "BININT2"
+                | "LONG1"
+                | "BINSTRING"
+                | "SHORT_BINSTRING"
+            ):
                 stack.append(argument)
             case "NONE":
                 stack.append(None)
@@ -113,7 +122,9 @@ def _interpret(stream: io.BytesIO) -> Any:  # noqa: PLR0912  (one branch an opco
             case "BUILD":
                 stack.pop()  # attributes of the dict itself (its _metadata), of no interest
             case _:
-                raise InputError(f"the archive holds the opcode {op.name}, which a state dict has no need of.")
+                raise InputError(
+                    f"the archive holds the opcode {op.name}, which a state dict has no need of."
+                )
     return stack[-1]
 
 

@@ -77,7 +77,9 @@ def load_bank(folder: Path, exclude: tuple[str, ...] = ()) -> LightBank:
             continue
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if pixels is None or pixels.ndim != 3:
-            raise InputError(f"{path} is not a readable HDRI.", "Remove it from the folder or fetch it again.")
+            raise InputError(
+                f"{path} is not a readable HDRI.", "Remove it from the folder or fetch it again."
+            )
         rgb = np.ascontiguousarray(pixels[..., 2::-1]).astype(np.float32)
         env = resize(torch.from_numpy(rgb).permute(2, 0, 1)[None], 128)
         env = env / average(env).mean().clamp_min(1e-6)
@@ -92,7 +94,9 @@ def load_bank(folder: Path, exclude: tuple[str, ...] = ()) -> LightBank:
         raise InputError(f"{folder} holds no HDRI.", "Give a folder of .hdr or .exr lat-longs.")
     full = torch.cat(skies)
     half = resize(full, 64).flatten(2)
-    levels = torch.stack([(half @ prefilter_matrix(64, r).T).unflatten(-1, (ROWS, 2 * ROWS)) for r in LEVELS], 2)
+    levels = torch.stack(
+        [(half @ prefilter_matrix(64, r).T).unflatten(-1, (ROWS, 2 * ROWS)) for r in LEVELS], 2
+    )
     return LightBank(resize(full, ROWS), levels, torch.stack(suns), torch.stack(where))
 
 
@@ -116,7 +120,9 @@ def _aligning_rotation(sources: Tensor, targets: Tensor) -> Tensor:
     def frame(d: Tensor) -> Tensor:
         up = torch.tensor([0.0, 1.0, 0.0]).expand_as(d)
         side = torch.linalg.cross(up, d)
-        side = torch.where(side.norm(dim=1, keepdim=True) < 1e-3, torch.tensor([1.0, 0.0, 0.0]).expand_as(d), side)
+        side = torch.where(
+            side.norm(dim=1, keepdim=True) < 1e-3, torch.tensor([1.0, 0.0, 0.0]).expand_as(d), side
+        )
         side = side / side.norm(dim=1, keepdim=True)
         return torch.stack([side, torch.linalg.cross(d, side), d], 2)
 
@@ -146,7 +152,9 @@ def random_lighting(bank: LightBank, stored: Tensor, generator: torch.Generator,
     sunny = bank.sun[pick].mean(1) > 0.3
     rotation = torch.where(sunny[:, None, None], _aligning_rotation(bank.sun_direction[pick], towards), free)
     grid = directions(ROWS).permute(2, 0, 1)[None]
-    turned = torch.einsum("nji,nj...->ni...", rotation, grid.expand(n, -1, -1, -1))  # R^T d: where d came from
+    turned = torch.einsum(
+        "nji,nj...->ni...", rotation, grid.expand(n, -1, -1, -1)
+    )  # R^T d: where d came from
     env = sample(bank.sky[pick], turned)
     levels = sample(bank.levels[pick].flatten(1, 2), turned).unflatten(1, (3, len(LEVELS)))
     mode = uniform(n)

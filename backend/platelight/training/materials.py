@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,10 @@ from platelight.training.subjects import Part
 
 PARTS = len(Part)
 # Landmarks of ICT-FaceKit's neutral head, in its units: where brows and lips are painted.
-BROWS = ((-5.2, 5.6, 8.6), (-4.2, 6.1, 9.7), (-3.0, 6.2, 10.4), (-1.9, 5.8, 10.8), (1.9, 5.8, 10.8), (3.0, 6.2, 10.4), (4.2, 6.1, 9.7), (5.2, 5.6, 8.6))  # fmt: skip
+BROWS = (
+    (-5.2, 5.6, 8.6), (-4.2, 6.1, 9.7), (-3.0, 6.2, 10.4), (-1.9, 5.8, 10.8),
+    (1.9, 5.8, 10.8), (3.0, 6.2, 10.4), (4.2, 6.1, 9.7), (5.2, 5.6, 8.6),
+)  # fmt: skip
 LIPS = (0.0, -3.1, 10.9)
 
 
@@ -47,8 +51,10 @@ class Noise:
         k = k / k.norm(dim=2, keepdim=True) * frequency[:, None, None]
         k = k * (0.5 + torch.rand(n, self.waves, 1, generator=self.generator))
         phase = torch.rand(n, self.waves, 1, generator=self.generator) * 2 * math.pi
-        value = torch.sin(torch.baddbmm(phase, k, rest.flatten(2))).sum(1, keepdim=True) * math.sqrt(2 / self.waves)
-        return value.unflatten(-1, rest.shape[-2:])
+        value = torch.sin(torch.baddbmm(phase, k, rest.flatten(2))).sum(1, keepdim=True) * math.sqrt(
+            2 / self.waves
+        )
+        return value.view(n, 1, *rest.shape[-2:])
 
 
 def _skin_tone(n: int, generator: torch.Generator) -> Tensor:
@@ -81,7 +87,11 @@ def paint(rest: Tensor, part: Tensor, normal: Tensor, generator: torch.Generator
 
     def per_part(table: Tensor) -> Tensor:
         """(N, PARTS, C) -> (N, C, H, W) by each pixel's part."""
-        return table.gather(1, part.reshape(n, -1, 1).expand(-1, -1, table.shape[2])).transpose(1, 2).unflatten(-1, (height, width))
+        return (
+            table.gather(1, part.reshape(n, -1, 1).expand(-1, -1, table.shape[2]))
+            .transpose(1, 2)
+            .unflatten(-1, (height, width))
+        )
 
     noise = Noise(generator)
     head = ((part == int(Part.SKIN)).flatten(1).any(1)).float()
@@ -93,7 +103,10 @@ def paint(rest: Tensor, part: Tensor, normal: Tensor, generator: torch.Generator
     soft, blotch = noise(rest, frequency(1.0, 5.0)), noise(rest, frequency(2.0, 14.0))
     grain = noise(rest, frequency(12.0, 60.0))
     axis = unit(torch.randn(n, 3, generator=generator), dim=1)
-    stripe = torch.sin((rest * axis[:, :, None, None]).sum(1, keepdim=True) * frequency(4, 25)[:, None, None, None] + soft * uniform(0, 1.5, n, 1, 1, 1))
+    stripe = torch.sin(
+        (rest * axis[:, :, None, None]).sum(1, keepdim=True) * frequency(4, 25)[:, None, None, None]
+        + soft * uniform(0, 1.5, n, 1, 1, 1)
+    )
     # base, second and third color of every part
     palette = _colors(n, PARTS * 3, generator).view(n, PARTS, 9)
     plain = uniform(0, 1, n, PARTS, 1) < 0.45  # many things have one color
@@ -141,10 +154,25 @@ def paint(rest: Tensor, part: Tensor, normal: Tensor, generator: torch.Generator
     albedo = (albedo * (1 - 0.93 * finish[:, 2:3])).clamp(0.004, 0.95)
     mask = (part > 0).float()[:, None]
     bumped = _relief(normal, rest, part, soft, grain, noise, frequency, generator)
-    return Surface(albedo * mask, torch.lerp(torch.ones_like(roughness), roughness, mask), finish[:, 1:2] * mask, bumped, mask, skin)
+    return Surface(
+        albedo * mask,
+        torch.lerp(torch.ones_like(roughness), roughness, mask),
+        finish[:, 1:2] * mask,
+        bumped,
+        mask,
+        skin,
+    )
 
 
-def _face_paint(albedo: Tensor, rest: Tensor, skin: Tensor, hair: Tensor, noise: Noise, scale: Tensor, generator: torch.Generator) -> Tensor:
+def _face_paint(
+    albedo: Tensor,
+    rest: Tensor,
+    skin: Tensor,
+    hair: Tensor,
+    noise: Noise,
+    scale: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
     """Lips, brows, blush, stubble and freckles on the skin of heads."""
     n = len(rest)
 
@@ -154,9 +182,18 @@ def _face_paint(albedo: Tensor, rest: Tensor, skin: Tensor, hair: Tensor, noise:
     lips = rest - torch.tensor(LIPS).view(1, 3, 1, 1)
     lips = (lips / torch.tensor([2.7, 0.95, 2.0]).view(1, 3, 1, 1)).square().sum(1, keepdim=True)
     lips = torch.sigmoid((1 - lips) * 6) * skin * uniform(0.2, 1.0)
-    albedo = albedo * torch.lerp(torch.ones(3), torch.tensor([0.85, 0.52, 0.55]), 1.0).view(1, 3, 1, 1).pow(lips)
-    brow = torch.stack([(rest - torch.tensor(p).view(1, 3, 1, 1)).square().sum(1, keepdim=True) for p in BROWS]).amin(0)
-    brow = torch.sigmoid((0.55 - brow) * 8) * skin * uniform(0.0, 1.0) * (0.75 + 0.25 * noise(rest, 8.0 * scale * 5))
+    albedo = albedo * torch.lerp(torch.ones(3), torch.tensor([0.85, 0.52, 0.55]), 1.0).view(1, 3, 1, 1).pow(
+        lips
+    )
+    brow = torch.stack(
+        [(rest - torch.tensor(p).view(1, 3, 1, 1)).square().sum(1, keepdim=True) for p in BROWS]
+    ).amin(0)
+    brow = (
+        torch.sigmoid((0.55 - brow) * 8)
+        * skin
+        * uniform(0.0, 1.0)
+        * (0.75 + 0.25 * noise(rest, 8.0 * scale * 5))
+    )
     albedo = torch.lerp(albedo, hair.view(n, 3, 1, 1).expand_as(albedo), brow.clamp(0, 1))
     jaw = torch.sigmoid((-2.0 - rest[:, 1:2]) * 1.5) * torch.sigmoid((rest[:, 2:3] - 2.0) * 1.5) * skin
     stubble = jaw * (uniform(0, 1) < 0.3) * uniform(0.1, 0.8) * (0.8 + 0.2 * noise(rest, 30.0 * scale * 5))
@@ -165,7 +202,16 @@ def _face_paint(albedo: Tensor, rest: Tensor, skin: Tensor, hair: Tensor, noise:
     return albedo * torch.tensor([0.75, 0.6, 0.5]).view(1, 3, 1, 1).pow(freckle)
 
 
-def _relief(normal: Tensor, rest: Tensor, part: Tensor, soft: Tensor, grain: Tensor, noise: Noise, frequency: object, generator: torch.Generator) -> Tensor:
+def _relief(
+    normal: Tensor,
+    rest: Tensor,
+    part: Tensor,
+    soft: Tensor,
+    grain: Tensor,
+    noise: Noise,
+    frequency: Callable[[float, float], Tensor],
+    generator: torch.Generator,
+) -> Tensor:
     """Bend normals by the image gradient of a height made from noise: pores, weave, engraving.
 
     The gradient is taken across the image, so relief foreshortens towards the rim as real relief does.
@@ -175,9 +221,9 @@ def _relief(normal: Tensor, rest: Tensor, part: Tensor, soft: Tensor, grain: Ten
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(n, 1, 1, 1).uniform_(low, high, generator=generator)
 
-    fine = noise(rest, frequency(6.0, 40.0))  # type: ignore[operator]
-    ridged = (1 - 1.5 * fine.abs())
-    carve = torch.sigmoid((noise(rest, frequency(2.0, 10.0)) - 0.3) * 12)  # type: ignore[operator]
+    fine = noise(rest, frequency(6.0, 40.0))
+    ridged = 1 - 1.5 * fine.abs()
+    carve = torch.sigmoid((noise(rest, frequency(2.0, 10.0)) - 0.3) * 12)
     choice = uniform(0, 1)
     height = torch.where(choice < 0.4, fine, torch.where(choice < 0.7, ridged, carve * 2)) + 0.3 * grain
     amount = torch.where(uniform(0, 1) < 0.45, torch.zeros(n, 1, 1, 1), uniform(0, 0.35) * uniform(0, 1))

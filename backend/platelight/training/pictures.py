@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,8 +16,8 @@ from torch.nn import functional as F
 from platelight.models.networks import exposure_of
 from platelight.protocol.errors import InputError
 from platelight.shading.brdf import cook_torrance
-from platelight.shading.environment import sample, solid_angles
 from platelight.shading.environment import directions as lattice
+from platelight.shading.environment import sample, solid_angles
 from platelight.training.lights import LEVELS, ROWS, LightBank, Lighting, as_latlong, random_lighting
 from platelight.training.materials import Surface, paint, unit
 
@@ -61,7 +63,9 @@ class Bank:
         if not shards:
             raise InputError(f"{folder} holds no shards.", "Make them with: platelight train geometry.")
         names = ("normal", "rest", "part", "shadow", "transfer", "lights", "fov")
-        self.arrays = [{name: np.load(shard / f"{name}.npy", mmap_mode="r") for name in names} for shard in shards]
+        self.arrays = [
+            {name: np.load(shard / f"{name}.npy", mmap_mode="r") for name in names} for shard in shards
+        ]
         self.per_shard = len(self.arrays[0]["fov"])
         self.size = int(self.arrays[0]["part"].shape[1])
 
@@ -73,10 +77,12 @@ class Bank:
         rows: list[Views] = []
         for index in indices.tolist():
             shard, k = divmod(index, self.per_shard)
-            rows.append(self._one({n: np.array(a[k]) for n, a in self.arrays[shard].items()}, size, generator))
+            rows.append(
+                self._one({n: np.array(a[k]) for n, a in self.arrays[shard].items()}, size, generator)
+            )
         return Views(*(torch.cat([getattr(r, name) for r in rows]) for name in Views.__dataclass_fields__))
 
-    def _one(self, raw: dict[str, np.ndarray], size: int, generator: torch.Generator) -> Views:
+    def _one(self, raw: dict[str, npt.NDArray[Any]], size: int, generator: torch.Generator) -> Views:
         def chance() -> float:
             return float(torch.rand((), generator=generator))
 
@@ -97,15 +103,22 @@ class Bank:
         edge = ((torch.arange(size) + 0.5) / size * side + 0.0) / full * 2 - 1
         vx = (edge + 2 * left / full) * half
         vy = -(edge + 2 * top / full) * half
-        view = unit(torch.stack([-vx[None, :].expand(size, size), -vy[:, None].expand(size, size), torch.ones(size, size)]), dim=0)
+        view = unit(
+            torch.stack(
+                [-vx[None, :].expand(size, size), -vy[:, None].expand(size, size), torch.ones(size, size)]
+            ),
+            dim=0,
+        )
 
-        def cut(values: np.ndarray, mode: str, scale: int = 1) -> Tensor:
+        def cut(values: npt.NDArray[Any], mode: str, scale: int = 1) -> Tensor:
             image = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None]
-            t, l, s = top // scale, left // scale, max(side // scale, 1)
-            image = image[..., t : t + s, l : l + s]
+            row, column, extent = top // scale, left // scale, max(side // scale, 1)
+            image = image[..., row : row + extent, column : column + extent]
             if mode == "nearest":
                 return F.interpolate(image, size=(size, size), mode="nearest")
-            return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False, antialias=side > size)
+            return F.interpolate(
+                image, size=(size, size), mode="bilinear", align_corners=False, antialias=side > size
+            )
 
         parts = cut(raw["part"][..., None], "nearest")[:, 0].long()
         bits = (raw["shadow"][..., None] >> np.arange(8)) & 1
@@ -113,10 +126,20 @@ class Bank:
         normal = unit(cut(raw["normal"], "bilinear"), dim=1)
         # Transfer is at half size with gaps beside the silhouette: spread it from the inside, denoised.
         seen = torch.from_numpy((np.abs(raw["transfer"]).sum(-1) > 0).astype(np.float32))[None, None]
-        spread = F.avg_pool2d(torch.from_numpy(raw["transfer"].astype(np.float32)).permute(2, 0, 1)[None] * seen, 3, 1, 1)
+        spread = F.avg_pool2d(
+            torch.from_numpy(raw["transfer"].astype(np.float32)).permute(2, 0, 1)[None] * seen, 3, 1, 1
+        )
         spread = spread / F.avg_pool2d(seen, 3, 1, 1).clamp_min(1e-3)
         transfer = cut(spread[0].permute(1, 2, 0).numpy(), "bilinear", 2)
-        views = [normal, cut(raw["rest"], "nearest"), parts, cut(bits, "bilinear") / cover, transfer, torch.from_numpy(raw["lights"].astype(np.float32))[None], view[None]]
+        views = [
+            normal,
+            cut(raw["rest"], "nearest"),
+            parts,
+            cut(bits, "bilinear") / cover,
+            transfer,
+            torch.from_numpy(raw["lights"].astype(np.float32))[None],
+            view[None],
+        ]
         if chance() < 0.5:
             views = [v.flip(-1) if v.ndim > 3 or v is parts else v for v in views]
             sign = torch.tensor([-1.0, 1.0, 1.0])
@@ -145,7 +168,9 @@ class Photographer:
 
     def __init__(self) -> None:
         self.project = sh_matrix(ROWS)
-        bands = torch.tensor([1.0] + [2 / 3] * 3 + [0.25] * 5)  # cosine lobe, divided by pi (Ramamoorthi, Hanrahan 2001)
+        bands = torch.tensor(
+            [1.0] + [2 / 3] * 3 + [0.25] * 5
+        )  # cosine lobe, divided by pi (Ramamoorthi, Hanrahan 2001)
         self.bands = bands
         self.areas = solid_angles(ROWS).reshape(-1, 1)
         self.basis = (self.project / solid_angles(ROWS).reshape(1, -1)).T  # (texels, 9)
@@ -156,7 +181,9 @@ class Photographer:
         coefficients = torch.einsum("ncs,ks->nck", lighting.env.flatten(2), self.project)
         irradiance = torch.einsum("nck,nkhw->nchw", coefficients, views.transfer).clamp_min(0)
         # Transfer knows the smooth surface; relief changes it by the ratio of unshadowed irradiances.
-        ratio = (self._sh_irradiance(coefficients, surface.normal) + 1e-3) / (self._sh_irradiance(coefficients, views.normal) + 1e-3)
+        ratio = (self._sh_irradiance(coefficients, surface.normal) + 1e-3) / (
+            self._sh_irradiance(coefficients, views.normal) + 1e-3
+        )
         open_sky = (views.transfer[:, :1] / 0.282095).clamp(0, 1)
         mean = lighting.env.flatten(2).mean(2).view(n, 3, 1, 1)
         cover = surface.mask.sum((2, 3), keepdim=True).clamp_min(1)
@@ -165,7 +192,11 @@ class Photographer:
         nv = (surface.normal * views.view).sum(1, keepdim=True).clamp(0.02, 1)
         mirror = unit(2 * nv * surface.normal - views.view, dim=1)
         occlusion = (nv + open_sky).pow(torch.exp2(-16 * surface.roughness.square() - 1)) - 1 + open_sky
-        specular = self.prefiltered(lighting.levels, mirror, surface.roughness) * self.split_sum(surface.f0, surface.roughness, nv) * occlusion.clamp(0, 1)
+        specular = (
+            self.prefiltered(lighting.levels, mirror, surface.roughness)
+            * self.split_sum(surface.f0, surface.roughness, nv)
+            * occlusion.clamp(0, 1)
+        )
         wrap = surface.skin * torch.tensor([0.22, 0.08, 0.04]).view(1, 3, 1, 1)
         for k in range(lighting.lamp.shape[1]):
             strength = lighting.lamp[:, k].view(n, 3, 1, 1)
@@ -174,14 +205,23 @@ class Photographer:
             chosen = lighting.index[:, k]
             to_light = unit(views.stored[torch.arange(n), chosen], dim=1).view(n, 3, 1, 1)
             clear = views.shadow[torch.arange(n), chosen][:, None]
-            blurred = F.avg_pool2d(F.avg_pool2d(clear, 5, 1, 2, count_include_pad=False), 5, 1, 2, count_include_pad=False)
+            blurred = F.avg_pool2d(
+                F.avg_pool2d(clear, 5, 1, 2, count_include_pad=False), 5, 1, 2, count_include_pad=False
+            )
             clear = torch.lerp(clear, blurred, soften.view(n, 1, 1, 1))
             nl = (surface.normal * to_light).sum(1, keepdim=True)
             lit = ((nl + wrap) / (1 + wrap)).clamp_min(0)
             diffuse = diffuse + lit * clear * strength / math.pi
             half = unit(to_light + views.view, dim=1)
             alpha = (surface.roughness.square() + 0.004).clamp(max=1.0)
-            lobe = cook_torrance(nl.clamp_min(0), nv, (surface.normal * half).sum(1, keepdim=True).clamp(0, 1), (to_light * half).sum(1, keepdim=True).clamp(0, 1), alpha, surface.f0)
+            lobe = cook_torrance(
+                nl.clamp_min(0),
+                nv,
+                (surface.normal * half).sum(1, keepdim=True).clamp(0, 1),
+                (to_light * half).sum(1, keepdim=True).clamp(0, 1),
+                alpha,
+                surface.f0,
+            )
             specular = specular + lobe * nl.clamp_min(0) * clear * strength
             diffuse = diffuse + around * strength / math.pi * 0.12 * (1.2 - open_sky)
         return (surface.albedo * diffuse + specular) * surface.mask
@@ -213,7 +253,12 @@ class Photographer:
     @staticmethod
     def split_sum(f0: Tensor, roughness: Tensor, nv: Tensor) -> Tensor:
         """Directional albedo of GGX with Schlick: the analytic fit of Karis 2014."""
-        r = [-1 * roughness + 1, -0.0275 * roughness + 0.0425, -0.572 * roughness + 1.04, 0.022 * roughness - 0.04]
+        r = [
+            -1 * roughness + 1,
+            -0.0275 * roughness + 0.0425,
+            -0.572 * roughness + 1.04,
+            0.022 * roughness - 0.04,
+        ]
         a = torch.minimum(r[0] * r[0], torch.exp2(-9.28 * nv)) * r[0] + r[1]
         return f0 * (-1.04 * a + r[2]) + (1.04 * a + r[3])
 
@@ -231,7 +276,9 @@ def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tupl
     gain = exposure_of(radiance, matte) * torch.exp(0.35 * torch.randn(n, 1, 1, 1, generator=generator))
     seen = radiance * gain
     kernel = torch.tensor([1.0, 2.0, 1.0]).view(1, 1, 1, 3) / 4
-    soft = F.conv2d(F.conv2d(seen.flatten(0, 1)[:, None], kernel, padding=(0, 1)), kernel.transpose(2, 3), padding=(1, 0)).view_as(seen)
+    soft = F.conv2d(
+        F.conv2d(seen.flatten(0, 1)[:, None], kernel, padding=(0, 1)), kernel.transpose(2, 3), padding=(1, 0)
+    ).view_as(seen)
     seen = torch.where(uniform(n, 1, 1, 1) < 0.4, soft, seen)
     noise = torch.randn(seen.shape, generator=generator)
     level = torch.exp(-7 + 3.5 * uniform(n, 1, 1, 1)) * (uniform(n, 1, 1, 1) < 0.6)
@@ -271,5 +318,16 @@ class Generator:
         other = random_lighting(self.lights, views.stored, g)
         target = self.photographer.photograph(views, surface, other, torch.rand(count, generator=g))
         gain = exposure_of(target, surface.mask)
-        other = Lighting(other.env * gain, other.levels * gain[..., None], other.lamp * gain[:, :, 0], other.index)
-        return Batch(plate, surface.mask, surface, latlong, views.view, target * gain, other, as_latlong(other, views.stored))
+        other = Lighting(
+            other.env * gain, other.levels * gain[..., None], other.lamp * gain[:, :, 0], other.index
+        )
+        return Batch(
+            plate,
+            surface.mask,
+            surface,
+            latlong,
+            views.view,
+            target * gain,
+            other,
+            as_latlong(other, views.stored),
+        )

@@ -22,14 +22,16 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
 from platelight.training.subjects import Heads, Mesh, euler, objects
 
-Array = np.ndarray
+Array = npt.NDArray[Any]
 LIGHTS = 8
 SHARD = 64
 FORMAT = 1
@@ -77,7 +79,9 @@ class Scene:
     def visible(self, origin: Array, direction: Array) -> Array:
         """True where a ray escapes."""
         hit = self.scene.run(
-            np.ascontiguousarray(origin, np.float32), np.ascontiguousarray(direction, np.float32), query="OCCLUDED"
+            np.ascontiguousarray(origin, np.float32),
+            np.ascontiguousarray(direction, np.float32),
+            query="OCCLUDED",
         )
         return np.asarray(hit != 0)
 
@@ -126,7 +130,9 @@ def photograph(mesh: Mesh, fov: float, size: int, rng: np.random.Generator) -> d
     facing = hit["Ng"][seen].astype(np.float64)
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-12)
     facing *= -np.sign((facing * rays[seen]).sum(1, keepdims=True))
-    normal *= np.where((normal * facing).sum(1, keepdims=True) < 0, -1.0, 1.0)  # thin sheets are seen from both sides
+    normal *= np.where(
+        (normal * facing).sum(1, keepdims=True) < 0, -1.0, 1.0
+    )  # thin sheets are seen from both sides
     corners = mesh.rest[mesh.faces[face]]
     rest = corners[:, 0] * w + corners[:, 1] * u + corners[:, 2] * v
     origin = rays[seen] * hit["tfar"][seen, None] + facing * 2e-3
@@ -142,18 +148,18 @@ def photograph(mesh: Mesh, fov: float, size: int, rng: np.random.Generator) -> d
     if first.any():
         directions = cosine_directions(normal[first], 64, rng)
         clear = scene.visible(np.repeat(origin[first], directions.shape[1], 0), directions.reshape(-1, 3))
-        basis = sh_basis(directions) * clear.reshape(directions.shape[:2] + (1,))
+        basis = sh_basis(directions) * clear.reshape(*directions.shape[:2], 1)
         transfer[(row[first] // 2) * half_size + column[first] // 2] = basis.mean(1)
 
     def image(values: Array, dtype: type) -> Array:
-        out = np.zeros((size * size, *values.shape[1:]), dtype)
+        out: Array = np.zeros((size * size, *values.shape[1:]), dtype)
         out[seen] = values
         return out.reshape(size, size, *values.shape[1:])
 
     return {
         "normal": image(normal, np.float16), "rest": image(rest, np.float16), "part": image(mesh.part[face], np.uint8),
         "shadow": shadow.reshape(size, size), "lights": lights.astype(np.float16),
-        "transfer": transfer.reshape(half_size, half_size, 9).astype(np.float16), "fov": np.float32(fov),
+        "transfer": transfer.reshape(half_size, half_size, 9).astype(np.float16), "fov": np.asarray(fov, np.float32),
     }  # fmt: skip
 
 
@@ -169,7 +175,13 @@ def make_view(seed: int, heads: Heads | None, size: int) -> dict[str, Array]:
 
 
 def make_bank(
-    out: Path, data: Path, views: int, seed: int, size: int, first: int = 0, report: Callable[[str], None] = print
+    out: Path,
+    data: Path,
+    views: int,
+    seed: int,
+    size: int,
+    first: int = 0,
+    report: Callable[[str], None] = print,
 ) -> None:
     """Write shards of 64 views to ``out``; shards already there are kept, so a stopped run goes on where it was."""
     heads = Heads(data / "head_ict_facekit")
@@ -184,7 +196,13 @@ def make_bank(
         partial.mkdir(exist_ok=True)
         for name in made[0]:
             np.save(partial / f"{name}.npy", np.stack([view[name] for view in made]))
-        manifest = {"format": FORMAT, "seed": seed, "shard": shard, "size": size, "sources": ["ICT-FaceKit (MIT)", "procedural"]}
+        manifest = {
+            "format": FORMAT,
+            "seed": seed,
+            "shard": shard,
+            "size": size,
+            "sources": ["ICT-FaceKit (MIT)", "procedural"],
+        }
         (partial / "manifest.json").write_text(json.dumps(manifest))
         os.replace(partial, folder)
         report(f"shard {shard}: {time.monotonic() - started:.0f} s")

@@ -26,7 +26,14 @@ from platelight.models.networks import (
 )
 from platelight.shading.environment import sample, solid_angles
 from platelight.training.lights import LEVELS, ROWS, PhongConvolver, prefilter_matrix
-from platelight.training.losses import PatchDiscriminator, Perceptual, angular, gradients, masked_mean, scale_free
+from platelight.training.losses import (
+    PatchDiscriminator,
+    Perceptual,
+    angular,
+    gradients,
+    masked_mean,
+    scale_free,
+)
 from platelight.training.pictures import Batch, Photographer
 from platelight.training.start import imagenet_encoder, inherit
 
@@ -50,7 +57,7 @@ class Frozen:
     """The networks trained before this stage, evaluated without gradients, in the order of the method."""
 
     def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
-        self.networks = {name: registry.load(name, folder=folder).to(memory_format=torch.channels_last) for name in names}
+        self.networks = {name: registry.load(name, folder=folder) for name in names}
 
     @torch.no_grad()
     def run(self, batch: Batch) -> Maps:
@@ -152,9 +159,16 @@ class IllumStage(Stage):
         error = (torch.log(light.lobes + 0.02) - torch.log(truth + 0.02)).abs()
         diffuse, glossy = (error[:, :1] * self.area[GRID]).mean(), (error[:, 1:] * self.area[GRID]).mean()
         decoded = ((torch.log1p(light.latlong) - torch.log1p(batch.latlong)).abs() * self.area[ROWS]).mean()
-        shading, true_shading = diffuse_shading(light, batch.surface.normal), sample(truth[:, 0], batch.surface.normal)
+        shading, true_shading = (
+            diffuse_shading(light, batch.surface.normal),
+            sample(truth[:, 0], batch.surface.normal),
+        )
         seen = masked_mean((torch.log(shading + 0.02) - torch.log(true_shading + 0.02)).abs(), batch.matte)
-        return diffuse + 0.5 * glossy + decoded + seen, {"lobe": float(diffuse), "seen": float(seen), "map": float(decoded)}
+        return diffuse + 0.5 * glossy + decoded + seen, {
+            "lobe": float(diffuse),
+            "seen": float(seen),
+            "map": float(decoded),
+        }
 
 
 class DiffuseStage(Stage):
@@ -169,11 +183,16 @@ class DiffuseStage(Stage):
         with torch.autocast("cpu", torch.bfloat16):
             render, _ = net.predict(batch.plate, batch.matte, maps.normal, maps.shading)
         # The diffuse render that division by the inferred shading turns into the true albedo.
-        error = torch.log(render + 1e-4) - torch.log(maps.shading.clamp_min(1e-3) * batch.surface.albedo + 1e-4)
+        error = torch.log(render + 1e-4) - torch.log(
+            maps.shading.clamp_min(1e-3) * batch.surface.albedo + 1e-4
+        )
         free = scale_free(error, batch.matte)
         shape = masked_mean(free.abs(), batch.matte)
         level = masked_mean(error.abs(), batch.matte)
-        return shape + 0.3 * level + 1.5 * gradients(error, batch.matte), {"shape": float(shape), "level": float(level)}
+        return shape + 0.3 * level + 1.5 * gradients(error, batch.matte), {
+            "shape": float(shape),
+            "level": float(level),
+        }
 
 
 class SpecularStage(Stage):
@@ -211,14 +230,18 @@ class RenderStage(Stage):
 
     def physical(self, batch: Batch, maps: Maps) -> tuple[Tensor, Tensor]:
         """The PBR render of predicted maps under the target light, without shadows: (diffuse, specular)."""
-        assert maps.albedo is not None and maps.roughness is not None and maps.f0 is not None
+        assert maps.albedo is not None
+        assert maps.roughness is not None
+        assert maps.f0 is not None
         assert batch.target_latlong is not None
         light = batch.target_latlong
         diffuse = maps.albedo * sample(self.convolve(light)[:, 0], maps.normal)
         stack = torch.einsum("nct,ldt->ncld", light.flatten(2), self.levels).unflatten(-1, (ROWS, 2 * ROWS))
         nv = (maps.normal * batch.view).sum(1, keepdim=True).clamp(0.02, 1)
         mirror = F.normalize(2 * nv * maps.normal - batch.view, dim=1)
-        specular = Photographer.prefiltered(stack, mirror, maps.roughness) * Photographer.split_sum(maps.f0, maps.roughness, nv)
+        specular = Photographer.prefiltered(stack, mirror, maps.roughness) * Photographer.split_sum(
+            maps.f0, maps.roughness, nv
+        )
         return diffuse, specular
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
@@ -227,7 +250,8 @@ class RenderStage(Stage):
             diffuse, specular = self.physical(batch, maps)
             gain = exposure_of(diffuse + specular, batch.matte)
             diffuse, specular = diffuse * gain, specular * gain
-        assert batch.target is not None and maps.albedo is not None
+        assert batch.target is not None
+        assert maps.albedo is not None
         net = self.network
         assert isinstance(net, RenderNet)
         with torch.autocast("cpu", torch.bfloat16):
@@ -242,19 +266,29 @@ class RenderStage(Stage):
         highlight = masked_mean((seen - truth).abs() * shine, batch.matte)
         crop = slice(0, max(1, len(seen) // 4))  # features of VGG cost more than the network itself
         with torch.autocast("cpu", torch.bfloat16):
-            perceptual = self.perceptual((seen[crop] * 0.5 + 0.5).clamp(0, 1.5), (truth[crop] * 0.5 + 0.5).clamp(0, 1.5))
+            perceptual = self.perceptual(
+                (seen[crop] * 0.5 + 0.5).clamp(0, 1.5), (truth[crop] * 0.5 + 0.5).clamp(0, 1.5)
+            )
         adversarial = F.softplus(-self.critic(seen, physical, batch.matte)).mean()
         self.last = (seen.detach(), truth, physical, batch.matte)
         w = self.WEIGHTS
         total = w[0] * reconstruction + w[1] * perceptual + w[2] * adversarial + w[3] * highlight
-        return total, {"relit": float(reconstruction), "pbr": float(before), "perceptual": float(perceptual), "adversarial": float(adversarial)}
+        return total, {
+            "relit": float(reconstruction),
+            "pbr": float(before),
+            "perceptual": float(perceptual),
+            "adversarial": float(adversarial),
+        }
 
     def after_step(self) -> None:
         if self.last is None:
             return
         seen, truth, physical, matte = self.last
         self.critic_optimizer.zero_grad(set_to_none=True)
-        loss = F.softplus(-self.critic(truth, physical, matte)).mean() + F.softplus(self.critic(seen, physical, matte)).mean()
+        loss = (
+            F.softplus(-self.critic(truth, physical, matte)).mean()
+            + F.softplus(self.critic(seen, physical, matte)).mean()
+        )
         loss.backward()
         self.critic_optimizer.step()
 

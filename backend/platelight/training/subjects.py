@@ -11,14 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import trimesh
 from scipy.spatial import ConvexHull
 
 from platelight.protocol.errors import InputError
 
-Array = np.ndarray
+Array = npt.NDArray[Any]
 Rng = np.random.Generator
 
 
@@ -53,7 +55,9 @@ class Mesh:
     part: Array
 
 
-def build(vertices: Array, faces: Array, part: int | Array, rest: Array | None = None, flat: bool = False) -> Mesh:
+def build(
+    vertices: Array, faces: Array, part: int | Array, rest: Array | None = None, flat: bool = False
+) -> Mesh:
     """Make a mesh, computing corner normals: per face when ``flat``, else averaged over each vertex by area."""
     corners = vertices[faces]
     face_normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -140,14 +144,20 @@ def _lathe(rng: Rng) -> tuple[Array, Array]:
     """A vase, cup or bottle: a random profile turned about the vertical."""
     rows, turns = 96, 128
     t = np.linspace(0, 1, rows)
-    radius = np.abs(0.5 + sum(rng.normal() * 0.25 / k * np.cos(np.pi * k * t + rng.uniform(0, 6)) for k in range(1, 6)))
+    radius = np.abs(
+        0.5 + sum(rng.normal() * 0.25 / k * np.cos(np.pi * k * t + rng.uniform(0, 6)) for k in range(1, 6))
+    )
     radius = np.where((t < 0.01) | (t > 0.99), 1e-3, np.maximum(radius, 0.05))
     phi = np.linspace(0, 2 * np.pi, turns, endpoint=False)
     y = (t - 0.5) * rng.uniform(1.0, 2.5)
-    grid = np.stack([radius[:, None] * np.cos(phi), np.repeat(y[:, None], turns, 1), radius[:, None] * np.sin(phi)], -1)
+    grid = np.stack(
+        [radius[:, None] * np.cos(phi), np.repeat(y[:, None], turns, 1), radius[:, None] * np.sin(phi)], -1
+    )
     i, j = np.meshgrid(np.arange(rows - 1), np.arange(turns), indexing="ij")
     a, b = i * turns + j, i * turns + (j + 1) % turns
-    faces = np.concatenate([np.stack([a, a + turns, b], -1), np.stack([b, a + turns, b + turns], -1)]).reshape(-1, 3)
+    faces = np.concatenate(
+        [np.stack([a, a + turns, b], -1), np.stack([b, a + turns, b + turns], -1)]
+    ).reshape(-1, 3)
     return grid.reshape(-1, 3), faces
 
 
@@ -162,7 +172,11 @@ def _hull(rng: Rng) -> tuple[Array, Array]:
     points /= np.linalg.norm(points, axis=1, keepdims=True) ** rng.uniform(0.5, 1.0)
     hull = ConvexHull(points)
     faces = hull.simplices.copy()
-    outward = np.einsum("fi,fi->f", np.cross(points[faces[:, 1]] - points[faces[:, 0]], points[faces[:, 2]] - points[faces[:, 0]]), hull.equations[:, :3])
+    outward = np.einsum(
+        "fi,fi->f",
+        np.cross(points[faces[:, 1]] - points[faces[:, 0]], points[faces[:, 2]] - points[faces[:, 0]]),
+        hull.equations[:, :3],
+    )
     faces[outward < 0] = faces[outward < 0][:, ::-1]
     return points, faces
 
@@ -173,7 +187,9 @@ def _box(rng: Rng) -> tuple[Array, Array]:
 
 
 def _prism(rng: Rng) -> tuple[Array, Array]:
-    m = trimesh.creation.cylinder(rng.uniform(0.3, 0.9), rng.uniform(0.4, 2.0), sections=int(rng.integers(3, 9)))
+    m = trimesh.creation.cylinder(
+        rng.uniform(0.3, 0.9), rng.uniform(0.4, 2.0), sections=int(rng.integers(3, 9))
+    )
     return np.asarray(m.vertices), np.asarray(m.faces)
 
 
@@ -183,7 +199,10 @@ def _sheet(rng: Rng) -> tuple[Array, Array]:
     x, y = np.meshgrid(np.linspace(-1, 1, n), np.linspace(-1, 1, n))
     points = np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3)
     points[:, :2] += rng.uniform(-0.35, 0.35, (n * n, 2)) * 2 / n
-    points[:, 2] = smooth_noise(points, rng.uniform(2, 6), rng) * 0.15 + rng.normal(size=n * n) * rng.uniform(0.1, 0.6) / n
+    points[:, 2] = (
+        smooth_noise(points, rng.uniform(2, 6), rng) * 0.15
+        + rng.normal(size=n * n) * rng.uniform(0.1, 0.6) / n
+    )
     i, j = np.meshgrid(np.arange(n - 1), np.arange(n - 1), indexing="ij")
     a = (i * n + j).ravel()
     flip = rng.random(a.size) < 0.5
@@ -224,14 +243,24 @@ class Heads:
         folder: holds ``generic_neutral_mesh.obj``, ``ict_deltas_f16.npz`` and ``vertex_indices.json``.
     """
 
-    PARTS = {"M_Face": Part.SKIN, "M_BackHead": Part.SKIN, "M_GumsTongue": Part.GUMS, "M_Teeth": Part.TEETH,
-             "M_ScleraLeft": Part.SCLERA, "M_ScleraRight": Part.SCLERA, "M_IrisLeft": Part.IRIS, "M_IrisRight": Part.IRIS}  # fmt: skip
+    PARTS: ClassVar[dict[str, Part]] = {
+        "M_Face": Part.SKIN,
+        "M_BackHead": Part.SKIN,
+        "M_GumsTongue": Part.GUMS,
+        "M_Teeth": Part.TEETH,
+        "M_ScleraLeft": Part.SCLERA,
+        "M_ScleraRight": Part.SCLERA,
+        "M_IrisLeft": Part.IRIS,
+        "M_IrisRight": Part.IRIS,
+    }
 
     def __init__(self, folder: Path) -> None:
         obj, deltas = folder / "generic_neutral_mesh.obj", folder / "ict_deltas_f16.npz"
         for path in (obj, deltas):
             if not path.is_file():
-                raise InputError(f"{path} is missing.", "Point --data at a folder that holds head_ict_facekit.")
+                raise InputError(
+                    f"{path} is missing.", "Point --data at a folder that holds head_ict_facekit."
+                )
         archive = np.load(deltas, allow_pickle=False)
         self.neutral = archive["neutral"].astype(np.float64)
         self.identity = archive["identity"].astype(np.float32)
@@ -259,7 +288,11 @@ class Heads:
         vertices = vertices + np.tensordot(amount, self.expression, 1)
         if rng.random() < 0.5:  # wrinkles and pores coarser than the mesh can carry come as bump later
             normals = trimesh.Trimesh(vertices, self.faces, process=False).vertex_normals
-            vertices = vertices + normals * (smooth_noise(self.neutral, rng.uniform(0.8, 2.5), rng) * rng.uniform(0, 0.12))[:, None]
+            vertices = (
+                vertices
+                + normals
+                * (smooth_noise(self.neutral, rng.uniform(0.8, 2.5), rng) * rng.uniform(0, 0.12))[:, None]
+            )
         meshes = [build(vertices, self.faces, self.part, self.neutral)]
         if rng.random() < 0.85:
             meshes.append(self._hair(vertices, rng))
@@ -272,7 +305,9 @@ class Heads:
         centre = rest[skin].mean(1)
         low = rng.uniform(-9.0, 6.0)  # how far down the back the hair reaches
         hairline = 9.6 + rng.uniform(-1.0, 1.5) + 0.9 * smooth_noise(centre, 0.4, rng)
-        scalp = np.where(centre[:, 2] > 2.0, centre[:, 1] > hairline, centre[:, 1] > low + 1.5 * (centre[:, 2] + 1.0))
+        scalp = np.where(
+            centre[:, 2] > 2.0, centre[:, 1] > hairline, centre[:, 1] > low + 1.5 * (centre[:, 2] + 1.0)
+        )
         skin = skin[scalp & (np.abs(centre[:, 0]) < 12)]
         used, inverse = np.unique(skin, return_inverse=True)
         faces = inverse.reshape(-1, 3)
@@ -282,7 +317,9 @@ class Heads:
         normals = fine.vertex_normals
         body = rng.uniform(0.3, 2.2)
         strand = points * np.array([3.0, rng.uniform(0.2, 1.0), 3.0])
-        lift = body * (1 + 0.35 * smooth_noise(points, 0.6, rng)) + rng.uniform(0.05, 0.3) * smooth_noise(strand, rng.uniform(1.0, 2.5), rng, ridged=True)
+        lift = body * (1 + 0.35 * smooth_noise(points, 0.6, rng)) + rng.uniform(0.05, 0.3) * smooth_noise(
+            strand, rng.uniform(1.0, 2.5), rng, ridged=True
+        )
         points = points + normals * np.maximum(lift, 0.05)[:, None]
         return build(points, faces, int(Part.HAIR), points * np.array([2.0, 0.3, 2.0]))
 
@@ -290,9 +327,13 @@ class Heads:
         m = trimesh.creation.icosphere(5)
         v = np.asarray(m.vertices)
         width, depth = rng.uniform(17, 24), rng.uniform(8, 12)
-        points = np.sign(v) * np.abs(v) ** rng.uniform(0.7, 1.0) * np.array([width, rng.uniform(14, 20), depth])
+        points = (
+            np.sign(v) * np.abs(v) ** rng.uniform(0.7, 1.0) * np.array([width, rng.uniform(14, 20), depth])
+        )
         points[:, 1] -= np.abs(points[:, 0]) ** 1.5 * 0.04
-        folds = smooth_noise(points * np.array([1, 0.4, 1]), rng.uniform(0.15, 0.6), rng, ridged=rng.random() < 0.6)
+        folds = smooth_noise(
+            points * np.array([1, 0.4, 1]), rng.uniform(0.15, 0.6), rng, ridged=rng.random() < 0.6
+        )
         points = points + v * (folds * rng.uniform(0.2, 1.4))[:, None]
         neck = vertices[:, 1].min()
         points += np.array([0.0, neck - rng.uniform(6, 14) + 2.0, rng.uniform(-3, 0)])

@@ -7,6 +7,7 @@ import json
 import logging
 import queue
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -68,7 +69,9 @@ class Supply:
         context = mp.get_context("spawn")
         self.queue: mp.Queue[Batch] = context.Queue(maxsize=4)
         self.stop = context.Event()
-        self.process = context.Process(target=_produce, args=(config, seed, two_lights, self.queue, self.stop), daemon=True)
+        self.process = context.Process(
+            target=_produce, args=(config, seed, two_lights, self.queue, self.stop), daemon=True
+        )
         self.process.start()
         self.pool: list[Batch] = []
         self.size, self.fresh = config.pool, 0
@@ -81,7 +84,9 @@ class Supply:
             batch: Batch = self.queue.get(timeout=300) if wait else self.queue.get_nowait()
         except queue.Empty:
             if wait:
-                raise InputError("The picture generator stopped.", "See the log above for its reason.") from None
+                raise InputError(
+                    "The picture generator stopped.", "See the log above for its reason."
+                ) from None
             return self.pool[int(torch.randint(len(self.pool), (1,), generator=self.random))]
         self.fresh += 1
         if len(self.pool) < self.size:
@@ -104,14 +109,24 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.tensors, self.state = folder / "checkpoint.safetensors", folder / "state.json"
 
-    def save(self, network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
-        tensors = {f"net.{k}": v for k, v in network.state_dict().items()} | {f"avg.{k}": v for k, v in average.items()}
+    def save(
+        self,
+        network: nn.Module,
+        average: dict[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        state: dict[str, object],
+    ) -> None:
+        tensors = {f"net.{k}": v for k, v in network.state_dict().items()} | {
+            f"avg.{k}": v for k, v in average.items()
+        }
         for index, values in optimizer.state_dict()["state"].items():
             tensors |= {f"opt.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
         registry.atomic_write(self.tensors, save({k: v.contiguous().clone() for k, v in tensors.items()}))
         registry.atomic_write(self.state, json.dumps(state).encode())
 
-    def load(self, network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    def load(
+        self, network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
+    ) -> dict[str, float]:
         """Restore everything; an empty dict where there is nothing to restore."""
         if not (self.tensors.is_file() and self.state.is_file()):
             return {}
@@ -137,10 +152,13 @@ def train(config: TrainConfig) -> Path:
     config.run.mkdir(parents=True, exist_ok=True)
     stage = STAGES[config.stage](config.weights)
     origin = stage.start(config.weights)
-    network = stage.network.to(memory_format=torch.channels_last).train()
+    network = registry.channels_last(stage.network).train()
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}], config.rate)
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}],
+        config.rate,
+    )
     average = {k: v.clone() for k, v in network.state_dict().items()}
     checkpoint = Checkpoint(config.run)
     state = checkpoint.load(network, average, optimizer)
@@ -152,10 +170,19 @@ def train(config: TrainConfig) -> Path:
         return spent + time.monotonic() - started
 
     def fraction() -> float:
-        return max(step / config.steps if config.steps else 0.0, elapsed() / 60 / config.minutes if config.minutes else 0.0)
+        return max(
+            step / config.steps if config.steps else 0.0,
+            elapsed() / 60 / config.minutes if config.minutes else 0.0,
+        )
 
     def counters() -> dict[str, object]:
-        return {"step": step, "seconds": elapsed(), "pictures": step * config.batch, "fresh": float(state.get("fresh", 0)) + supply.fresh * config.batch, "origin": origin}
+        return {
+            "step": step,
+            "seconds": elapsed(),
+            "pictures": step * config.batch,
+            "fresh": float(state.get("fresh", 0)) + supply.fresh * config.batch,
+            "origin": origin,
+        }
 
     try:
         first = supply.next()
@@ -185,9 +212,18 @@ def train(config: TrainConfig) -> Path:
             for key, metric in {"loss": float(loss.detach()), **metrics}.items():
                 sums[key] = sums.get(key, 0.0) + metric
             if count == 100:
-                row = {"step": step, "minutes": round(elapsed() / 60, 2), **{k: round(v / count, 5) for k, v in sums.items()}}
+                row = {
+                    "step": step,
+                    "minutes": round(elapsed() / 60, 2),
+                    **{k: round(v / count, 5) for k, v in sums.items()},
+                }
                 _append(config.run / "log.csv", row)
-                log.info("%s %s fresh %.2f", config.stage, row, supply.fresh / max(step - int(state.get("step", 0)), 1))
+                log.info(
+                    "%s %s fresh %.2f",
+                    config.stage,
+                    row,
+                    supply.fresh / max(step - int(state.get("step", 0)), 1),
+                )
                 sums, count = {}, 0
             if time.monotonic() - saved > 120:
                 checkpoint.save(network, average, optimizer, counters())
@@ -196,12 +232,20 @@ def train(config: TrainConfig) -> Path:
     finally:
         supply.close()
     network.load_state_dict(average)
-    notes = {"stage": config.stage, **counters(), "seed": config.seed, "size": config.size, "batch": config.batch}
-    described = {k: str(v) for k, v in asdict(config).items() if k in ("minutes", "steps", "rate", "decay", "average")}
+    notes = {
+        "stage": config.stage,
+        **counters(),
+        "seed": config.seed,
+        "size": config.size,
+        "batch": config.batch,
+    }
+    described = {
+        k: str(v) for k, v in asdict(config).items() if k in ("minutes", "steps", "rate", "decay", "average")
+    }
     return registry.publish(config.stage, network, config.publish or config.weights, {**notes, **described})
 
 
-def _append(path: Path, row: dict[str, object]) -> None:
+def _append(path: Path, row: Mapping[str, object]) -> None:
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(row))

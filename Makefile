@@ -1,0 +1,28 @@
+# Two commands: `make demo` and `make test`. Both do all of their own set-up (see setup.sh).
+.PHONY: setup demo test lint addon clean
+
+STAMP := .venv/.setup-$(shell cat setup.sh pyproject.toml constraints*.txt | sha256sum | cut -c1-12)
+BIN := .venv/bin
+
+setup: $(STAMP)
+
+$(STAMP):
+	bash setup.sh
+	touch $@
+
+demo: setup
+	$(BIN)/platelight demo --out out/demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST)
+
+addon: setup
+	$(BIN)/python build_addon.py
+
+clean:
+	rm -rf out build dist .venv

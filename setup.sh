@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Everything that `make demo` and `make test` need on a fresh Debian or Ubuntu machine:
+# the libraries that Blender's wheel links to, a virtual environment, and the package with its dependencies.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# Blender 4.5 LTS needs Python 3.11, Blender 5.2 LTS needs 3.13: the former is the default.
+python=
+for version in 3.11 3.13; do
+  if "python$version" -c 'import ensurepip' 2>/dev/null; then python="python$version"; break; fi
+done
+
+missing=
+present=$(ldconfig -p)
+for library in libX11.so.6 libXrender.so.1 libXfixes.so.3 libXi.so.6 libxkbcommon.so.0 libSM.so.6 libICE.so.6 libGL.so.1 libEGL.so.1; do
+  grep -q "$library" <<<"$present" || missing="$missing $library"
+done
+if [ -n "$missing" ] || [ -z "$python" ]; then
+  echo "setup: installing system libraries (missing:${missing:- none}; python: ${python:-none})"
+  root=; [ "$(id -u)" = 0 ] || root=sudo
+  $root apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends \
+    libx11-6 libxrender1 libxfixes3 libxi6 libxkbcommon0 libsm6 libice6 libgl1 libegl1 libgl1-mesa-dri >/dev/null
+  if [ -z "$python" ]; then
+    for version in 3.11 3.13; do
+      if DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq "python$version" "python$version-venv" >/dev/null 2>&1; then
+        python="python$version"; break
+      fi
+    done
+  fi
+fi
+[ -n "$python" ] || { echo "setup: Python 3.11 (or 3.13) is needed and could not be installed; install it and run again." >&2; exit 2; }
+
+constraints=constraints.txt
+[ "$python" = python3.13 ] && constraints=constraints-3.13.txt
+echo "setup: $("$python" --version), $constraints"
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip install --disable-pip-version-check -q -c "$constraints" -e '.[blender,train,dev]'
+.venv/bin/platelight --help >/dev/null
+echo "setup: ready"
