@@ -54,7 +54,11 @@ def set_modifier_input(modifier: Any, tree: Any, name: str, value: Any) -> None:
     """Set an input of a Geometry Nodes modifier by the name that its group shows."""
     for item in tree.interface.items_tree:
         if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name == name:
-            modifier[item.identifier] = value
+            inputs = getattr(getattr(modifier, "properties", None), "inputs", None)
+            if inputs is not None:  # 5.2: real properties; before it, custom properties of the modifier
+                getattr(inputs, item.identifier).value = value
+            else:
+                modifier[item.identifier] = value
             return
     raise KeyError(f"{tree.name} has no input {name!r}")
 
