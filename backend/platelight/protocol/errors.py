@@ -70,3 +70,66 @@ class JobFailed(PlatelightError):  # noqa: N818
     """The worker failed on a job; the log of the server has the traceback."""
 
     code = "job_failed"
+
+
+class Poisoned(JobFailed):
+    """The job stopped its worker three times, so it is not tried again."""
+
+    code = "poisoned"
+
+
+class TimedOut(PlatelightError):  # noqa: N818
+    """The caller's time ran out; the job goes on, and asking again finds its result."""
+
+    code = "timed_out"
+
+
+class UnknownJob(PlatelightError):  # noqa: N818
+    """The server has no such job for this client: never submitted, or removed since."""
+
+    code = "unknown_job"
+
+
+class Busy(PlatelightError):  # noqa: N818
+    """The server cannot take more now; ``retry_after`` is in seconds."""
+
+    code = "busy"
+    retry_after: float = 1.0
+
+
+class StoreFull(PlatelightError):  # noqa: N818
+    """The server has no room on disk for the planes."""
+
+    code = "store_full"
+
+
+class ProtocolError(PlatelightError):
+    """One side broke the rules of the wire."""
+
+    code = "protocol"
+
+
+class MalformedMessage(ProtocolError):  # noqa: N818
+    """Frames that are no message."""
+
+    code = "malformed"
+
+
+class InsecureKeys(PlatelightError):  # noqa: N818
+    """A key file or folder that others can read, or that is no key."""
+
+    code = "insecure_keys"
+    exit_code = 2
+
+
+def error_from_code(code: str, sentence: str, remedy: str = "") -> PlatelightError:
+    """Return the member of the family that has this code (the base class where none has): how errors travel."""
+    pending: list[type[PlatelightError]] = [PlatelightError]
+    while pending:
+        kind = pending.pop()
+        if kind.code == code:
+            return kind(sentence, remedy)
+        pending.extend(kind.__subclasses__())
+    error = PlatelightError(sentence, remedy)
+    error.code = code
+    return error

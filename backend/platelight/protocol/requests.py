@@ -27,29 +27,56 @@ from msgspec import Meta
 
 Matte = Annotated[
     Literal["auto", "full", "given"],
-    Meta(title="Matte", description="auto finds the subject, full takes the whole frame, given uses a matte of your own"),
+    Meta(
+        title="Matte",
+        description="auto finds the subject, full takes the whole frame, given uses a matte of your own",
+    ),
 ]
 Backdrop = Annotated[
     Literal["none", "plate", "light", "given"],
-    Meta(title="Backdrop", description="what stands behind the relit subject: nothing, the plate, the HDRI, or a picture"),
+    Meta(
+        title="Backdrop",
+        description="what stands behind the relit subject: nothing, the plate, the HDRI, or a picture",
+    ),
 ]
 WorkingSize = Annotated[
     int,
-    Meta(ge=64, le=2048, title="Working size", description="long side of the subject as the networks see it, in pixels"),
+    Meta(
+        ge=64,
+        le=2048,
+        title="Working size",
+        description="long side of the subject as the networks see it, in pixels",
+    ),
 ]
 Fov = Annotated[
     float,
-    Meta(ge=1.0, le=170.0, title="Field of view", description="horizontal field of view of the camera, in degrees"),
+    Meta(
+        ge=1.0,
+        le=170.0,
+        title="Field of view",
+        description="horizontal field of view of the camera, in degrees",
+    ),
 ]
 Rotation = Annotated[
     float,
-    Meta(ge=-3600.0, le=3600.0, title="Rotation", description="turn of the HDRI about the vertical axis, in degrees, as Blender's World Mapping Z"),
+    Meta(
+        ge=-3600.0,
+        le=3600.0,
+        title="Rotation",
+        description="turn of the HDRI about the vertical axis, in degrees, as Blender's World Mapping Z",
+    ),
 ]
 Exposure = Annotated[
     float, Meta(ge=-20.0, le=20.0, title="Exposure", description="brightness of the HDRI, in stops (EV)")
 ]
 Strength = Annotated[
-    float, Meta(ge=0.0, le=1.0, title="Refinement", description="how much of the neural refiner's change is applied, 0 to 1")
+    float,
+    Meta(
+        ge=0.0,
+        le=1.0,
+        title="Refinement",
+        description="how much of the neural refiner's change is applied, 0 to 1",
+    ),
 ]
 
 
@@ -67,7 +94,9 @@ class Relight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reli
     rotation: Rotation = 0.0
     exposure: Exposure = 0.0
     backdrop: Backdrop = "none"
-    pbr_only: Annotated[bool, Meta(title="PBR only", description="stop after the physical render, no neural refiner")] = False
+    pbr_only: Annotated[
+        bool, Meta(title="PBR only", description="stop after the physical render, no neural refiner")
+    ] = False
     strength: Strength = 1.0
     working_size: WorkingSize = 512
     fov: Fov = 40.0

@@ -1,0 +1,140 @@
+"""Planes on disk by the hash of their bytes: written to a temporary file, synced, renamed, never changed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from platelight.protocol.errors import StoreFull
+from platelight.protocol.frames import Buffer
+
+_RESERVE = 64 * 1024 * 1024
+_HASH_LETTERS = frozenset("0123456789abcdef")
+
+
+class BlobWriter:
+    """A blob on its way in; ``commit`` makes it visible, ``abort`` removes it."""
+
+    def __init__(self, folder: Path, hash: str, size: int) -> None:
+        self.hash = hash
+        self._final = folder / hash
+        self._temporary = folder / f"tmp-{os.getpid()}-{os.urandom(8).hex()}"
+        self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(self._file, size)
+        except OSError:
+            self.abort()
+            raise
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Write bytes at an offset. Raises StoreFull when the disk is."""
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(self._file, view, offset)
+                view, offset = view[written:], offset + written
+        except OSError as error:
+            raise full(error) from error
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return bytes written before."""
+        return os.pread(self._file, stop - start, start)
+
+    def commit(self) -> None:
+        """Sync and rename. Raises StoreFull when the disk is."""
+        try:
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file = -1
+            os.replace(self._temporary, self._final)
+        except OSError as error:
+            self.abort()
+            raise full(error) from error
+
+    def abort(self) -> None:
+        """Remove what was written; may be called at any time."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temporary)
+
+
+def full(error: OSError) -> StoreFull:
+    """Return the sentence for a failed write; anything but a full disk is raised again."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise error
+    return StoreFull("The server's disk is full.", "Free some space on the server, then run it again.")
+
+
+class BlobFolder:
+    """The folder of blobs. Several processes may write to it at once; equal content simply arrives twice."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, hash: str) -> Path:
+        """Return where a blob lies. Only 64 hexadecimal digits are a name, so none leads out of the folder."""
+        if len(hash) != 64 or not _HASH_LETTERS.issuperset(hash):
+            raise ValueError(f"not a hash: {hash!r}")
+        return self.folder / hash
+
+    def has(self, hash: str, size: int) -> bool:
+        """True when the blob is here with this size."""
+        try:
+            return self.path(hash).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def writer(self, hash: str, size: int) -> BlobWriter:
+        """Begin a blob. Raises StoreFull when it would not leave a reserve of 64 MiB on the disk."""
+        if shutil.disk_usage(self.folder).free < size + min(_RESERVE, size + 1024):
+            raise StoreFull("The server's disk is full.", "Free some space on the server, then run it again.")
+        return BlobWriter(self.folder, hash, size)
+
+    def put(self, data: Buffer) -> str:
+        """Store bytes and return their hash. Raises StoreFull."""
+        hash = hashlib.blake2b(data, digest_size=32).hexdigest()
+        if not self.has(hash, len(data)):
+            writer = self.writer(hash, len(data))
+            try:
+                writer.write(0, data)
+                writer.commit()
+            except BaseException:
+                writer.abort()
+                raise
+        return hash
+
+    def read(self, hash: str, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes of a blob from an offset. Raises FileNotFoundError."""
+        file = os.open(self.path(hash), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(file, size, offset)
+        finally:
+            os.close(file)
+
+    def remove(self, hash: str) -> None:
+        """Remove a blob if it is here."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path(hash).unlink()
+
+    def all(self) -> Iterator[tuple[str, int, float]]:
+        """Yield (hash, bytes, time of last change) of every blob."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if len(entry.name) == 64:
+                    with contextlib.suppress(FileNotFoundError):
+                        status = entry.stat()
+                        yield entry.name, status.st_size, status.st_mtime
+
+    def sweep(self) -> None:
+        """Remove what writers left that were killed. Only call while no other process writes here."""
+        for path in self.folder.glob("tmp-*"):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()

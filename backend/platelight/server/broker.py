@@ -1,0 +1,309 @@
+"""The broker: one thread, one loop. Talks to clients, keeps sessions, stores planes; computes nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import zmq
+
+from platelight import __version__
+from platelight.protocol.errors import (
+    Busy,
+    MalformedMessage,
+    PlatelightError,
+    ProtocolError,
+    UnknownJob,
+    VersionSkew,
+)
+from platelight.protocol.frames import Buffer, check_planes, job_key, pack, unpack_from_client
+from platelight.protocol.messages import (
+    CHUNK_BYTES,
+    Ask,
+    Cancel,
+    Chunk,
+    ClientMessage,
+    Credit,
+    Failed,
+    Fetch,
+    Hello,
+    JobState,
+    Message,
+    Need,
+    Ping,
+    Pong,
+    Progress,
+    Refused,
+    Report,
+    Submit,
+    Watch,
+    Welcome,
+)
+from platelight.protocol.version import negotiate
+from platelight.server.config import ServeConfig, model_version
+from platelight.server.gate import DOMAIN, Gate
+from platelight.server.jobs import CANCELLED, Jobs
+from platelight.server.pool import Pool
+from platelight.server.resources import resident_memory
+from platelight.server.sessions import Session
+from platelight.server.store import Job, Store
+
+log = logging.getLogger(__name__)
+SOFTWARE = f"platelight-server {__version__}"
+SESSION_SECONDS = 30.0
+MAX_SESSIONS = 256
+_TICK_MS = 50
+_HWM = 16  # twice the credit: what one client that does not read can hold in memory
+
+
+class Broker:
+    """Serves clients on ``endpoint`` until told to stop.
+
+    Args:
+        config, store: what to serve and where it is kept.
+        keys: the server's CURVE secret and public key, z85.
+        own: public key of the user who runs the server.
+        context: ZeroMQ context of the gate, the pool and the broker.
+    """
+
+    def __init__(
+        self, config: ServeConfig, store: Store, pool: Pool, gate: Gate, secret: str,
+        context: zmq.Context[zmq.Socket[bytes]],
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._store = store
+        self._pool = pool
+        self._gate = gate
+        self._jobs = Jobs(config, store, pool, self._tell, self._watched)
+        self._sessions: dict[bytes, Session] = {}
+        self._model = model_version()
+        self._started = time.monotonic()
+        self._socket = context.socket(zmq.ROUTER)
+        socket = self._socket
+        socket.linger = 0
+        socket.sndhwm = socket.rcvhwm = _HWM
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.MAXMSGSIZE, CHUNK_BYTES + 1024)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1000)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, 3000)
+        socket.curve_server = True
+        socket.curve_secretkey = secret.encode("ascii")
+        socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+
+    def bind(self) -> str:
+        """Start to listen; returns the endpoint with its true port. Raises zmq.ZMQError."""
+        self._socket.bind(self._config.endpoint)
+        return self._socket.get_string(zmq.LAST_ENDPOINT)
+
+    def serve(self, stopping: Callable[[], bool]) -> None:
+        """Serve until ``stopping`` says so. Jobs under way stay in the store and run again at the next start."""
+        poller = zmq.Poller()
+        for socket in (self._socket, self._gate.socket, self._pool.socket):
+            poller.register(socket, zmq.POLLIN)
+        flushed = 0.0
+        while not stopping():
+            ready = dict(poller.poll(_TICK_MS))
+            if self._gate.socket in ready:
+                self._gate.answer()
+            if self._socket in ready:
+                self._receive()
+            self._jobs.step()
+            now = time.monotonic()
+            if now - flushed >= _TICK_MS / 1000:
+                flushed = now
+                self._jobs.flush()
+                self._expire(now)
+
+    def close(self) -> None:
+        """Drop all sessions and close the socket."""
+        for identity in list(self._sessions):
+            self._drop(identity)
+        self._socket.close(linger=0)
+
+    # ---- messages in
+
+    def _receive(self) -> None:
+        for _ in range(32):  # then look after workers again, however busy clients are
+            try:
+                identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
+            except zmq.Again:
+                return
+            owner = str(identity.get("User-Id"))  # type: ignore[arg-type]  # set by the gate, not by the peer
+            self._take(identity.bytes, owner, [frame.buffer for frame in frames])
+
+    def _take(self, identity: bytes, owner: str, frames: list[Buffer]) -> None:
+        ticket: int | None = None
+        try:
+            message, body = unpack_from_client(frames)
+            ticket = getattr(message, "ticket", None)
+            if isinstance(message, Hello):
+                self._hello(identity, owner, message)
+                return
+            session = self._sessions.get(identity)
+            if session is None:
+                self._send(identity, Refused("hello_first", "Say hello first.", "", ticket))
+                return
+            session.heard = time.monotonic()
+            self._dispatch(session, message, body)
+        except PlatelightError as error:
+            retry = error.retry_after if isinstance(error, Busy) else None
+            self._send(
+                identity, Refused(error.code, error.sentence[:2000], error.remedy[:2000], ticket, retry)
+            )
+            if isinstance(error, MalformedMessage | ProtocolError):
+                log.warning("a client broke the protocol: %s", error)
+                self._drop(identity)
+
+    def _hello(self, identity: bytes, owner: str, hello: Hello) -> None:
+        version = negotiate(hello.versions)
+        if "raw" not in hello.codecs:
+            raise VersionSkew("The client does not offer the codec 'raw'.", "Update the client.")
+        if len(self._sessions) >= MAX_SESSIONS and identity not in self._sessions:
+            raise Busy("The server has as many clients as it takes.", "Try again in a moment.")
+        self._drop(identity)
+        self._sessions[identity] = Session(identity, owner)
+        models = {"platelight": self._model}
+        self._send(identity, Welcome(version, SOFTWARE, "raw", self._config.limits, models))
+
+    def _dispatch(self, session: Session, message: ClientMessage, body: memoryview) -> None:
+        match message:
+            case Submit():
+                self._submit(session, message)
+            case Watch():
+                job = self._job_of(session, message.key)
+                session.watching.add(message.key)
+                self._send(session.identity, self._jobs.standing(job))
+            case Chunk():
+                self._chunk(session, message, body)
+            case Cancel():
+                self._cancel(session, message.key)
+            case Fetch():
+                self._fetch(session, message)
+            case Ask():
+                self._send(session.identity, self._report(message.ticket))
+            case Ping():
+                self._send(session.identity, Pong(message.ticket))
+
+    def _submit(self, session: Session, submit: Submit) -> None:
+        limits = self._config.limits
+        check_planes(submit.planes, limits)
+        key = job_key(submit.request, submit.planes, self._model)
+        job = self._store.get(key)
+        if job is None:
+            self._jobs.check_busy(session.owner)
+        missing = {
+            plane.hash: plane for plane in submit.planes if not self._store.holds(session.owner, plane)
+        }
+        if missing:
+            self._store.make_room(sum(plane.nbytes for plane in missing.values()))
+        job = self._again(self._store.add(key, submit.request, submit.planes), submit.fresh)
+        session.watching.add(key)
+        self._send(
+            session.identity, Need(submit.ticket, key, tuple(missing), limits.credit if missing else 0)
+        )
+        if missing:
+            session.expect(key, missing.values(), self._store.blobs, limits.chunk_bytes)
+        else:
+            self._supplied(session, job)
+
+    def _again(self, job: Job, fresh: bool) -> Job:
+        """Return the job, set back to ``need`` where it ended in a way that may be tried again."""
+        lost = job.state is JobState.DONE and not self._store.complete(job.outputs)
+        retry = fresh and job.state in (JobState.FAILED, JobState.CANCELLED) and job.code != "poisoned"
+        if not (lost or retry):
+            return job
+        self._store.requeue(job.key)
+        again = self._store.get(job.key)
+        assert again is not None
+        return again
+
+    def _chunk(self, session: Session, chunk: Chunk, body: memoryview) -> None:
+        plane = session.receive(chunk, body)
+        if session.uploads:
+            self._send(session.identity, Credit(1))
+        if plane is None:
+            return
+        self._store.hold(session.owner, [plane.hash])
+        for key in session.satisfied(plane.hash):
+            job = self._store.get(key)
+            if job is not None:
+                self._supplied(session, job)
+
+    def _supplied(self, session: Session, job: Job) -> None:
+        """A client has shown that it has all planes of a job: the job is its own from here on."""
+        self._store.own(job.key, session.owner)
+        if job.state is JobState.NEED:
+            self._jobs.enqueue(job.key)
+        self._send(session.identity, self._jobs.standing(self._store.get(job.key) or job))
+
+    def _cancel(self, session: Session, key: str) -> None:
+        if key not in session.watching:
+            self._job_of(session, key)
+        session.forget(key)
+        self._send(session.identity, Failed(key, CANCELLED.code, CANCELLED.sentence))
+        job = self._store.get(key)
+        if job is not None and not self._watched(key):
+            self._jobs.cancel(job)
+
+    def _fetch(self, session: Session, fetch: Fetch) -> None:
+        job = self._job_of(session, fetch.key)
+        plane = next((one for one in job.outputs if one.hash == fetch.plane), None)
+        chunk_bytes = self._config.limits.chunk_bytes
+        if plane is None or job.state is not JobState.DONE:
+            raise UnknownJob("The job has no such plane.", "Submit it again.")
+        if fetch.offset >= plane.nbytes or fetch.offset % chunk_bytes:
+            raise ProtocolError(f"There is no chunk at {fetch.offset} of the plane '{plane.name}'.")
+        try:
+            data = self._store.blobs.read(plane.hash, fetch.offset, chunk_bytes)
+        except FileNotFoundError as error:
+            raise UnknownJob("The job's result has been removed.", "Submit it again.") from error
+        self._send(session.identity, Chunk(plane.hash, fetch.offset), data)
+
+    def _job_of(self, session: Session, key: str) -> Job:
+        job = self._store.get(key) if self._store.owns(key, session.owner) else None
+        if job is None:
+            raise UnknownJob("The server has no such job of this client.", "Submit it again.")
+        return job
+
+    def _report(self, ticket: int) -> Report:
+        return Report(
+            ticket, SOFTWARE, time.monotonic() - self._started, self._store.counts(), self._pool.report(),
+            resident_memory(), self._store.size(), len(self._sessions),
+        )  # fmt: skip
+
+    # ---- messages out
+
+    def _watched(self, key: str) -> bool:
+        return any(key in session.watching for session in self._sessions.values())
+
+    def _tell(self, key: str, message: Message) -> None:
+        for session in list(self._sessions.values()):
+            if key in session.watching:
+                self._send(session.identity, message)
+                if not isinstance(message, Progress):
+                    session.watching.discard(key)
+
+    def _send(self, identity: bytes, message: Message, body: Buffer | None = None) -> None:
+        try:
+            frames = [identity, *pack(message, body)]
+            self._socket.send_multipart(frames, zmq.DONTWAIT, copy=body is None)
+        except zmq.Again:
+            if not isinstance(message, Progress):  # progress may be lost, an answer may not: let it ask again
+                log.warning("a client does not read; its session ends")
+                self._drop(identity)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._drop(identity)
+
+    def _drop(self, identity: bytes) -> None:
+        session = self._sessions.pop(identity, None)
+        if session is not None:
+            session.close()
+
+    def _expire(self, now: float) -> None:
+        for identity, session in list(self._sessions.items()):
+            if now - session.heard > SESSION_SECONDS:
+                self._drop(identity)
