@@ -22,6 +22,7 @@ from .wire import InputError
 
 _MAGIC = 20000630
 _DTYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
+_LONGEST = 1 << 16  # pixels of a side; a header that claims more is damaged
 _LINES = {0: 1, 1: 1, 2: 1, 3: 16}  # scan lines a chunk: NONE, RLE, ZIPS, ZIP
 _ORDER = {name: rank for rank, name in enumerate(["R", "G", "B", "A", "X", "Y", "Z", "V"])}
 Attribute = str | int | float
@@ -121,7 +122,7 @@ def _parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
     attributes: dict[str, Attribute] = {}
     tables = []
     for header in headers:
-        x0, y0, x1, y1 = struct.unpack("<iiii", header["dataWindow"][1])
+        _, y0, _, y1 = struct.unpack("<iiii", header["dataWindow"][1])
         compression = header["compression"][1][0]
         if compression not in _LINES:
             raise InputError(f"{path} uses an EXR compression that is not read here.", "Save it as ZIP.")
@@ -146,6 +147,8 @@ def _part(
     """Every channel of one part as (H, W) float32."""
     x0, y0, x1, y1 = struct.unpack("<iiii", header["dataWindow"][1])
     width, height = x1 - x0 + 1, y1 - y0 + 1
+    if not 0 < width <= _LONGEST or not 0 < height <= _LONGEST:
+        raise ValueError(f"a data window of {width} by {height}")
     compression = header["compression"][1][0]
     channels = _channels(header["channels"][1])
     line = width * sum(kind.itemsize for _, kind in channels)

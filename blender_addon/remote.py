@@ -56,9 +56,11 @@ def local_backend(settings: BackendSettings) -> BackendProcess:
             "No platelight backend is installed here.",
             "Install it with pip and set its path in the preferences of Platelight.",
         )
-    arguments = ["serve", "--device", settings.device]
+    arguments = ["serve"]
+    if settings.device != "auto":
+        arguments += ["--device", settings.device]
     if settings.endpoint:
-        arguments += ["--bind", settings.endpoint]
+        arguments += ["--endpoint", settings.endpoint]
     return BackendProcess(
         [*command, *arguments],
         ready=lambda: reachable(settings),

@@ -1,0 +1,110 @@
+"""The extension's own EXR reader and writer against the OpenEXR library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenEXR
+import pytest
+
+
+@pytest.fixture
+def exr(addon: Callable[[str], Any]) -> Any:
+    return addon("exr")
+
+
+def picture(height: int = 37, width: int = 23, channels: int = 4, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    smooth = np.linspace(0, 4, height * width * channels).reshape(height, width, channels)
+    return (smooth + rng.normal(0, 0.1, smooth.shape)).astype(np.float32)
+
+
+def test_what_we_write_the_library_reads(exr: Any, tmp_path: Path) -> None:
+    rgba, normal, depth = picture(), picture(channels=3, seed=1), picture(channels=1, seed=2)[..., 0]
+    path = tmp_path / "plate.maps.exr"
+    exr.write(path, {"": rgba, "normal": normal, "depth": depth, "matte": depth}, {"note": "here", "fov": 40.0, "n": 3})
+    with OpenEXR.File(str(path), separate_channels=True) as file:
+        channels, header = file.channels(), file.header()
+        names = {"A", "B", "G", "R", "depth.Z", "matte.V", "normal.X", "normal.Y", "normal.Z"}
+        assert set(channels) == names
+        np.testing.assert_array_equal(channels["B"].pixels, rgba[..., 2])
+        np.testing.assert_array_equal(channels["normal.Y"].pixels, normal[..., 1])
+        np.testing.assert_array_equal(channels["depth.Z"].pixels, depth)
+        assert (header["note"], header["fov"], header["n"]) == ("here", 40.0, 3)
+    back = exr.read(path)
+    np.testing.assert_array_equal(back.layers[""], rgba)
+    np.testing.assert_array_equal(back.layers["normal"], normal)
+    np.testing.assert_array_equal(back.layers["depth"], depth)
+    assert back.attributes["note"] == "here"
+
+
+def test_half_is_clamped_to_what_half_holds(exr: Any, tmp_path: Path) -> None:
+    exr.write(tmp_path / "h.exr", {"": np.full((3, 3, 3), 1e6, np.float32)}, half=True)
+    assert exr.read(tmp_path / "h.exr").layers[""].max() == np.float32(65504.0)
+
+
+@pytest.mark.parametrize("compression", ["NO_COMPRESSION", "RLE_COMPRESSION", "ZIPS_COMPRESSION", "ZIP_COMPRESSION"])
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_what_the_library_writes_we_read(exr: Any, tmp_path: Path, compression: str, kind: Any) -> None:
+    rgb = picture(channels=3).astype(kind)
+    rgb[5:9] = 0.5  # runs, so that RLE has something to do
+    path = tmp_path / "theirs.exr"
+    header = {"compression": getattr(OpenEXR, compression), "type": OpenEXR.scanlineimage}
+    with OpenEXR.File(header, {"RGB": rgb, "view.Diffuse.R": np.ascontiguousarray(rgb[..., 0])}) as file:
+        file.write(str(path))
+    layers = exr.read(path).layers
+    np.testing.assert_array_equal(layers[""], rgb.astype(np.float32))
+    np.testing.assert_array_equal(layers["view.Diffuse"], rgb[..., 0].astype(np.float32))
+
+
+def test_multi_part_files_name_layers_by_part(exr: Any, tmp_path: Path) -> None:
+    rgb = picture(channels=3)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    parts = [
+        OpenEXR.Part({**header, "name": "beauty"}, {"RGB": rgb}),
+        OpenEXR.Part({**header, "name": "other"}, {"RGB": rgb * 2}),
+    ]
+    with OpenEXR.File(parts) as file:
+        file.write(str(tmp_path / "parts.exr"))
+    layers = exr.read(tmp_path / "parts.exr").layers
+    np.testing.assert_array_equal(layers["beauty"], rgb)
+    np.testing.assert_array_equal(layers["other"], rgb * 2)
+
+
+def test_damage_is_a_sentence_that_names_the_file(exr: Any, tmp_path: Path) -> None:
+    path = tmp_path / "whole.exr"
+    exr.write(path, {"": picture()})
+    whole = path.read_bytes()
+    rng = np.random.default_rng(3)
+    cut = tmp_path / "cut.exr"
+    for length in rng.integers(8, len(whole) - 1, 40):
+        cut.write_bytes(whole[: int(length)])
+        with pytest.raises(exr.InputError, match=r"cut\.exr"):
+            exr.read(cut)
+    cut.write_bytes(b"not a picture at all")
+    with pytest.raises(exr.InputError, match="not an OpenEXR file"):
+        exr.read(cut)
+
+
+def test_lossy_and_tiled_files_are_refused(exr: Any, tmp_path: Path) -> None:
+    header = {"compression": OpenEXR.PIZ_COMPRESSION, "type": OpenEXR.scanlineimage}
+    with OpenEXR.File(header, {"RGB": picture(channels=3)}) as file:
+        file.write(str(tmp_path / "piz.exr"))
+    with pytest.raises(exr.InputError, match="compression"):
+        exr.read(tmp_path / "piz.exr")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(exr: Any, tmp_path: Path) -> None:
+    path = tmp_path / "kept.exr"
+    exr.write(path, {"": picture()})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="one size"):
+        exr.write(path, {"": picture(), "normal": picture(5, 5, 3)})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["kept.exr"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(exr.InputError, match="cannot be written"):
+        exr.write(tmp_path / "file" / "x.exr", {"": picture()})
