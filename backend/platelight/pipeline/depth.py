@@ -1,0 +1,198 @@
+"""Depth from normals: perspective bilateral normal integration.
+
+Cao, Santo, Shi, Okura, Matsushita, *Bilateral Normal Integration*, ECCV 2022: least squares in log depth, where
+at each pixel the left and right (upper and lower) one-sided differences share a weight that slides towards the
+side on which the surface is continuous, so that steps stay steps. Solved here coarse to fine: directly
+while that is fast, then polished by conjugate gradients.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import scipy.ndimage
+import scipy.sparse
+import scipy.sparse.linalg
+
+from platelight.images.sanitize import Pixels
+
+log = logging.getLogger(__name__)
+
+SOLVE_SIDE = 384
+COARSEST_SIDE = 96
+DIRECT_LIMIT = 40_000
+ROUNDS = 12
+SHARPNESS = 10.0
+"""k of the paper, there 2 with up to 150 rounds; larger finds steps in a dozen."""
+GRAZING = 0.05
+"""Smallest n·v that is believed; nearer the silhouette the slope would explode."""
+
+FIRMEST = 7.0
+"""Bound of the sigmoid's argument: a side keeps a weight of 1/1000, so that the system stays regular."""
+
+Doubles = npt.NDArray[np.float64]
+
+
+def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
+    """Integrate camera-space normals into depth.
+
+    Args:
+        normal: (H, W, 3) unit, +X right, +Y up, +Z to the camera; (0, 0, 0) where unknown.
+        matte: (H, W) in [0, 1]; the surface is where it is above 0.5.
+        fov: horizontal field of view of the whole frame in degrees, 1 to 170.
+
+    Returns:
+        (H, W) float32 depth along −Z, positive, larger is farther. It is known up to scale only: the median over
+        the subject is 1; parts that do not touch each have a median of 1. Outside, the nearest depth goes on.
+
+    Raises:
+        ValueError: shapes do not agree or ``fov`` is out of range.
+    """
+    if normal.shape[:2] != matte.shape or normal.shape[-1] != 3:
+        raise ValueError(f"normal is {normal.shape}, matte {matte.shape}")
+    if not 1.0 <= fov <= 170.0:
+        raise ValueError(f"fov must be 1 to 170 degrees, not {fov}")
+    height, width = matte.shape
+    sides = [SOLVE_SIDE]
+    while sides[-1] // 2 >= COARSEST_SIDE:
+        sides.append(sides[-1] // 2)
+    surface: Doubles | None = None
+    mask = np.zeros((0, 0), dtype=bool)
+    for side in reversed(sides):
+        scale = min(1.0, side / max(height, width))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        if size == mask.shape:
+            continue
+        level, mask = _shrunk(normal, matte, size)
+        if not mask.any():
+            continue
+        start = None if surface is None else _resize(surface, size)
+        surface = _solve_level(
+            level, mask, fov, start, rounds=ROUNDS if surface is None else 2 if side < SOLVE_SIDE else 1
+        )
+        surface = _extended(surface, mask)
+    if surface is None:
+        return np.ones((height, width), dtype=np.float32)
+    full = _resize(surface, (height, width))
+    inside = (matte > 0.5) & (np.abs(normal).sum(axis=-1) > 0)
+    center = float(np.median(full[inside])) if inside.any() else 0.0
+    return np.exp(np.clip(full - center, -8.0, 8.0)).astype(np.float32)
+
+
+def _solve_level(
+    normal: Doubles, mask: npt.NDArray[np.bool_], fov: float, start: Doubles | None, rounds: int
+) -> Doubles:
+    """Log depth (h, w) at one resolution; what lies outside ``mask`` is 0."""
+    height, width = mask.shape
+    focal = 0.5 * width / np.tan(np.radians(fov) / 2.0)
+    ys, xs = np.nonzero(mask)
+    n = normal[mask]
+    ray_x, ray_y = (xs + 0.5 - width / 2.0) / focal, -(ys + 0.5 - height / 2.0) / focal
+    slope = focal * np.maximum(n[:, 2] - n[:, 0] * ray_x - n[:, 1] * ray_y, GRAZING)
+    index = np.full(mask.shape, -1)
+    index[mask] = np.arange(len(xs))
+    # slope · ∂z/∂u = n_x and slope · ∂z/∂v = −n_y, v downwards: from n · ∂P/∂u = 0 with P = d (x, y, −1).
+    axes = ((_edges(index, 1), n[:, 0]), (_edges(index, 0), -n[:, 1]))
+    z = np.zeros(len(xs)) if start is None else start[mask].astype(np.float64)
+    unit = float(np.mean(slope**2))
+    anchor = 1e-9 * unit  # holds the free constant of each part
+    for turn in range(rounds):
+        known = turn > 0 or start is not None
+        right = np.zeros(len(xs))
+        diagonal = np.full(len(xs), anchor)
+        ends: list[npt.NDArray[Any]] = []
+        coupling: list[Doubles] = []
+        for (low, high), target in axes:
+            forward = _forward_weight(slope, low, high, z) if known else np.full(len(xs), 0.5)
+            # An edge is the forward difference of its low pixel and the backward one of its high pixel.
+            near, far = forward[low] * slope[low], (1.0 - forward[high]) * slope[high]
+            stiffness = near * slope[low] + far * slope[high]
+            flux = near * target[low] + far * target[high]
+            for end, sign in ((high, 1.0), (low, -1.0)):
+                diagonal += np.bincount(end, stiffness, len(xs))
+                right += sign * np.bincount(end, flux, len(xs))
+            ends.append(np.stack([low, high]))
+            coupling.append(-stiffness)
+        pairs, values = np.concatenate(ends, axis=1), np.concatenate(coupling)
+        own = np.arange(len(xs))
+        rows, columns = np.concatenate([pairs[0], pairs[1], own]), np.concatenate([pairs[1], pairs[0], own])
+        entries = np.concatenate([values, values, diagonal])
+        z = _solve(scipy.sparse.csc_matrix((entries / unit, (rows, columns))), right / unit, z)
+    out = np.zeros(mask.shape)
+    out[mask] = _centered(z, mask)
+    return out
+
+
+def _edges(index: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Neighbors along an axis that both lie on the surface: indices of the low and of the high pixel."""
+    low, high = (index[:, :-1], index[:, 1:]) if axis == 1 else (index[:-1], index[1:])
+    both = (low >= 0) & (high >= 0)
+    return low[both], high[both]
+
+
+def _forward_weight(slope: Doubles, low: npt.NDArray[Any], high: npt.NDArray[Any], z: Doubles) -> Doubles:
+    """Each pixel's weight of its forward difference: near 1 where the backward one jumps, near 0 where it does."""
+    step = (z[high] - z[low]) ** 2
+    forward, backward = np.zeros(len(z)), np.zeros(len(z))
+    forward[low], backward[high] = slope[low] ** 2 * step, slope[high] ** 2 * step
+    jump = np.clip(SHARPNESS * (backward - forward), -FIRMEST, FIRMEST)
+    return np.asarray(1.0 / (1.0 + np.exp(-jump)))
+
+
+def _solve(system: scipy.sparse.csc_matrix, right: Doubles, start: Doubles) -> Doubles:
+    """Solve a symmetric positive definite system: directly while that is fast, else by conjugate gradients.
+
+    Conjugate gradients only polish: the low frequencies, which converge last, come right from the level below.
+    """
+    if len(right) <= DIRECT_LIMIT:
+        factor = scipy.sparse.linalg.splu(
+            system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+        )
+        return np.asarray(factor.solve(right), dtype=np.float64)
+    from pymatting.preconditioner.ichol import ichol
+    from pymatting.solver.cg import cg
+
+    if float(np.linalg.norm(right - system @ start)) <= 1e-6 * max(1.0, float(np.linalg.norm(right))):
+        return start  # flat parts: the solver would divide by zero
+    try:
+        polished = cg(
+            system, right, x0=start, M=ichol(system, discard_threshold=2e-3), maxiter=100, rtol=1e-5
+        )
+    except ValueError as error:  # no incomplete Cholesky factor, or no convergence
+        log.debug("depth: %s; the coarser solution stands", error)
+        return start
+    return np.asarray(polished, dtype=np.float64)
+
+
+def _centered(z: Doubles, mask: npt.NDArray[np.bool_]) -> Doubles:
+    """Log depth with the median of each connected part at 0: nothing ties parts that do not touch."""
+    labels, count = scipy.ndimage.label(mask)
+    part = labels[mask] - 1
+    medians = scipy.ndimage.median(z, part, np.arange(count))
+    return np.asarray(z - np.asarray(medians)[part], dtype=np.float64)
+
+
+def _shrunk(normal: Pixels, matte: Pixels, size: tuple[int, int]) -> tuple[Doubles, npt.NDArray[np.bool_]]:
+    """Normals averaged over the surface only, unit again, and the mask."""
+    weight = ((matte > 0.5) & (np.abs(normal).sum(axis=-1) > 0)).astype(np.float32)
+    sums, share = _resize(normal * weight[..., None], size), _resize(weight, size)
+    length = np.linalg.norm(sums, axis=-1)
+    mask = (share > 0.5) & (length > 1e-6)
+    unit = sums / np.maximum(length, 1e-6)[..., None]
+    return unit.astype(np.float64), mask
+
+
+def _extended(surface: Doubles, mask: npt.NDArray[np.bool_]) -> Doubles:
+    nearest = scipy.ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    return np.asarray(surface[tuple(nearest)], dtype=np.float64)
+
+
+def _resize(plane: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
+    if plane.shape[:2] == size:
+        return plane
+    mode = cv2.INTER_AREA if plane.shape[0] > size[0] else cv2.INTER_LINEAR
+    return cv2.resize(plane, (size[1], size[0]), interpolation=mode)

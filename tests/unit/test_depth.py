@@ -1,0 +1,107 @@
+"""Depth from normals against closed forms under a perspective camera: plane, sphere, step, separate parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from platelight.pipeline import depth as depth_module
+from platelight.pipeline.depth import integrate_normals
+
+
+def rays(height: int, width: int, fov: float) -> np.ndarray:
+    """Directions (x, y, −1) through pixel centers."""
+    focal = 0.5 * width / np.tan(np.radians(fov) / 2)
+    ys, xs = np.mgrid[0:height, 0:width]
+    x, y = (xs + 0.5 - width / 2) / focal, -(ys + 0.5 - height / 2) / focal
+    return np.stack([x, y, -np.ones_like(x)], axis=-1)
+
+
+def sphere(height: int, width: int, fov: float, center: tuple[float, float, float], radius: float):  # type: ignore[no-untyped-def]
+    ray, c = rays(height, width, fov), np.array(center)
+    a, b, d = (ray**2).sum(-1), -2 * (ray @ c), (c**2).sum() - radius**2
+    root = b**2 - 4 * a * d
+    depth = (-b - np.sqrt(np.maximum(root, 0))) / (2 * a)
+    normal = (ray * depth[..., None] - c) / radius
+    facing = -(normal * ray).sum(-1) / np.sqrt(a)
+    matte = ((root > 0) & (facing > 0.1)).astype(np.float32)
+    return (normal * matte[..., None]).astype(np.float32), matte, depth
+
+
+def relative_error(depth: np.ndarray, truth: np.ndarray, matte: np.ndarray) -> float:
+    inside = matte > 0.5
+    scale = np.median(truth[inside]) / np.median(depth[inside])
+    return float((np.abs(depth * scale / truth - 1)[inside]).mean())
+
+
+@pytest.mark.parametrize("fov", [20.0, 60.0])
+def test_slanted_plane_in_perspective(fov: float) -> None:
+    normal = np.array([0.4, -0.3, 0.0])
+    normal[2] = np.sqrt(1 - (normal**2).sum())
+    truth = -3.0 * normal[2] / (rays(120, 160, fov) @ normal)  # the plane through (0, 0, −3)
+    depth = integrate_normals(
+        np.tile(normal.astype(np.float32), (120, 160, 1)), np.ones((120, 160), np.float32), fov
+    )
+    assert relative_error(depth, truth, np.ones_like(depth)) < 2e-3
+    assert np.median(depth) == pytest.approx(1.0, abs=1e-3)
+    assert depth[:, -1].mean() > depth[:, 0].mean(), "it faces right, so it recedes to the right"
+
+
+@pytest.mark.parametrize("size", [(150, 200), (720, 960)])
+def test_sphere_off_center_in_perspective(size: tuple[int, int]) -> None:
+    normal, matte, truth = sphere(*size, 50.0, (0.3, 0.2, -4.0), 1.0)
+    depth = integrate_normals(normal, matte, 50.0)
+    assert relative_error(depth, truth, matte) < 0.006, "of a radius that is a quarter of the distance"
+    assert depth.min() > 0
+    assert np.median(depth[matte > 0.5]) == pytest.approx(1.0, abs=0.01)
+    middle = tuple(np.argwhere(matte > 0.5).mean(axis=0).astype(int))
+    assert depth[middle] < 0.9 * depth[matte > 0.5].max(), "bulges to the camera"
+
+
+def test_a_step_stays_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flat half beside a ramp: they meet in the middle and part above and below, where plain least squares smears."""
+    size, fov, tilt = 128, 5.0, 0.4
+    ray = rays(size, size, fov)
+    flat, ramp = np.array([0.0, 0.0, 1.0]), np.array([0.0, np.sin(tilt), np.cos(tilt)])
+    ramp_depth = -10.0 * ramp[2] / (ray @ ramp)  # the planes meet in the middle row, at distance 10
+    right = np.arange(size)[None, :] >= size // 2
+    truth = np.where(right, ramp_depth, 10.0)
+    normal = np.where(right[..., None], ramp, flat).astype(np.float32) * np.ones((size, 1, 1), np.float32)
+    matte = np.ones((size, size), np.float32)
+    ours = relative_error(integrate_normals(normal, matte, fov), truth, matte)
+    monkeypatch.setattr(depth_module, "SHARPNESS", 0.0)
+    plain = relative_error(integrate_normals(normal, matte, fov), truth, matte)
+    assert ours < 0.65 * plain
+
+
+def test_parts_that_do_not_touch_and_the_outside() -> None:
+    normal = np.zeros((60, 100, 3), np.float32)
+    normal[..., 2] = 1.0
+    matte = np.zeros((60, 100), np.float32)
+    matte[10:50, 5:40] = 1.0
+    matte[10:50, 60:95] = 1.0
+    depth = integrate_normals(normal, matte, 40.0)
+    assert np.isfinite(depth).all()
+    assert depth.min() > 0
+    np.testing.assert_allclose(depth, 1.0, atol=0.02)
+
+
+def test_nothing_to_integrate_and_one_pixel() -> None:
+    empty = integrate_normals(np.zeros((8, 9, 3), np.float32), np.ones((8, 9), np.float32), 40.0)
+    np.testing.assert_array_equal(empty, 1.0)
+    one = integrate_normals(np.array([[[0, 0, 1]]], np.float32), np.ones((1, 1), np.float32), 40.0)
+    np.testing.assert_allclose(one, 1.0)
+
+
+def test_noise_never_breaks_it() -> None:
+    noise = np.random.default_rng(0).normal(size=(90, 70, 3)).astype(np.float32)
+    noise /= np.linalg.norm(noise, axis=-1, keepdims=True)
+    depth = integrate_normals(noise, np.ones((90, 70), np.float32), 40.0)
+    assert np.isfinite(depth).all()
+    assert depth.min() > 0
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(ValueError, match="normal is"):
+        integrate_normals(np.zeros((4, 4, 3), np.float32), np.zeros((4, 5), np.float32), 40.0)
+    with pytest.raises(ValueError, match="fov"):
+        integrate_normals(np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.float32), 0.0)
