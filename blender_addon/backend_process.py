@@ -44,7 +44,7 @@ def answers(endpoint: str, timeout: float = 0.3) -> bool:
 
 
 def find_command(configured: str = "") -> list[str] | None:
-    """The command that runs ``platelight``, or None where no backend is installed.
+    """The command that serves, without options, or None where no backend is installed.
 
     Args:
         configured: what the user set: a ``platelight`` executable, or a Python that has the package.
@@ -57,13 +57,13 @@ def find_command(configured: str = "") -> list[str] | None:
             path = Path(choice).expanduser()
             if not path.is_file():
                 return None
-            return [str(path), "-m", "platelight.cli"] if path.stem.startswith("python") else [str(path)]
+            return [str(path), "-m", "platelight.server"] if path.stem.startswith("python") else [str(path), "serve"]
     name = "platelight.exe" if sys.platform == "win32" else "platelight"
     beside = Path(sys.executable).parent / name
     if beside.is_file():
-        return [str(beside)]
+        return [str(beside), "serve"]
     found = shutil.which(name)
-    return [found] if found else None
+    return [found, "serve"] if found else None
 
 
 class BackendProcess:

@@ -56,11 +56,10 @@ def local_backend(settings: BackendSettings) -> BackendProcess:
             "No platelight backend is installed here.",
             "Install it with pip and set its path in the preferences of Platelight.",
         )
-    arguments = ["serve"]
+    # Any free port: the backend's connection file tells it, and two Blenders do not get in each other's way.
+    arguments = ["--endpoint", settings.endpoint] if settings.endpoint else ["--port", "0"]
     if settings.device != "auto":
         arguments += ["--device", settings.device]
-    if settings.endpoint:
-        arguments += ["--endpoint", settings.endpoint]
     return BackendProcess(
         [*command, *arguments],
         ready=lambda: reachable(settings),

@@ -97,11 +97,11 @@ def test_find_command_prefers_the_setting(bp: Any, tmp_path: Path, monkeypatch: 
     program = tmp_path / "platelight"
     program.write_text("#!/bin/sh\n")
     monkeypatch.setenv("PLATELIGHT_BACKEND", "")
-    assert bp.find_command(str(program)) == [str(program)]
-    assert bp.find_command(sys.executable) == [sys.executable, "-m", "platelight.cli"]
+    assert bp.find_command(str(program)) == [str(program), "serve"]
+    assert bp.find_command(sys.executable) == [sys.executable, "-m", "platelight.server"]
     assert bp.find_command(str(tmp_path / "nothing")) is None
     monkeypatch.setenv("PLATELIGHT_BACKEND", str(program))
-    assert bp.find_command() == [str(program)]
+    assert bp.find_command() == [str(program), "serve"]
 
 
 @pytest.mark.parametrize("endpoint", ["", "ipc:///tmp/x", "tcp://127.0.0.1", "tcp://127.0.0.1:1"])

@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import bmesh
 import bpy
 import numpy as np
 from mathutils import Vector
@@ -15,7 +14,7 @@ from mathutils import Vector
 from blender_addon import card, compat, exr, images, materials, world
 from blender_addon.node_tools import NodeBuilder
 
-SIZE = 96
+SIZE = 64
 FOV = 40.0
 DISTANCE = 4.0
 BASE = (0.5, 0.4, 0.3)
@@ -93,9 +92,11 @@ def surface(b: NodeBuilder, kind: str, roughness: float, normal: Any = None) -> 
 
 def add_sphere(scene: Any, camera: Any, kind: str, roughness: float) -> None:
     """The real thing, finely tessellated and smooth."""
+    import bmesh  # exists only once bpy is imported
+
     mesh = bpy.data.meshes.new("Sphere")
     work = bmesh.new()
-    bmesh.ops.create_uvsphere(work, u_segments=512, v_segments=256, radius=1.0)
+    bmesh.ops.create_uvsphere(work, u_segments=256, v_segments=128, radius=1.0)
     work.to_mesh(mesh)
     work.free()
     mesh.polygons.foreach_set("use_smooth", np.ones(len(mesh.polygons), bool))
@@ -153,7 +154,9 @@ def add_card(scene: Any, camera: Any, kind: str, roughness: float, step: float, 
 
 def light_by_hdri(scene: Any, camera: Any) -> None:
     """The studio HDRI, turned."""
-    world.build_world(scene, world.load_hdri(studio_light()), camera, rotation=30.0)
+    picture = bpy.data.images.load(studio_light())
+    picture.scale(256, 128)  # a smaller importance map; sphere and card get the same
+    world.build_world(scene, picture, camera, rotation=30.0)
 
 
 def light_by_sun(scene: Any, camera: Any, degrees: float = 100.0) -> None:

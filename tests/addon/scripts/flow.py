@@ -1,0 +1,113 @@
+"""The whole job through the installed extension's operators: argument is the zip; a server must be running."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+PACKAGE = "bl_ext.user_default.platelight"
+SIZE = (96, 72)
+
+
+def attempt(operator: Any, **arguments: Any) -> str:
+    """The sentence with which an operator refuses, or "" when it ends well."""
+    try:
+        return "" if operator(**arguments) == {"FINISHED"} else "not finished"
+    except RuntimeError as error:
+        return str(error).strip()
+
+
+def write_plate(path: Path) -> None:
+    """A grey sRGB picture."""
+    image = bpy.data.images.new("made", *SIZE)
+    image.pixels.foreach_set(np.tile(np.array([0.5, 0.5, 0.5, 1.0], np.float32), SIZE[0] * SIZE[1]))
+    image.filepath_raw, image.file_format = str(path), "PNG"
+    image.save()
+    bpy.data.images.remove(image)
+
+
+bpy.ops.wm.read_factory_settings(use_empty=True)
+bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=True)
+exr, scene_tools, session = (
+    sys.modules[f"{PACKAGE}.{name}"] for name in ("exr", "scene", "session")
+)
+session = session.session
+scene = bpy.context.scene
+state, ops = scene.platelight, bpy.ops.platelight
+out: dict[str, Any] = {}
+light = Path(bpy.utils.resource_path("LOCAL")) / "datafiles" / "studiolights" / "world" / "forest.exr"
+
+out["polls before"] = {n: getattr(ops, n).poll() for n in ("analyse", "build_scene", "render_preview", "refine", "cancel")}
+out["no plate"] = attempt(ops.load_plate, filepath="nowhere.png")
+Path("text.png").write_text("no picture")
+out["no picture"] = attempt(ops.load_plate, filepath="text.png")
+write_plate(Path("plate.png"))
+out["load"] = attempt(ops.load_plate, filepath=str(Path("plate.png").resolve()))
+plate = state.active_plate()
+out["linear grey"] = float(scene_tools.map_pixels(plate, "plate", 3).mean())
+
+plate.matte, plate.matte_path = "given", "none.png"
+out["no matte"] = attempt(ops.analyse)
+plate.matte_path = ""
+out["no alpha"] = attempt(ops.analyse)
+plate.matte, plate.fov = "auto", 42.0
+out["no subject"] = attempt(ops.analyse)
+plate.fov = 41.0
+session.on_progress = lambda title, fraction, words: session.job.cancel() if fraction > 0.02 else None
+out["cancelled"] = attempt(ops.analyse)
+out["maps after cancel"] = plate.analysed
+seen: list[float] = []
+session.on_progress = lambda title, fraction, words: seen.append(fraction)
+plate.fov = 40.0
+out["analyse"] = attempt(ops.analyse)
+out["progress"] = len(seen)
+out["bad light"] = attempt(ops.set_light, filepath=str(Path("plate.png").resolve()))
+out["light"] = attempt(ops.set_light, filepath=str(light), rotation=25.0, exposure=0.5)
+before = {
+    "view_transform": scene.view_settings.view_transform,
+    "format": scene.render.image_settings.file_format,
+    "filepath": scene.render.filepath,
+}
+out["build"] = attempt(ops.build_scene)
+objects = len(bpy.data.objects)
+out["build again"] = attempt(ops.build_scene)
+out["objects stay"] = len(bpy.data.objects) == objects
+state.samples = 8
+out["render"] = attempt(ops.render_preview, filepath=str(Path("preview.exr").resolve()))
+out["render png"] = attempt(ops.render_preview, filepath=str(Path("preview.png").resolve()), samples=2)
+out["settings kept"] = before == {
+    "view_transform": scene.view_settings.view_transform,
+    "format": scene.render.image_settings.file_format,
+    "filepath": scene.render.filepath,
+}
+out["refine"] = attempt(ops.refine, filepath=str(Path("shot.relit.exr").resolve()))
+out["refine jpg"] = attempt(ops.refine, filepath="shot.jpg")
+out["maps"] = attempt(ops.save_maps, filepath=str(Path("shot.maps.exr").resolve()))
+saved = exr.read("preview.exr")
+diffuse, specular = saved.layers["diffuse"], saved.layers["specular"]
+solid = saved.layers[""][..., 3] > 0.999
+out["passes sum"] = float(np.abs((diffuse + specular - saved.layers[""][..., :3])[solid]).mean() / saved.layers[""][solid].mean())
+out["brightness"] = float(saved.layers[""][solid][:, :3].mean())
+out["layers"] = {
+    name: sorted(exr.read(name).layers) for name in ("preview.exr", "shot.relit.exr", "shot.maps.exr", "shot.light.exr")
+}
+out["world rotation"] = float(np.degrees(scene.world.node_tree.nodes["Rotation"].inputs["Rotation"].default_value[2]))
+
+normal = scene_tools.map_pixels(plate, "normal", 3)
+bpy.ops.wm.save_as_mainfile(filepath=str(Path("shot.blend").resolve()))
+bpy.ops.wm.open_mainfile(filepath=str(Path("shot.blend").resolve()))
+scene = bpy.context.scene
+state = scene.platelight
+plate = state.active_plate()
+out["normal after load"] = float(np.abs(scene_tools.map_pixels(plate, "normal", 3) - normal).max())
+out["kept"] = [plate.built, plate.fov, round(state.rotation, 3)]
+out["second plate"] = [attempt(ops.load_plate, filepath=str(Path("plate.png").resolve())), attempt(ops.analyse), attempt(ops.build_scene)]
+out["collections"] = sum(c.name.startswith("Platelight ") for c in bpy.data.collections)
+out["remove"] = attempt(ops.remove_plate)
+out["left after remove"] = [len(state.plates), sum(c.name.startswith("Platelight ") for c in bpy.data.collections)]
+print("\nRESULT " + json.dumps(out), flush=True)

@@ -1,0 +1,173 @@
+"""The built zip: validated, installed into clean folders, used, removed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parent / "scripts"
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.blender
+OPERATORS = [
+    "analyse",
+    "build_scene",
+    "cancel",
+    "load_plate",
+    "refine",
+    "remove_plate",
+    "render_preview",
+    "rendered_view",
+    "save_maps",
+    "set_light",
+    "show_map",
+    "start_backend",
+    "stop_backend",
+]
+
+
+def test_the_zip_holds_what_it_should(built_zip: Path) -> None:
+    with zipfile.ZipFile(built_zip) as archive:
+        names = archive.namelist()
+        manifest = archive.read("blender_manifest.toml").decode()
+        wire = archive.read("wire.py").decode()
+        vendored = {name: archive.read(name).decode() for name in names if name.startswith("_vendor/platelight/")}
+    wheels = sorted(name for name in names if name.endswith(".whl"))
+    assert [name.split("/")[1].split("-")[0:3:2] for name in wheels] == [
+        ["msgspec", "cp311"],
+        ["msgspec", "cp313"],
+        ["pyzmq", "cp311"],
+        ["pyzmq", "cp313"],
+    ]
+    assert len({name.split("-")[1] for name in wheels if "pyzmq" in name}) == 1
+    assert all(f'"./{name}"' in manifest for name in wheels)
+    assert 'id = "platelight"' in manifest
+    assert 'blender_version_min = "4.2.0"' in manifest
+    assert "from ._vendor.platelight" in wire
+    for name, text in vendored.items():
+        assert "from platelight" not in text, name
+        assert "import torch" not in text, name
+    assert "_vendor/platelight/shading/principled.py" in vendored
+    assert "_vendor/platelight/shading/brdf.py" not in vendored
+
+
+def test_building_leaves_the_source_alone(built_zip: Path) -> None:
+    assert built_zip.is_file()
+    assert "wheels = " not in (ROOT / "blender_addon" / "blender_manifest.toml").read_text("utf-8")
+    assert not (ROOT / "blender_addon" / "_vendor").exists()
+
+
+def test_install_enable_disable_remove(run_blender: Callable[..., Any], built_zip: Path) -> None:
+    # Only what is in the zip may be used: the package of this checkout is not on the path.
+    seen = run_blender("install.py", built_zip, environment={"PYTHONPATH": ""})
+    nothing = {key: [] for key in seen["clean"]}
+    assert seen["clean"] == nothing
+    assert seen["installed"] == ["FINISHED"]
+    first = seen["first"]
+    assert first["operators"] == OPERATORS
+    assert first["properties"] == ["platelight"]
+    assert len(first["handlers"]) == 2
+    assert seen["between"] == nothing
+    assert seen["second"] == first
+    assert seen["third"] == first
+    assert seen["last"] == nothing
+    assert seen["removed"] == ["FINISHED"]
+    assert seen["vendored"].startswith("bl_ext.user_default.platelight._vendor.platelight.")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Path]:
+    """The real server on a free port with a job function that needs no networks; its log."""
+    pytest.importorskip("platelight.server.serve", reason="the server is not there yet")
+    note = tmp_path / "server.log"
+    environment = {
+        **os.environ,
+        "PLATELIGHT_CONFIG_DIR": str(tmp_path / "config"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "backend"), str(SCRIPTS)]),
+    }
+    command = [sys.executable, "-m", "platelight.server", "--port", "0", "--job", "addon_job:run_job"]
+    with note.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+    try:
+        yield note
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+
+
+@pytest.mark.slow
+def test_plate_to_result_over_the_real_server(
+    run_blender: Callable[..., Any], built_zip: Path, server: Path, tmp_path: Path
+) -> None:
+    out = run_blender("flow.py", built_zip, environment={"PYTHONPATH": ""})
+    polls = out["polls before"]
+    assert not any(polls.values()), polls
+    for step in ("load", "analyse", "light", "build", "build again", "render", "render png", "refine", "maps", "remove"):
+        assert out[step] == "", (step, out[step], server.read_text())
+    assert "nowhere.png is not a file." in out["no plate"]
+    assert "text.png is not a picture" in out["no picture"]
+    assert "none.png is not a file" in out["no matte"]
+    assert "has no alpha" in out["no alpha"]
+    assert "No subject was found in the plate. Give a matte." in out["no subject"]
+    assert out["cancelled"] == "not finished"
+    assert out["maps after cancel"] is False
+    assert out["progress"] >= 2
+    assert "twice as wide as high" in out["bad light"]
+    assert "neither .exr nor .png" in out["refine jpg"]
+    assert out["linear grey"] == pytest.approx(((128 / 255 + 0.055) / 1.055) ** 2.4, abs=2e-3)
+    assert out["objects stay"] is True
+    assert out["settings kept"] is True
+    assert out["passes sum"] < 0.01
+    assert 0.05 < out["brightness"] < 5.0
+    assert out["layers"]["preview.exr"] == ["", "diffuse", "specular"]
+    assert out["layers"]["shot.relit.exr"] == ["", "diffuse", "pbr", "specular"]
+    assert out["layers"]["shot.light.exr"] == [""]
+    assert out["layers"]["shot.maps.exr"] == ["", "albedo", "depth", "matte", "normal", "reflectivity", "roughness"]
+    assert out["world rotation"] == pytest.approx(25.0, abs=1e-3)
+    assert out["normal after load"] == 0.0
+    assert out["kept"] == [True, 40.0, 25.0]
+    assert out["second plate"] == ["", "", ""]
+    assert out["collections"] == 2
+    assert out["left after remove"] == [1, 1]
+    assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.glob(".*")) == []
+
+
+@pytest.mark.slow
+def test_the_command_relights(run_blender: Callable[..., Any], built_zip: Path, server: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from platelight.images import write_png
+
+    write_png(tmp_path / "shot.png", np.full((48, 64, 3), 0.2, np.float32))
+    write_png(tmp_path / "sky.png", np.full((32, 64, 3), 0.5, np.float32))
+    arguments = ["relight", "shot.png", "--light", "sky.png", "-o", "out", "--samples", "2", "--rotate", "10"]
+    codes = run_blender("command.py", built_zip, *arguments, environment={"PYTHONPATH": ""})
+    assert codes == [2, 2, 0]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["shot.light.exr", "shot.maps.exr", "shot.relit.exr"]
+
+
+def test_no_backend_is_a_sentence(run_blender: Callable[..., Any], built_zip: Path, tmp_path: Path) -> None:
+    from platelight.images import write_png
+
+    import numpy as np
+
+    write_png(tmp_path / "shot.png", np.full((16, 16, 3), 0.2, np.float32))
+    write_png(tmp_path / "sky.png", np.full((16, 32, 3), 0.5, np.float32))
+    codes = run_blender(
+        "command.py",
+        built_zip,
+        *["relight", "shot.png", "--light", "sky.png"],
+        environment={"PYTHONPATH": "", "PLATELIGHT_BACKEND": str(tmp_path / "none")},
+    )
+    assert codes == [2, 2, 2]
