@@ -69,10 +69,14 @@ def find_matte(plate: Pixels, request: Decompose, given: Pixels | None) -> tuple
     if request.matte == "auto":
         return matting.estimate_matte(plate)
     if given is None or given.shape[:2] != plate.shape[:2]:
-        raise InputError("The matte is missing or has another size than the plate.", "Give one of the plate's size.")
+        raise InputError(
+            "The matte is missing or has another size than the plate.", "Give one of the plate's size."
+        )
     matte = np.clip(np.nan_to_num(given.astype(np.float32)), 0, 1).reshape(plate.shape[:2])
     if float(matte.max()) <= 0.02:
-        raise NoSubjectError("The matte is empty: there is no subject.", "Give a matte that is white on the subject.")
+        raise NoSubjectError(
+            "The matte is empty: there is no subject.", "Give a matte that is white on the subject."
+        )
     return matte, matting.estimate_foreground(plate, matte)
 
 
@@ -83,7 +87,12 @@ def guide_of(plate: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def decompose(
-    networks: Networks, pixels: Pixels, request: Decompose, matte: Pixels | None, progress: Progress, cancelled: Callable[[], bool]
+    networks: Networks,
+    pixels: Pixels,
+    request: Decompose,
+    matte: Pixels | None,
+    progress: Progress,
+    cancelled: Callable[[], bool],
 ) -> Decomposition:
     """Take a plate (H, W, 3), linear Rec.709, apart.
 
@@ -155,10 +164,14 @@ def decompose(
     depth = integrate_normals(maps[0], alpha, request.fov)
     progress(1.0, "done")
     latlong = to_image(light.latlong / gain)
-    return Decomposition(foreground, alpha, maps[0], maps[1], maps[2], maps[3], depth.astype(np.float32), latlong, counts)
+    return Decomposition(
+        foreground, alpha, maps[0], maps[1], maps[2], maps[3], depth.astype(np.float32), latlong, counts
+    )
 
 
-def _placed(window: Window, matte: Tensor, normal: Tensor, albedo: Tensor, finish: Tensor) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+def _placed(
+    window: Window, matte: Tensor, normal: Tensor, albedo: Tensor, finish: Tensor
+) -> tuple[Pixels, Pixels, Pixels, Pixels]:
     """Maps of the window in frames of the plate's size, with neutral values outside the subject."""
     one = torch.zeros_like(matte)
     facing = torch.cat([one, one, one + 1], 1)

@@ -47,7 +47,9 @@ def check_maps(planes: dict[str, Pixels], extra: tuple[str, ...] = ()) -> dict[s
             raise InputError(f"The map {name} is missing.", "Give all maps of one decomposition.")
         image = planes[name]
         if image.shape[:2] != planes["matte"].shape[:2]:
-            raise InputError(f"The map {name} has another size than the matte.", "Give all maps of one decomposition.")
+            raise InputError(
+                f"The map {name} has another size than the matte.", "Give all maps of one decomposition."
+            )
         if name == "normal":
             found[name] = np.nan_to_num(image.astype(np.float32), posinf=0.0, neginf=0.0)
         else:
@@ -59,7 +61,10 @@ def check_light(planes: dict[str, Pixels]) -> Pixels:
     """The target light (h, 2h, 3), sanitized."""
     light = planes.get("light")
     if light is None or light.ndim != 3 or light.shape[2] != 3 or light.shape[1] != 2 * light.shape[0]:
-        raise InputError("The target light is missing or not a 2:1 lat-long.", "Give an HDRI that is twice as wide as high.")
+        raise InputError(
+            "The target light is missing or not a 2:1 lat-long.",
+            "Give an HDRI that is twice as wide as high.",
+        )
     return sanitize(light)[0]
 
 
@@ -68,12 +73,21 @@ def physical(maps: dict[str, Tensor], light: Tensor, fov: float) -> tuple[Tensor
     """The PBR render (diffuse, specular), both (1, 3, H, W), as Cycles' Principled BSDF renders the same maps."""
     normal = maps["normal"]
     view = view_directions(normal.shape[-2], normal.shape[-1], fov).to(normal.device)[None]
-    shading = shade(prefilter(light), normal, maps["albedo"], maps["roughness"], maps["reflectivity"], view, layered=True)
+    shading = shade(
+        prefilter(light), normal, maps["albedo"], maps["roughness"], maps["reflectivity"], view, layered=True
+    )
     return shading.diffuse, shading.specular
 
 
 @torch.inference_mode()
-def refined(networks: Networks, maps: dict[str, Tensor], diffuse: Tensor, specular: Tensor, strength: float, working: int) -> Tensor:
+def refined(
+    networks: Networks,
+    maps: dict[str, Tensor],
+    diffuse: Tensor,
+    specular: Tensor,
+    strength: float,
+    working: int,
+) -> Tensor:
     """RenderNet's relit foreground (1, 3, H, W), linear, at the exposure of the physical render."""
     window = subject_window(maps["matte"])
     cut = {name: window.cut(value) for name, value in maps.items()}
@@ -91,7 +105,9 @@ def refined(networks: Networks, maps: dict[str, Tensor], diffuse: Tensor, specul
         change = two_scales(correction, working, *inputs)
     size = (change.shape[-2], change.shape[-1])
     if size != tuple(plate.shape[-2:]):
-        change = guided_upsample(change, guide_of(resize(render * gain, size)), guide_of(render * gain), resize(cut["matte"], size))
+        change = guided_upsample(
+            change, guide_of(resize(render * gain, size)), guide_of(render * gain), resize(cut["matte"], size)
+        )
     relit = render * torch.exp(strength * change)
     # Albedo has no absolute scale in a photograph, so the refiner may change contrast and colour, not exposure.
     relit = relit * (exposure_of(relit, cut["matte"]) / gain)
@@ -117,14 +133,21 @@ def composited(
     else:
         given = planes.get("backdrop")
         if given is None or given.shape[:2] != tuple(matte.shape[-2:]):
-            raise InputError("The backdrop is missing or has another size than the plate.", "Give one of the plate's size.")
+            raise InputError(
+                "The backdrop is missing or has another size than the plate.", "Give one of the plate's size."
+            )
         behind = to_tensor(sanitize(given)[0][..., :3], matte.device)
     return torch.cat([front + behind * (1 - matte), torch.ones_like(matte)], 1)
 
 
 @torch.inference_mode()
 def relight(
-    networks: Networks | None, planes: dict[str, Pixels], request: Relight | Refine, device: torch.device, progress: Progress, cancelled: Callable[[], bool]
+    networks: Networks | None,
+    planes: dict[str, Pixels],
+    request: Relight | Refine,
+    device: torch.device,
+    progress: Progress,
+    cancelled: Callable[[], bool],
 ) -> Relit:
     """Relight maps, or finish given passes when ``request`` is a ``Refine``.
 

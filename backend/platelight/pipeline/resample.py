@@ -81,7 +81,14 @@ def _box(image: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(image, kernel, 1, radius, count_include_pad=False)
 
 
-def guided_upsample(values: Tensor, guide_small: Tensor, guide: Tensor, matte_small: Tensor, radius: int = 2, eps: float = 1e-3) -> Tensor:
+def guided_upsample(
+    values: Tensor,
+    guide_small: Tensor,
+    guide: Tensor,
+    matte_small: Tensor,
+    radius: int = 2,
+    eps: float = 1e-3,
+) -> Tensor:
     """Upsample a field along the edges of a guide: the fast guided filter (He, Sun 2015), weighted by the matte.
 
     Args:

@@ -44,9 +44,13 @@ def configure(device: str = "cpu", threads: int | None = None) -> None:
     global _device, _networks
     wanted = torch.device(device)
     if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"The device {device} is not available: PyTorch sees no CUDA GPU.", "Use --device cpu.")
+        raise InputError(
+            f"The device {device} is not available: PyTorch sees no CUDA GPU.", "Use --device cpu."
+        )
     if wanted.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"The device {device} is not available: PyTorch sees no Metal GPU.", "Use --device cpu.")
+        raise InputError(
+            f"The device {device} is not available: PyTorch sees no Metal GPU.", "Use --device cpu."
+        )
     torch.set_num_threads(threads or os.cpu_count() or 1)
     with _lock:
         _device, _networks = wanted, None
@@ -79,9 +83,13 @@ def run_job(
         loaded = networks()
         result = decompose(loaded, given["plate"], request, given.get("matte"), progress, cancelled)
         notes = {name: getattr(result.counts, name) for name in ("nan", "inf", "negative", "huge")}
-        return JobResult(result.planes(), {"platelight": __version__, "models": loaded.versions, "replaced": notes})
+        return JobResult(
+            result.planes(), {"platelight": __version__, "models": loaded.versions, "replaced": notes}
+        )
     bare = isinstance(request, Relight) and request.pbr_only
     used = None if bare else networks()
     relit = relight(used, given, request, _device, progress, cancelled)
     meta: dict[str, Any] = {"platelight": __version__, "models": used.versions if used else {}}
-    return JobResult({"diffuse": relit.diffuse, "specular": relit.specular, "pbr": relit.pbr, "relit": relit.relit}, meta)
+    return JobResult(
+        {"diffuse": relit.diffuse, "specular": relit.specular, "pbr": relit.pbr, "relit": relit.relit}, meta
+    )

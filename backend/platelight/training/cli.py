@@ -27,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         help="number of the first shard, so that several processes share the work",
     )
+    geometry.add_argument("--heads", type=float, default=0.42, help="share of heads among the views")
+    geometry.add_argument("--figurines", type=float, default=0.0, help="share of blended figurines")
+    geometry.add_argument("--hard", type=float, default=0.30, help="share of hard-edged objects")
     for name in ORDER:
         stage = stages.add_parser(name, help=f"train {name}")
         stage.add_argument("--bank", type=Path, required=True, help="shards made by train geometry")
@@ -57,9 +60,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.stage == "geometry":
-        from platelight.training.raycast import make_bank
+        from platelight.training.raycast import Mix, make_bank
 
-        make_bank(options.out, options.data, options.views, options.seed, options.size, options.first)
+        mix = Mix(options.heads, options.figurines, options.hard)
+        make_bank(options.out, options.data, options.views, options.seed, options.size, options.first, mix)
         return 0
     from platelight.training.trainer import TrainConfig, train
 

@@ -298,7 +298,7 @@ class Generator:
         self.bank, self.lights, self.size = bank, lights, size
         self.generator = torch.Generator().manual_seed(seed)
         self.photographer = Photographer()
-        self.training = len(bank) - hold_out  # the last views are never trained on
+        self.training = len(bank) - min(hold_out, len(bank) // 8)  # the last views are never trained on
 
     def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
         """One batch; ``two_lights`` adds the same views under a second light, as a light stage gives them."""

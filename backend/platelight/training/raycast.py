@@ -21,6 +21,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import numpy.typing as npt
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
-from platelight.training.subjects import Heads, Mesh, euler, objects
+from platelight.training.subjects import Heads, Mesh, euler, figurine, objects
 
 Array = npt.NDArray[Any]
 LIGHTS = 8
@@ -163,14 +164,25 @@ def photograph(mesh: Mesh, fov: float, size: int, rng: np.random.Generator) -> d
     }  # fmt: skip
 
 
-def make_view(seed: int, heads: Heads | None, size: int) -> dict[str, Array]:
-    """One view from one seed: a head in about two of five, else smooth or hard-edged objects."""
+@dataclass(frozen=True)
+class Mix:
+    """Shares of heads, figurines and hard-edged objects among the views; the rest are smooth objects."""
+
+    heads: float = 0.42
+    figurines: float = 0.0
+    hard: float = 0.30
+
+
+def make_view(seed: int, heads: Heads | None, size: int, mix: Mix) -> dict[str, Array]:
+    """One view from one seed."""
     rng = np.random.default_rng(seed)
     kind = rng.random()
-    if heads is not None and kind < 0.42:
+    if heads is not None and kind < mix.heads:
         mesh, fov = place(heads.sample(rng), True, rng)
+    elif kind < mix.heads + mix.figurines:
+        mesh, fov = place(figurine(rng), False, rng)
     else:
-        mesh, fov = place(objects(rng, hard=kind > 0.7), False, rng)
+        mesh, fov = place(objects(rng, hard=kind > 1 - mix.hard), False, rng)
     return photograph(mesh, fov, size, rng)
 
 
@@ -181,17 +193,19 @@ def make_bank(
     seed: int,
     size: int,
     first: int = 0,
+    mix: Mix | None = None,
     report: Callable[[str], None] = print,
 ) -> None:
     """Write shards of 64 views to ``out``; shards already there are kept, so a stopped run goes on where it was."""
-    heads = Heads(data / "head_ict_facekit")
+    mix = mix or Mix()
+    heads = Heads(data / "head_ict_facekit") if mix.heads > 0 else None
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     for shard in range(first, first + (views + SHARD - 1) // SHARD):
         folder = out / f"shard-{shard:05d}"
         if folder.is_dir():
             continue
-        made = [make_view(seed * 1_000_003 + shard * SHARD + k, heads, size) for k in range(SHARD)]
+        made = [make_view(seed * 1_000_003 + shard * SHARD + k, heads, size, mix) for k in range(SHARD)]
         partial = out / f".shard-{shard:05d}.{os.getpid()}"
         partial.mkdir(exist_ok=True)
         for name in made[0]:
@@ -201,6 +215,7 @@ def make_bank(
             "seed": seed,
             "shard": shard,
             "size": size,
+            "mix": asdict(mix),
             "sources": ["ICT-FaceKit (MIT)", "procedural"],
         }
         (partial / "manifest.json").write_text(json.dumps(manifest))

