@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from platelight.client import Client
 
 HERE = Path(__file__).parent
@@ -37,9 +36,20 @@ class Server:
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE), environment.get("PYTHONPATH", "")])
         environment["PLATELIGHT_TOY_LOG"] = str(self.toy_log)
         port = self.endpoint.rsplit(":", 1)[1] if self.endpoint else "0"
-        command = [sys.executable, "-m", "platelight.server", "--port", port, "--job", "toys:run", *self.options]
+        command = [
+            sys.executable,
+            "-m",
+            "platelight.server",
+            "--port",
+            port,
+            "--job",
+            "toys:run",
+            *self.options,
+        ]
         with open(self.folder / "server.log", "a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("listening on "), self.log

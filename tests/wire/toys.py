@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
-from platelight.protocol.errors import Cancelled, NoSubjectError
+from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Request
 
 DOUBLE, SLOW, DIE, FAIL, TYPED, DEAF, DIE_ONCE, BAD_META, COUNT = (float(n) for n in range(10, 19))
@@ -54,8 +53,16 @@ def run(
         raise RuntimeError("the toy broke")
     elif request.fov == TYPED:
         raise NoSubjectError("No subject was found in the plate.", "Give a matte.")
-    meta: dict[str, Any] = {"kind": type(request).__name__, "shapes": {k: list(v.shape) for k, v in planes.items()}}
+    meta: dict[str, Any] = {
+        "kind": type(request).__name__,
+        "shapes": {k: list(v.shape) for k, v in planes.items()},
+    }
     if request.fov == BAD_META:
         meta["text"] = "x" * 100_000
     progress(1.0, "doubling")
     return ToyResult({f"{name}_twice": plane * plane.dtype.type(2) for name, plane in planes.items()}, meta)
+
+
+def configure(device: str, threads: int | None) -> None:
+    if device == "abacus":
+        raise InputError("The device abacus is not available: it has no beads.", "Use --device cpu.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 
@@ -155,6 +156,14 @@ class Broker:
             if isinstance(error, MalformedMessage | ProtocolError):
                 log.warning("a client broke the protocol: %s", error)
                 self._drop(identity)
+
+        except (OSError, sqlite3.Error) as error:
+            log.exception("the store failed")
+            sentence = f"The server's store failed: {type(error).__name__}."
+            self._send(
+                identity, Refused("store_failed", sentence, "The server's log has the details.", ticket)
+            )
+            self._drop(identity)
 
     def _hello(self, identity: bytes, owner: str, hello: Hello) -> None:
         version = negotiate(hello.versions)

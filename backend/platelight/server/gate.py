@@ -11,7 +11,7 @@ import zmq
 from zmq.utils import z85
 
 from platelight.client.keys import check_private
-from platelight.protocol.errors import InputError
+from platelight.protocol.errors import InputError, PlatelightError
 
 log = logging.getLogger(__name__)
 ALLOWED = "allowed_clients"
@@ -24,7 +24,7 @@ class Gate:
     Args:
         context: the context of the guarded socket; the gate must exist before that socket is bound.
         own: this user's own public key, always let in.
-        path: file with one ``z85-key name`` a line; read again whenever it changes.
+        path: file with one ``z85-key name`` a line (comments begin with ``# ``); read again whenever it changes.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], own: str, path: Path) -> None:
@@ -45,7 +45,8 @@ class Gate:
             self._listed, self._stamp = {}, 0
             return self._listed
         if stamp != self._stamp:
-            self._stamp, self._listed = stamp, read_allowed(self._path)
+            self._stamp, self._listed = stamp, {}  # should the file be damaged, nobody on it gets in
+            self._listed = read_allowed(self._path)
         return self._listed
 
     def answer(self) -> None:
@@ -56,11 +57,18 @@ class Gate:
                 self.socket.send_multipart([b"1.0", *frames[1:2], b"400", b"CURVE is required", b"", b""])
                 continue
             key: str = z85.encode(frames[6]).decode("ascii")  # type: ignore[no-untyped-call]
-            if key == self._own or key in self.listed:
+            if key == self._own or self._is_listed(key):
                 self.socket.send_multipart([b"1.0", frames[1], b"200", b"OK", key.encode("ascii"), b""])
             else:
                 log.warning("refused an unknown key from %s", frames[3].decode("ascii", "replace"))
                 self.socket.send_multipart([b"1.0", frames[1], b"400", b"unknown key", b"", b""])
+
+    def _is_listed(self, key: str) -> bool:
+        try:
+            return key in self.listed
+        except (PlatelightError, OSError, UnicodeDecodeError) as error:
+            log.error("the list of clients cannot be used: %s", error)
+            return False
 
     def close(self) -> None:
         """Close the socket."""
@@ -72,8 +80,10 @@ def read_allowed(path: Path) -> dict[str, str]:
     check_private(path, "file", "600")
     listed: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        words = line.split("#", 1)[0].split(None, 1)
-        if not words:
+        words = line.split(None, 1)
+        if (
+            not words or words[0] == "#"
+        ):  # a key may hold and even begin with a '#', so a comment needs its space
             continue
         if len(words[0]) != 40:
             raise InputError(f"Line {number} of {path} does not begin with a public key of 40 characters.")

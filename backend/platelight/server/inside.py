@@ -21,6 +21,13 @@ class Ready(Inside, frozen=True):
     pid: int
 
 
+class Unable(Inside, frozen=True):
+    """The worker cannot serve at all and ends; for example its device is not there."""
+
+    sentence: Text
+    remedy: Text = ""
+
+
 class Beat(Inside, frozen=True):
     """The worker lives; its resident memory in bytes."""
 
@@ -67,7 +74,7 @@ class Broken(Inside, frozen=True):
     remedy: Text = ""
 
 
-FromWorker = Ready | Beat | Working | Finished | Broken
+FromWorker = Ready | Unable | Beat | Working | Finished | Broken
 ToWorker = Run | Stop
 
 encode = msgspec.msgpack.Encoder().encode

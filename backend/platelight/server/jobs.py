@@ -92,7 +92,7 @@ class Jobs:
             while self._queue:
                 self._fail(
                     self._queue.popleft(), JobState.FAILED, JobFailed.code,
-                    "The server's worker process does not start.", "The server's log says why.",
+                    self._pool.unable.sentence, self._pool.unable.remedy,
                 )  # fmt: skip
         while self._queue and self._pool.can_run:
             self._lease(self._queue.popleft())

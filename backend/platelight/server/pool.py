@@ -29,6 +29,7 @@ from platelight.server.inside import (
     Ready,
     Run,
     Stop,
+    Unable,
     Working,
     decode_from_worker,
     encode,
@@ -101,6 +102,7 @@ class Pool:
         self._leases = 0
         self._processes: dict[str, _Process] = {}
         self._failed_starts = 0
+        self.unable = Unable("The server's worker process does not start.", "The server's log says why.")
         self._not_before = 0.0
         self.socket = context.socket(zmq.ROUTER)
         self.socket.linger = 0
@@ -109,7 +111,7 @@ class Pool:
 
     @property
     def broken(self) -> bool:
-        """True when workers do not even start."""
+        """True when workers do not even start; ``unable`` then says why, as far as is known."""
         return self._failed_starts >= 3
 
     @property
@@ -217,11 +219,16 @@ class Pool:
             events += self._handle(process, message)
         return events
 
-    def _handle(self, process: _Process, message: Ready | Beat | Working | Finished | Broken) -> list[Event]:
+    def _handle(
+        self, process: _Process, message: Ready | Unable | Beat | Working | Finished | Broken
+    ) -> list[Event]:
         match message:
             case Ready():
                 process.state, self._failed_starts = WorkerState.IDLE, 0
                 log.info("worker %s: ready after %.1f s", process.name, time.monotonic() - process.since)
+            case Unable():
+                self.unable = message
+                log.error("worker %s: cannot serve: %s %s", process.name, message.sentence, message.remedy)
             case Beat():
                 process.memory = message.memory
             case _ if message.lease == process.lease and process.key:

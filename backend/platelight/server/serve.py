@@ -95,6 +95,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--connection-file", type=Path, help="where local clients find this server")
     parser.add_argument("--allow-remote", action="store_true", help="permit an address that others can reach")
     parser.add_argument("--spares", type=int, default=0, help="ready workers kept beside the busy one")
+    parser.add_argument("--quota-gib", type=float, default=20.0, help="room for planes and results, in GiB")
+    parser.add_argument(
+        "--max-queue", type=int, default=64, help="jobs that may wait before the answer is busy"
+    )
     parser.add_argument("--job", default=DEFAULT_JOB, help=argparse.SUPPRESS)
 
 
@@ -114,6 +118,8 @@ def config_of(options: argparse.Namespace) -> ServeConfig:
         job=options.job,
         allow_remote=options.allow_remote,
         spares=options.spares,
+        quota_bytes=int(options.quota_gib * 1024**3),
+        max_queue=options.max_queue,
     )
 
 

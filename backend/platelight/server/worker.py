@@ -35,6 +35,7 @@ from platelight.server.inside import (
     Ready,
     Run,
     Stop,
+    Unable,
     Working,
     decode_to_worker,
     encode,
@@ -71,9 +72,8 @@ def load_job(name: str, device: str, threads: int | None) -> JobFunction:
 class Worker:
     """Serves jobs from the broker's socket until told to end."""
 
-    def __init__(self, endpoint: str, name: str, store: Path, function: JobFunction) -> None:
-        self._blobs = BlobFolder(store)
-        self._function = function
+    def __init__(self, endpoint: str, name: str, blobs: Path) -> None:
+        self._blobs = BlobFolder(blobs)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, name.encode("ascii"))
@@ -82,7 +82,12 @@ class Worker:
         self._stopped: set[int] = set()
         self._told = 0.0
 
-    def serve(self) -> None:
+    def refuse(self, error: PlatelightError) -> None:
+        """Tell the broker why this worker cannot serve, before it ends."""
+        self._send(Unable(error.sentence[:2000], error.remedy[:2000]))
+        self._context.destroy(linger=1000)
+
+    def serve(self, function: JobFunction) -> None:
         """Wait for jobs and run them, one by one."""
         self._send(Ready(os.getpid()))
         while True:
@@ -90,20 +95,20 @@ class Worker:
                 continue
             message = decode_to_worker.decode(self._socket.recv())
             if isinstance(message, Run):
-                self._send(self._run(message))
+                self._send(self._run(message, function))
             else:
                 self._stopped.add(message.lease)
 
     def _send(self, message: Inside) -> None:
         self._socket.send(encode(message))
 
-    def _run(self, run: Run) -> Finished | Broken:
+    def _run(self, run: Run, function: JobFunction) -> Finished | Broken:
         started = time.monotonic()
         log.info("job %s: started (lease %d)", run.key[:12], run.lease)
         self._send(Working(run.lease, 0.0, "starting"))
         try:
             planes = {info.name: self._map(info) for info in run.planes}
-            result = self._function(run.request, planes, self._progress(run), self._cancelled(run))
+            result = function(run.request, planes, self._progress(run), self._cancelled(run))
             if self._cancelled(run)():
                 raise Cancelled("The job was cancelled.")
             outputs = tuple(self._keep(name, plane) for name, plane in result.planes.items())
@@ -187,9 +192,14 @@ def main() -> int:
     )
     threading.Thread(target=_watch_parent, daemon=True).start()
     threading.Thread(target=_beat, args=(options.endpoint, options.name), daemon=True).start()
-    function = load_job(options.job, options.device, options.threads)
+    worker = Worker(options.endpoint, options.name, options.blobs)
+    try:
+        function = load_job(options.job, options.device, options.threads)
+    except PlatelightError as error:
+        worker.refuse(error)
+        return 1
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole group; the broker ends us
-        Worker(options.endpoint, options.name, options.blobs, function).serve()
+        worker.serve(function)
     return 0
 
 

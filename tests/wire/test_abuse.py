@@ -1,0 +1,218 @@
+"""A live server under peers that break the rules: it answers, drops them, and serves the others."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import toys
+import zmq
+from conftest import Server, configured
+from platelight.client import load_or_make_keys, read_connection
+from platelight.protocol import messages as m
+from platelight.protocol.frames import Plane, chunks, describe, pack, unpack_from_server
+from platelight.protocol.requests import Decompose
+
+PLATE = np.random.default_rng(3).random((400, 400, 3), dtype=np.float32)
+
+
+class Peer:
+    """A client that says exactly what it is told to."""
+
+    def __init__(self, server: Server) -> None:
+        with configured(server.folder / "config"):
+            keys = load_or_make_keys()
+        info = read_connection(server.folder / "config" / "server.json")
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.linger = 0
+        self.socket.curve_serverkey = info.server_key.encode()
+        self.socket.curve_publickey = keys.public.encode()
+        self.socket.curve_secretkey = keys.secret.encode()
+        self.socket.connect(info.endpoint)
+
+    def say(self, message: m.Message, body: bytes | memoryview | None = None) -> None:
+        self.socket.send_multipart(pack(message, body))
+
+    def hear(self, seconds: float = 5.0) -> m.ServerMessage:
+        assert self.socket.poll(int(seconds * 1000)), "no answer"
+        return unpack_from_server(self.socket.recv_multipart())[0]
+
+    def expect(self, kind: type[m.Message]) -> m.Message:
+        while True:
+            message = self.hear()
+            if isinstance(message, kind):
+                return message
+            assert isinstance(message, m.Progress | m.Credit), message
+
+    def hello(self) -> Peer:
+        self.say(m.Hello((1,), "peer", ("raw",)))
+        assert isinstance(self.hear(), m.Welcome)
+        return self
+
+    def close(self) -> None:
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+def peer(shared_server: Server) -> Iterator[Peer]:
+    peer = Peer(shared_server)
+    yield peer
+    peer.close()
+    with shared_server.client() as client:  # whatever the peer did, others are served
+        result = client.run(Decompose(fov=toys.DOUBLE), {"plate": PLATE}, timeout=30)
+    np.testing.assert_array_equal(result.planes["plate_twice"], PLATE * 2)
+
+
+def begin(peer: Peer, seed: int) -> Plane:
+    plane = describe("plate", PLATE + np.float32(seed))
+    peer.hello().say(m.Submit(1, Decompose(fov=toys.DOUBLE), (plane.info,)))
+    need = peer.hear()
+    assert isinstance(need, m.Need)
+    assert need.planes == (plane.info.hash,)
+    assert need.credit == 8
+    return plane
+
+
+def refused(peer: Peer) -> m.Refused:
+    message = peer.expect(m.Refused)
+    assert isinstance(message, m.Refused)
+    return message
+
+
+def test_the_rules_by_hand(peer: Peer) -> None:
+    """What ``docs/protocol.md`` tells another program to do."""
+    plane = begin(peer, 1)
+    for chunk, body in chunks(plane):
+        peer.say(chunk, body)
+    done = peer.expect(m.Done)
+    assert isinstance(done, m.Done)
+    out = done.planes[0]
+    peer.say(m.Fetch(done.key, out.hash, 0))
+    assert peer.socket.poll(5000)
+    message, body = unpack_from_server(peer.socket.recv_multipart())
+    assert message == m.Chunk(out.hash, 0)
+    assert len(body) == 2**20
+    assert bytes(body) == ((PLATE + np.float32(1)) * 2).tobytes()[: 2**20]
+    peer.say(m.Ping(5))
+    assert peer.hear() == m.Pong(5)
+
+
+@pytest.mark.parametrize("breach", ["twice", "misaligned", "outside", "short", "long", "other", "flipped"])
+def test_chunks_that_do_not_fit(peer: Peer, breach: str) -> None:
+    plane = begin(peer, 10 + len(breach))
+    pieces = list(chunks(plane))
+    (first, body), (last, rest) = pieces
+    sent = {
+        "twice": [(first, body), (first, body)],
+        "misaligned": [(m.Chunk(first.plane, 512), body)],
+        "outside": [(m.Chunk(first.plane, 2**30), body)],
+        "short": [(first, body[:-1])],
+        "long": [(last, body)],
+        "other": [(m.Chunk("0" * 64, 0), body)],
+        "flipped": [(first, body), (last, bytes(len(rest)))],
+    }[breach]
+    for chunk, data in sent:
+        peer.say(chunk, data)
+    assert refused(peer).code == "protocol"
+    peer.say(m.Ping(1))
+    assert refused(peer).code == "hello_first"
+
+
+def test_a_frame_over_the_limit_costs_the_connection(peer: Peer) -> None:
+    peer.hello()
+    peer.socket.send(bytes(2**21))
+    peer.say(m.Ping(1))
+    time.sleep(0.5)
+    assert refused(peer).code == "hello_first"  # what answers is a new connection
+
+
+def test_fetching_what_is_not_there(peer: Peer) -> None:
+    plane = begin(peer, 30)
+    for chunk, body in chunks(plane):
+        peer.say(chunk, body)
+    done = peer.expect(m.Done)
+    assert isinstance(done, m.Done)
+    peer.say(m.Fetch(done.key, plane.info.hash, 0))  # an input is no result
+    assert refused(peer).code == "unknown_job"
+    peer.say(m.Fetch("0" * 64, done.planes[0].hash, 0))
+    assert refused(peer).code == "unknown_job"
+    peer.say(m.Fetch(done.key, done.planes[0].hash, 2**30))
+    assert refused(peer).code == "protocol"
+
+
+def test_a_client_that_vanishes_mid_upload_leaves_nothing(shared_server: Server) -> None:
+    peer = Peer(shared_server)
+    plane = begin(peer, 40)
+    chunk, body = next(chunks(plane))
+    peer.say(chunk, body)
+    peer.expect(m.Credit)
+    blobs = shared_server.folder / "config" / "store" / "blobs"
+    assert len(list(blobs.glob("tmp-*"))) == 1
+    peer.say(m.Hello((1,), "peer", ("raw",)))  # a new life drops the old one's uploads
+    assert isinstance(peer.hear(), m.Welcome)
+    assert list(blobs.glob("tmp-*")) == []
+    peer.close()
+
+
+def test_a_client_that_never_reads_does_not_grow_the_server(shared_server: Server) -> None:
+    peer = Peer(shared_server)
+    plane = begin(peer, 50)
+    for chunk, body in chunks(plane):
+        peer.say(chunk, body)
+    done = peer.expect(m.Done)
+    assert isinstance(done, m.Done)
+    with shared_server.client() as client:
+        before = client.status().memory
+        for _ in range(400):
+            peer.say(m.Fetch(done.key, done.planes[0].hash, 0))
+        time.sleep(1.0)
+        assert client.status().memory - before < 32 * 2**20
+    peer.close()
+
+
+def test_mutated_conversations(shared_server: Server) -> None:
+    """400 conversations with frames flipped, cut, doubled, swapped or left out; the server answers after each."""
+    rng = random.Random(2)
+    plane = describe("plate", PLATE[:16])
+    piece, data = next(chunks(plane))
+    script: list[list[bytes]] = [
+        [bytes(frame) for frame in frames]
+        for frames in (
+            pack(m.Hello((1,), "peer", ("raw",))),
+            pack(m.Submit(1, Decompose(fov=toys.DOUBLE), (plane.info,))),
+            pack(piece, data),
+            pack(m.Watch(2, plane.info.hash)),
+            pack(m.Fetch(plane.info.hash, plane.info.hash, 0)),
+            pack(m.Cancel(plane.info.hash)),
+            pack(m.Ask(3)),
+        )
+    ]
+    peer = Peer(shared_server)
+    for number in range(400):
+        for frames in script:
+            mutant = [bytearray(frame) for frame in frames]
+            victim = rng.choice(mutant)
+            action = rng.randrange(6)
+            if action == 0:
+                victim[rng.randrange(len(victim))] ^= 1 << rng.randrange(8)
+            elif action == 1:
+                del victim[rng.randrange(len(victim)) :]
+            elif action == 2:
+                mutant.append(victim)
+            elif action == 3:
+                mutant.reverse()
+            elif action == 4:
+                continue
+            peer.socket.send_multipart(mutant)
+        peer.say(m.Hello((1,), "peer", ("raw",)))
+        ticket = 10_000 + number
+        peer.say(m.Ping(ticket))
+        while peer.hear() != m.Pong(ticket):
+            pass
+    peer.close()
+    assert shared_server.process is not None
+    assert shared_server.process.poll() is None

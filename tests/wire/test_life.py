@@ -1,0 +1,257 @@
+"""Cancel, crashes, restarts: what happens to a job while the world around it breaks."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import toys
+from conftest import Server, wait_for
+from platelight.client import Client, Result
+from platelight.protocol.errors import Cancelled, JobFailed, Poisoned, TimedOut
+from platelight.protocol.messages import JobState
+from platelight.protocol.requests import Decompose
+
+PLANE = {"plate": np.arange(300 * 200 * 3, dtype=np.float32).reshape(300, 200, 3)}
+
+
+def check(result: Result, planes: dict[str, np.ndarray] = PLANE) -> None:
+    np.testing.assert_array_equal(result.planes["plate_twice"], planes["plate"] * 2)
+
+
+class Background:
+    """One job in a thread."""
+
+    def __init__(self, client: Client, fov: float, planes: dict[str, np.ndarray] = PLANE) -> None:
+        self.result: Result | None = None
+        self.error: Exception | None = None
+        self.stages: list[str] = []
+        self.stop = False
+
+        def run() -> None:
+            try:
+                self.result = client.run(
+                    Decompose(fov=fov),
+                    planes,
+                    lambda _, stage: self.stages.append(stage),
+                    lambda: self.stop,
+                    60,
+                )
+            except Exception as error:  # handed to the test
+                self.error = error
+
+        self._thread = threading.Thread(target=run)
+        self._thread.start()
+
+    def join(self) -> Background:
+        self._thread.join(70)
+        assert not self._thread.is_alive()
+        return self
+
+
+def test_progress_and_cancel(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client:
+        job = Background(client, toys.SLOW)
+        wait_for(lambda: "sleeping" in job.stages)
+        job.stop = True
+        asked = time.monotonic()
+        job.join()
+        assert isinstance(job.error, Cancelled)
+        assert time.monotonic() - asked < 1.0
+        wait_for(lambda: client.status().jobs.get(JobState.CANCELLED) == 1, 3.0)
+        # the worker was not lost over it, and the job may be asked for again
+        check(client.run(Decompose(fov=toys.SLOW), PLANE, timeout=30))
+    assert len(set(server.runs())) == 1
+
+
+def test_cancelled_and_at_once_asked_again(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client:
+        job = Background(client, toys.SLOW)
+        wait_for(lambda: "sleeping" in job.stages)
+        job.stop = True
+        job.join()
+        check(client.run(Decompose(fov=toys.SLOW), PLANE, timeout=30))
+
+
+def test_a_deaf_job_is_ended_from_outside(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client:
+        job = Background(client, toys.DEAF)
+        wait_for(lambda: server.runs(toys.DEAF))
+        job.stop = True
+        assert isinstance(job.join().error, Cancelled)
+        check(client.run(Decompose(fov=toys.DOUBLE), PLANE, timeout=30))  # a new worker took over
+    assert len(set(server.runs())) == 2
+
+
+def test_timeout_leaves_the_job_running(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client:
+        with pytest.raises(TimedOut):
+            client.run(Decompose(fov=toys.SLOW), PLANE, timeout=1.0)
+        check(client.run(Decompose(fov=toys.SLOW), PLANE, timeout=30))
+    assert len(server.runs()) == 1
+
+
+def test_worker_killed_under_a_job(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client:
+        job = Background(client, toys.SLOW)
+        wait_for(lambda: server.runs(toys.SLOW))
+        os.kill(server.runs()[0], signal.SIGKILL)
+        job.join()
+        assert job.result is not None, job.error
+        check(job.result)
+    assert len(server.runs()) == 2
+
+
+def test_three_crashes_poison_a_job(make_server: Callable[..., Server]) -> None:
+    server = make_server("--spares", "1")
+    with server.client() as client:
+        with pytest.raises(Poisoned, match=r"stopped its worker 3 times.*SIGKILL"):
+            client.run(Decompose(fov=toys.DIE), PLANE, timeout=60)
+        with pytest.raises(Poisoned):  # an answer from the store, not a fourth attempt
+            client.run(Decompose(fov=toys.DIE), PLANE, timeout=10)
+        assert len(server.runs(toys.DIE)) == 3
+        check(client.run(Decompose(fov=toys.DIE_ONCE), PLANE, timeout=60))
+
+
+def test_broker_killed_under_a_job(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client:
+        job = Background(client, toys.SLOW)
+        wait_for(lambda: server.runs(toys.SLOW))
+        worker = server.runs()[0]
+        server.kill()
+        wait_for(lambda: not _alive(worker))  # its worker does not outlive it
+        server.start()
+        job.join()
+        assert job.result is not None, job.error
+        check(job.result)
+    assert len(server.runs()) == 2
+
+
+def test_results_outlive_the_server(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client:
+        key = client.run(Decompose(fov=toys.DOUBLE), PLANE, timeout=30).key
+    server.kill()
+    server.start()
+    with server.client() as client:
+        check(client.result(key, timeout=10))
+    assert len(server.runs()) == 1
+
+
+def test_graceful_stop_ends_the_workers_and_keeps_the_job(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client, pytest.raises(TimedOut):
+        client.run(Decompose(fov=toys.SLOW), PLANE, timeout=1.0)
+    worker = server.runs()[0]
+    assert server.stop() == 0
+    assert not _alive(worker)
+    assert not (server.folder / "config" / "server.json").exists()
+    server.start()  # hands the job out again by itself
+    wait_for(lambda: len(server.runs()) == 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--job", "no_such_module:run"), "The server's worker process does not start."),
+        (("--device", "abacus"), "The device abacus is not available: it has no beads."),
+    ],
+)
+def test_a_worker_that_cannot_start_is_an_answer(
+    make_server: Callable[..., Server], options: tuple[str, ...], sentence: str
+) -> None:
+    server = make_server(*options)
+    with server.client() as client, pytest.raises(JobFailed) as error:
+        client.run(Decompose(), PLANE, timeout=30)
+    assert error.value.sentence == sentence
+
+
+def test_jobs_of_two_clients_queue(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    other = {"plate": PLANE["plate"] + 1}
+    with server.client() as one, server.client() as two:
+        first = Background(one, toys.SLOW)
+        wait_for(lambda: server.runs(toys.SLOW))
+        second = Background(two, toys.COUNT, other)
+        wait_for(lambda: any(stage.startswith("queued") for stage in second.stages))
+        for job, planes in ((first, PLANE), (second, other)):
+            result = job.join().result
+            assert result is not None
+            check(result, planes)
+
+
+@pytest.mark.slow
+def test_chaos(make_server: Callable[..., Server]) -> None:
+    """10 jobs come back bit-exact through 5 kills of workers and 2 of the broker."""
+    server = make_server()
+    rng = random.Random(5)
+    jobs = [{"plate": PLANE["plate"] + index} for index in range(10)]
+    kills = {"worker": 0, "broker": 0}
+    results: list[Result] = []
+    failure: list[Exception] = []
+
+    def work() -> None:
+        try:
+            with server.client() as client:
+                for planes in jobs:
+                    results.append(client.run(Decompose(fov=toys.COUNT), planes, timeout=60))
+        except Exception as error:  # handed to the test
+            failure.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    while worker.is_alive() and (kills["worker"] < 5 or kills["broker"] < 2):
+        before = len(server.runs())
+        wait_for(lambda before=before: len(server.runs()) > before or not worker.is_alive(), 30)
+        time.sleep(rng.uniform(0.0, 0.2))
+        if kills["broker"] < 2 and kills["worker"] % 2 == 1 and kills["broker"] * 2 < kills["worker"]:
+            server.kill()
+            kills["broker"] += 1
+            server.start()
+        elif kills["worker"] < 5 and _alive(server.runs()[-1]):
+            os.kill(server.runs()[-1], signal.SIGKILL)
+            kills["worker"] += 1
+            done = len(results)  # one kill a job: three would rightly poison it
+            wait_for(lambda done=done: len(results) > done or not worker.is_alive(), 30)
+    worker.join(120)
+    assert not failure
+    assert kills == {"worker": 5, "broker": 2}
+    for planes, result in zip(jobs, results, strict=True):
+        check(result, planes)
+    assert len(server.runs()) <= len(jobs) + sum(kills.values())
+
+
+def test_busy_makes_the_client_wait(make_server: Callable[..., Server]) -> None:
+    server = make_server("--max-queue", "1")
+    third = {"plate": PLANE["plate"] + 2}
+    with server.client() as one, server.client() as two, server.client() as three:
+        first = Background(one, toys.SLOW)
+        wait_for(lambda: server.runs(toys.SLOW))
+        second = Background(two, toys.COUNT)
+        wait_for(lambda: any(stage.startswith("queued") for stage in second.stages))
+        with pytest.raises(TimedOut):
+            three.run(Decompose(fov=toys.DOUBLE), third, timeout=0.5)
+        last = Background(three, toys.DOUBLE, third)
+        wait_for(lambda: "waiting for the server" in last.stages)
+        for job in (first, second, last):
+            assert job.join().error is None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
