@@ -1,0 +1,139 @@
+"""The ``platelight`` command. Nothing heavy is imported before a command needs it: ``--help`` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from platelight import __version__
+from platelight.commands.options import (
+    Parser,
+    add_backdrop,
+    add_common,
+    add_matte,
+    add_request_options,
+)
+from platelight.protocol.errors import PlatelightError
+from platelight.protocol.requests import Decompose, Relight
+
+log = logging.getLogger(__name__)
+
+FORWARDED = {
+    "serve": ("platelight.server.serve:main", "start a server that others, and Blender, send jobs to"),
+    "train": ("platelight.training.cli:main", "make training data or train a network"),
+    "demo": ("platelight.demo:main", "relight a portrait in Blender from one command"),
+}
+"""Commands with a parser of their own, by module and function."""
+
+COMMANDS = {
+    "decompose": "platelight.commands.decompose:run",
+    "relight": "platelight.commands.relight:run",
+    "evaluate": "platelight.commands.evaluate:run",
+    "doctor": "platelight.commands.doctor:run",
+}
+
+
+def build_parser() -> Parser:
+    """The parser of everything but the forwarded commands' own options."""
+    parser = Parser(prog="platelight", description="Relight photographed plates with physically based light.")
+    parser.add_argument("--version", action="version", version=f"platelight {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell more, and show tracebacks")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    decompose = commands.add_parser(
+        "decompose", help="take plates apart into maps and the light they were shot in"
+    )
+    decompose.add_argument(
+        "plates", nargs="+", metavar="PLATE", help="pictures, shot.####.exr or shot.%%04d.exr"
+    )
+    add_common(decompose)
+    add_matte(decompose)
+    add_request_options(decompose, Decompose)
+
+    relight = commands.add_parser("relight", help="put plates under a new light")
+    relight.add_argument(
+        "plates", nargs="*", metavar="PLATE", help="as for decompose; none when --maps is enough"
+    )
+    relight.add_argument("--light", metavar="HDRI", required=True, help="lat-long HDRI to relight with")
+    relight.add_argument(
+        "--maps", metavar="FILE", help="a .maps.exr, or the folder of a sequence's: no decompose"
+    )
+    add_common(relight)
+    add_matte(relight)
+    add_backdrop(relight)
+    add_request_options(relight, Relight, Decompose)
+
+    evaluate = commands.add_parser("evaluate", help="measure on suites of photographs with ground truth")
+    evaluate.add_argument("suites", nargs="+", metavar="SUITE", help="folder with a suite.json")
+    evaluate.add_argument("--json", metavar="FILE", help="write the figures as JSON as well")
+    evaluate.add_argument("--sheets", metavar="DIR", help="write a side-by-side picture of each case")
+    evaluate.add_argument("--limit", metavar="N", type=int, help="only the first N cases of each suite")
+    evaluate.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
+    evaluate.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
+
+    doctor = commands.add_parser("doctor", help="check that everything needed is here and works")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    for name, (_, text) in FORWARDED.items():
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 failed, 2 bad input, 130 cancelled."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = False
+    try:
+        if arguments and arguments[0] in FORWARDED:
+            return _call(FORWARDED[arguments[0]][0], arguments[1:])
+        parsed = build_parser().parse_args(arguments)
+        verbose = parsed.verbose
+        _log_to_stderr(verbose)
+        return _call(COMMANDS[parsed.command], parsed)
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 2
+    except PlatelightError as error:
+        log.debug("traceback", exc_info=error)
+        print(f"platelight: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("platelight: Cancelled.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:  # the job boundary: whatever else goes wrong is a bug, told in one line
+        if verbose:
+            log.exception("internal error")
+        print(
+            f"platelight: Internal error ({type(error).__name__}: {error}). "
+            "Run it again as 'platelight -v …' and report the traceback.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _call(target: str, argument: list[str] | argparse.Namespace) -> int:
+    module, _, name = target.partition(":")
+    result = getattr(import_module(module), name)(argument)
+    return int(result or 0)
+
+
+class _ToStderr(logging.Handler):
+    """Looks ``sys.stderr`` up each time: progress bars put their own in its place while they run."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"platelight: {self.format(record)}", file=sys.stderr)
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    root = logging.getLogger("platelight")
+    if not any(isinstance(handler, _ToStderr) for handler in root.handlers):
+        root.addHandler(_ToStderr())
+        root.propagate = False
+    root.setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

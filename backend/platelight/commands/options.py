@@ -1,0 +1,117 @@
+"""Options of the command line, built from the request types; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from platelight.protocol.requests import Decompose, Option, Relight, options_of
+
+R = TypeVar("R", Decompose, Relight)
+
+FLAGS = {"rotation": ("--rotate", "--rotation")}
+"""Options whose flag is not their name."""
+
+BY_HAND = frozenset({"matte", "backdrop"})
+"""Options that also take a file, which the request says as ``given``."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the sentence and leave."""
+        sentence = message[:1].upper() + message[1:].rstrip(".")
+        self.exit(2, f"platelight: {sentence}. See '{self.prog} --help'.\n")
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that works on plates."""
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder for the results")
+    parser.add_argument("--frames", metavar="RANGE", help="frames of a sequence: 1001-1100, 1001-1100x2")
+    parser.add_argument(
+        "--colorspace",
+        metavar="NAME",
+        default="auto",
+        help="color space of the plates: auto, linear, srgb or any of OCIO's ACES studio config, e.g. ACEScg",
+    )
+    parser.add_argument(
+        "--png", action="store_true", help="write an 8-bit PNG of each map and result as well"
+    )
+    parser.add_argument(
+        "--server",
+        metavar="ENDPOINT",
+        help="run on a server: its endpoint, or 'local' for the one running here",
+    )
+    parser.add_argument(
+        "--device", metavar="D", default="cpu", help="without --server: cpu, cuda, cuda:1 or mps"
+    )
+    parser.add_argument("--threads", metavar="N", type=_positive, help="without --server: CPU threads to use")
+
+
+def add_matte(parser: argparse.ArgumentParser) -> None:
+    """``--matte auto|full|FILE``."""
+    parser.add_argument("--matte", metavar="auto|full|FILE", default="auto", help=_help(Decompose, "matte"))
+
+
+def add_backdrop(parser: argparse.ArgumentParser) -> None:
+    """``--backdrop plate|light|none|FILE``."""
+    parser.add_argument(
+        "--backdrop", metavar="plate|light|none|FILE", default="none", help=_help(Relight, "backdrop")
+    )
+
+
+def add_request_options(parser: argparse.ArgumentParser, *requests: type[Decompose] | type[Relight]) -> None:
+    """One flag for each option of the request types that has not been added by hand; shared ones once."""
+    seen = set(BY_HAND)
+    for request in requests:
+        for option in options_of(request):
+            if option.name in seen:
+                continue
+            seen.add(option.name)
+            flags = FLAGS.get(option.name, ("--" + option.name.replace("_", "-"),))
+            text = f"{option.description or option.title} (default {option.default})"
+            if option.type is bool:
+                parser.add_argument(*flags, dest=option.name, action="store_true", help=option.title)
+            elif option.choices:
+                parser.add_argument(
+                    *flags, dest=option.name, choices=option.choices, default=option.default, help=text
+                )
+            else:
+                kind, metavar = _number(option), option.name.rpartition("_")[2].upper()
+                parser.add_argument(
+                    *flags, dest=option.name, type=kind, default=option.default, metavar=metavar, help=text
+                )
+
+
+def request_of(request: type[R], parsed: argparse.Namespace, **given: Any) -> R:
+    """Build a request from parsed options; ``given`` overrides."""
+    names = [option.name for option in options_of(request) if hasattr(parsed, option.name)]
+    return request(**{**{name: getattr(parsed, name) for name in names}, **given})
+
+
+def _number(option: Option) -> Callable[[str], int | float]:
+    def convert(text: str) -> int | float:
+        try:
+            value: int | float = option.type(text)
+        except ValueError as error:
+            kind = "a whole number" if option.type is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {kind}") from error
+        low, high = option.minimum, option.maximum
+        # Written so that NaN, which compares false with everything, is refused.
+        if not ((low is None or value >= low) and (high is None or value <= high)):
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return value
+
+    return convert
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads")
+    return int(text)
+
+
+def _help(request: type[Decompose] | type[Relight], name: str) -> str:
+    return next(option.description for option in options_of(request) if option.name == name)
