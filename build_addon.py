@@ -35,7 +35,12 @@ PYTHONS = ("cp311", "cp313")  # Blender 4.2 to 5.0, and 5.1 on
 PLATFORMS: dict[str, tuple[str, ...]] = {
     "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
     "windows-x64": ("win_amd64",),
-    "macos-x64": ("macosx_10_15_x86_64", "macosx_10_15_universal2", "macosx_10_9_x86_64", "macosx_10_9_universal2"),
+    "macos-x64": (
+        "macosx_10_15_x86_64",
+        "macosx_10_15_universal2",
+        "macosx_10_9_x86_64",
+        "macosx_10_9_universal2",
+    ),
     "macos-arm64": ("macosx_11_0_arm64", "macosx_10_15_universal2", "macosx_10_9_universal2"),
 }
 
@@ -47,7 +52,9 @@ class BuildError(Exception):
 def this_platform() -> str:
     """Blender's name of the platform that runs this."""
     system = {"Darwin": "macos"}.get(platform.system(), platform.system().lower())
-    machine = {"x86_64": "x64", "AMD64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    machine = {"x86_64": "x64", "AMD64": "x64", "aarch64": "arm64"}.get(
+        platform.machine(), platform.machine()
+    )
     return f"{system}-{machine}"
 
 
@@ -89,12 +96,16 @@ def stage(target: Path) -> None:
             inner = module.relative_to(PACKAGE)
             copy = package / inner
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(relative_imports(module.read_text("utf-8"), len(inner.parts) - 1, str(inner)), "utf-8")
+            copy.write_text(
+                relative_imports(module.read_text("utf-8"), len(inner.parts) - 1, str(inner)), "utf-8"
+            )
     shading = package / "shading" / "__init__.py"
     shading.write_text('"""The torch-free part of platelight.shading."""\n', "utf-8")
     wire = target / "wire.py"
     text = wire.read_text("utf-8")
-    wire.write_text(re.sub(r"^(\s*from )platelight\b", r"\1._vendor.platelight", text, flags=re.MULTILINE), "utf-8")
+    wire.write_text(
+        re.sub(r"^(\s*from )platelight\b", r"\1._vendor.platelight", text, flags=re.MULTILINE), "utf-8"
+    )
 
 
 def fetch_wheels(target: Path, platforms: list[str], pythons: list[str]) -> list[str]:
@@ -140,7 +151,9 @@ def blender_ext() -> Path:
 
 def run_tool(*arguments: str) -> None:
     """Run Blender's extension tool and pass its complaint on."""
-    done = subprocess.run([sys.executable, str(blender_ext()), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(blender_ext()), *arguments], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise BuildError(f"blender_ext.py {arguments[0]} failed: {(done.stdout + done.stderr).strip()}")
 
@@ -188,11 +201,17 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "dist", help="folder for the zips")
     parser.add_argument("--platforms", default="this", help="this, all, or names separated by commas")
     parser.add_argument("--python", action="append", help="Python tag, cp311 or cp313; both by default")
-    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "wheels", help="folder that keeps wheels")
+    parser.add_argument(
+        "--cache", type=Path, default=ROOT / "build" / "wheels", help="folder that keeps wheels"
+    )
     args = parser.parse_args()
-    chosen = {"this": [this_platform()], "all": list(PLATFORMS)}.get(args.platforms, args.platforms.split(","))
+    chosen = {"this": [this_platform()], "all": list(PLATFORMS)}.get(
+        args.platforms, args.platforms.split(",")
+    )
     if unknown := set(chosen) - set(PLATFORMS):
-        print(f"Unknown platform: {', '.join(sorted(unknown))}. Known: {', '.join(PLATFORMS)}.", file=sys.stderr)
+        print(
+            f"Unknown platform: {', '.join(sorted(unknown))}. Known: {', '.join(PLATFORMS)}.", file=sys.stderr
+        )
         return 2
     try:
         for path in build(args.out, chosen, args.python or list(PYTHONS), args.cache):

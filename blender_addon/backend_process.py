@@ -57,7 +57,11 @@ def find_command(configured: str = "") -> list[str] | None:
             path = Path(choice).expanduser()
             if not path.is_file():
                 return None
-            return [str(path), "-m", "platelight.server"] if path.stem.startswith("python") else [str(path), "serve"]
+            return (
+                [str(path), "-m", "platelight.server"]
+                if path.stem.startswith("python")
+                else [str(path), "serve"]
+            )
     name = "platelight.exe" if sys.platform == "win32" else "platelight"
     beside = Path(sys.executable).parent / name
     if beside.is_file():

@@ -89,7 +89,11 @@ def card_group() -> Any:
     position = b.add("GeometryNodeInputPosition").outputs[0]
 
     # The grid spans -0.5 to 0.5: twice the half tangents turns a place on it into a ray with z = -1.
-    span = b.xyz(b.math("MULTIPLY", given["Half Tangent X"], 2.0), b.math("MULTIPLY", given["Half Tangent Y"], 2.0), 0.0)
+    span = b.xyz(
+        b.math("MULTIPLY", given["Half Tangent X"], 2.0),
+        b.math("MULTIPLY", given["Half Tangent Y"], 2.0),
+        0.0,
+    )
     ray = b.vector("SUBTRACT", b.vector("MULTIPLY", position, span), (0.0, 0.0, 1.0))
     place = b.vector("ADD", position, (0.5, 0.5, 0.0))
 
@@ -109,11 +113,15 @@ def card_group() -> Any:
     least = b.math("MAXIMUM", facing, MIN_FACING)
     flank = b.math("SQRT", b.math("MAXIMUM", b.math("SUBTRACT", 1.0, b.math("MULTIPLY", least, least)), 0.0))
     tilted = b.vector("ADD", b.vector("SCALE", view, least), b.vector("SCALE", tangent, flank))
-    depth = b.math("MAXIMUM", b.math("MULTIPLY", sample(given["Depth Map"], "Linear"), given["Depth Scale"]), 1e-4)
+    depth = b.math(
+        "MAXIMUM", b.math("MULTIPLY", sample(given["Depth Map"], "Linear"), given["Depth Scale"]), 1e-4
+    )
     # The facet's plane as m with m . X = 1: n / (P . n), P = ray * depth.
     reach = b.math("MULTIPLY", b.vector("DOT_PRODUCT", ray, tilted), depth)
     plane = b.vector("SCALE", tilted, b.math("DIVIDE", 1.0, reach))
-    plane_of_face = b.add("GeometryNodeFieldOnDomain", plane, data_type="FLOAT_VECTOR", domain="FACE").outputs[0]
+    plane_of_face = b.add(
+        "GeometryNodeFieldOnDomain", plane, data_type="FLOAT_VECTOR", domain="FACE"
+    ).outputs[0]
     depth_of_face = b.add("GeometryNodeFieldOnDomain", depth, data_type="FLOAT", domain="FACE")
 
     # Keep facets that the matte touches: the largest of samples at the facet's corners and center.

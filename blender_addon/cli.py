@@ -19,16 +19,24 @@ def parser() -> argparse.ArgumentParser:
     """The command's options; those of requests have the names, choices and help of the request types."""
     options = {option.name: option for option in wire.options_of(wire.Refine)}
     matte = next(option for option in wire.options_of(wire.Decompose) if option.name == "matte")
-    top = argparse.ArgumentParser(prog="blender --command platelight", description="Relight plates in Blender.")
+    top = argparse.ArgumentParser(
+        prog="blender --command platelight", description="Relight plates in Blender."
+    )
     commands = top.add_subparsers(dest="command", required=True)
     relight = commands.add_parser("relight", help="relight pictures by an HDRI, with Cycles")
     relight.add_argument("plates", nargs="+", metavar="PLATE", help="picture of the subject")
     relight.add_argument("--light", required=True, metavar="HDRI", help="lat-long picture")
     relight.add_argument("-o", "--output", default=".", metavar="DIR", help="folder for the results")
-    relight.add_argument("--rotate", type=float, default=0.0, metavar="DEG", help=options["rotation"].description)
-    relight.add_argument("--exposure", type=float, default=0.0, metavar="EV", help=options["exposure"].description)
     relight.add_argument(
-        "--backdrop", default=options["backdrop"].default, help="plate, light, none or a file: " + options["backdrop"].description
+        "--rotate", type=float, default=0.0, metavar="DEG", help=options["rotation"].description
+    )
+    relight.add_argument(
+        "--exposure", type=float, default=0.0, metavar="EV", help=options["exposure"].description
+    )
+    relight.add_argument(
+        "--backdrop",
+        default=options["backdrop"].default,
+        help="plate, light, none or a file: " + options["backdrop"].description,
     )
     relight.add_argument("--matte", default=matte.default, help="auto, full or a file: " + matte.description)
     relight.add_argument("--fov", type=float, default=options["fov"].default, help=options["fov"].description)

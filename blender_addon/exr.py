@@ -220,7 +220,9 @@ def write(
     header = bytearray(struct.pack("<ii", _MAGIC, 2 | 0x400))
 
     def put(name: str, type_name: str, value: bytes) -> None:
-        header.extend(name.encode() + b"\0" + type_name.encode() + b"\0" + struct.pack("<i", len(value)) + value)
+        header.extend(
+            name.encode() + b"\0" + type_name.encode() + b"\0" + struct.pack("<i", len(value)) + value
+        )
 
     put("channels", "chlist", listing + b"\0")
     put("compression", "compression", b"\3")
@@ -281,4 +283,6 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}.", "Choose another folder.") from error
+        raise InputError(
+            f"{target} cannot be written: {error.strerror}.", "Choose another folder."
+        ) from error

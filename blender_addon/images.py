@@ -51,7 +51,9 @@ def picture_of(image: Any, name: str) -> Picture:
         InputError: the image has no pixels, or is 8-bit in a colour space that cannot be undone here.
     """
     if image.size[0] == 0 or image.size[1] == 0 or image.channels == 0:
-        raise InputError(f"{name} is not a picture that Blender can read.", "Give an EXR, PNG, TIFF or JPEG file.")
+        raise InputError(
+            f"{name} is not a picture that Blender can read.", "Give an EXR, PNG, TIFF or JPEG file."
+        )
     pixels = image_pixels(image)
     rgb, alpha = pixels[..., :3], pixels[..., 3]
     has_alpha = image.depth in {32, 64, 128} and image.alpha_mode != "NONE" and bool((alpha < 1.0).any())
@@ -83,7 +85,9 @@ def load_picture(path: str, colorspace: str = "auto") -> Picture:
     try:
         image = bpy.data.images.load(str(full), check_existing=False)
     except RuntimeError as error:
-        raise InputError(f"{full} is not a picture that Blender can read.", "Give an EXR, PNG, TIFF or JPEG.") from error
+        raise InputError(
+            f"{full} is not a picture that Blender can read.", "Give an EXR, PNG, TIFF or JPEG."
+        ) from error
     try:
         if colorspace != "auto":
             image.colorspace_settings.name = colorspace
@@ -106,7 +110,9 @@ def _multilayer_picture(path: Path) -> Picture:
             alpha = plane[..., 3]
             safe = np.where(alpha > 1e-6, alpha, 1.0)[..., None]
             return Picture(np.ascontiguousarray(rgb / safe), np.ascontiguousarray(alpha))
-    raise InputError(f"{path} has no colour layer.", "Save the plate as R, G, B or under a layer named Combined.")
+    raise InputError(
+        f"{path} has no colour layer.", "Save the plate as R, G, B or under a layer named Combined."
+    )
 
 
 def as_rgba(plane: np.ndarray) -> np.ndarray:
@@ -136,7 +142,12 @@ def put_image(name: str, plane: np.ndarray, *, data: bool, existing: Any = None)
     if image is None:
         # The colour space has to be right at birth: setting it later would wipe the pixels.
         image = bpy.data.images.new(
-            name, width, height, alpha=plane.ndim == 3 and plane.shape[2] == 4, float_buffer=True, is_data=data
+            name,
+            width,
+            height,
+            alpha=plane.ndim == 3 and plane.shape[2] == 4,
+            float_buffer=True,
+            is_data=data,
         )
     elif tuple(image.size) != (width, height):
         image.scale(width, height)

@@ -19,7 +19,9 @@ MAP_NODES = ("albedo", "normal", "roughness", "specular", "matte")
 def specular_plane(f0: np.ndarray) -> np.ndarray:
     """Bake reflectivity (H, W) into what Principled asks for: (H, W, 3) of IOR Level, IOR and f0 itself."""
     level, ior = principled_from_f0(np.asarray(f0, np.float32))
-    return np.stack([np.asarray(level, np.float32), np.asarray(ior, np.float32), f0.astype(np.float32)], axis=2)
+    return np.stack(
+        [np.asarray(level, np.float32), np.asarray(ior, np.float32), f0.astype(np.float32)], axis=2
+    )
 
 
 def build_material(name: str, maps: Mapping[str, Any], existing: Any = None) -> Any:

@@ -160,4 +160,3 @@ class JobOperator:
                 kept.append((manager, timer))
         session.timers[:] = kept
         self._timer = None
-

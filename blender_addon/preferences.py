@@ -24,7 +24,8 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
     bl_idname = __package__
 
     endpoint: bpy.props.StringProperty(
-        name="Endpoint", description="Address of the backend, as tcp://host:port; empty is the one on this computer"
+        name="Endpoint",
+        description="Address of the backend, as tcp://host:port; empty is the one on this computer",
     )
     backend: bpy.props.StringProperty(
         name="Backend Program",
@@ -39,11 +40,20 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
     device: bpy.props.EnumProperty(
         name="Device",
         description="What a backend started here computes on",
-        items=[("auto", "Automatic", "A GPU if there is one"), ("cpu", "CPU", ""), ("cuda", "CUDA", ""), ("mps", "Metal", "")],
+        items=[
+            ("auto", "Automatic", "A GPU if there is one"),
+            ("cpu", "CPU", ""),
+            ("cuda", "CUDA", ""),
+            ("mps", "Metal", ""),
+        ],
         default="auto",
     )
     start_timeout: bpy.props.FloatProperty(
-        name="Start Timeout", description="Seconds a backend may take to start", default=120.0, min=1.0, max=3600.0
+        name="Start Timeout",
+        description="Seconds a backend may take to start",
+        default=120.0,
+        min=1.0,
+        max=3600.0,
     )
     log_level: bpy.props.EnumProperty(
         name="Log Level",

@@ -42,7 +42,10 @@ PLANES: dict[str, str] = {
 
 def _property(option: wire.Option) -> Any:
     """A bpy property that means what the option means."""
-    words: dict[str, Any] = {"name": option.title, "description": option.description[:1].upper() + option.description[1:]}
+    words: dict[str, Any] = {
+        "name": option.title,
+        "description": option.description[:1].upper() + option.description[1:],
+    }
     if option.choices:
         items = [(choice, choice.capitalize(), "") for choice in option.choices]
         return bpy.props.EnumProperty(items=items, default=option.default, **words)
@@ -80,7 +83,9 @@ class PlatelightPlate(bpy.types.PropertyGroup):
         default="auto",
     )
     matte_path: bpy.props.StringProperty(
-        name="Matte File", description="Grey picture, white where the subject is; empty takes the plate's alpha", subtype="FILE_PATH"
+        name="Matte File",
+        description="Grey picture, white where the subject is; empty takes the plate's alpha",
+        subtype="FILE_PATH",
     )
     width: bpy.props.IntProperty(options={"HIDDEN"})
     height: bpy.props.IntProperty(options={"HIDDEN"})
@@ -120,7 +125,10 @@ class PlatelightPlate(bpy.types.PropertyGroup):
     @property
     def analysed(self) -> bool:
         """Whether the maps that a card needs are there."""
-        return all(getattr(self, name) for name in ("normal", "albedo", "roughness", "reflectivity", "depth", "matte_map"))
+        return all(
+            getattr(self, name)
+            for name in ("normal", "albedo", "roughness", "reflectivity", "depth", "matte_map")
+        )
 
     @property
     def built(self) -> bool:
@@ -134,7 +142,9 @@ class PlatelightScene(bpy.types.PropertyGroup):
     plates: bpy.props.CollectionProperty(type=PlatelightPlate)
     active: bpy.props.IntProperty(name="Active Plate", options={"HIDDEN"})
     hdri: bpy.props.StringProperty(
-        name="HDRI", description="Lat-long picture, twice as wide as high, that lights the plate", subtype="FILE_PATH"
+        name="HDRI",
+        description="Lat-long picture, twice as wide as high, that lights the plate",
+        subtype="FILE_PATH",
     )
     engine: bpy.props.EnumProperty(
         name="Engine",

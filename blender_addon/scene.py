@@ -97,7 +97,7 @@ def field_of_view(plate: Any) -> float:
     return float(plate.fov)
 
 
-def given_matte(plate: Any, shape: tuple[int, int]) -> np.ndarray:
+def given_matte(plate: Any, shape: tuple[int, ...]) -> np.ndarray:
     """The matte that the user gives: a file, else the plate's alpha; (H, W) in [0, 1].
 
     Raises:
@@ -159,7 +159,9 @@ def build(scene: Any, plate: Any) -> None:
     if plate.own_camera is not None:
         plate.camera = plate.own_camera
     else:
-        mine = plate.camera if plate.camera is not None and plate.camera.get("platelight") == plate.uid else None
+        mine = (
+            plate.camera if plate.camera is not None and plate.camera.get("platelight") == plate.uid else None
+        )
         plate.camera = world.build_camera(f"{plate.name} Camera", plate.fov, plate.collection, mine)
         plate.camera["platelight"] = plate.uid
     put_map(plate, "specular_map", materials.specular_plane(map_pixels(plate, "reflectivity", 1)))
@@ -177,7 +179,11 @@ def build(scene: Any, plate: Any) -> None:
     plate.card = card.build_card(
         f"{plate.name} Card",
         card.CardSettings(
-            plate.width, plate.height, field_of_view(plate), plate.facet_size, plate.distance / max(middle, 1e-6)
+            plate.width,
+            plate.height,
+            field_of_view(plate),
+            plate.facet_size,
+            plate.distance / max(middle, 1e-6),
         ),
         normal=plate.normal,
         depth=plate.depth,
@@ -213,9 +219,13 @@ def update_world(scene: Any, plate: Any) -> None:
     try:
         image = world.load_hdri(str(path))
     except RuntimeError as error:
-        raise InputError(f"{path} is not a picture that Blender can read.", "Give an EXR or HDR file.") from error
+        raise InputError(
+            f"{path} is not a picture that Blender can read.", "Give an EXR or HDR file."
+        ) from error
     if image.size[1] == 0 or abs(image.size[0] / image.size[1] - 2.0) > 0.05:
-        raise InputError(f"{path} is {image.size[0]} by {image.size[1]}.", "An HDRI has to be twice as wide as high.")
+        raise InputError(
+            f"{path} is {image.size[0]} by {image.size[1]}.", "An HDRI has to be twice as wide as high."
+        )
     world.build_world(scene, image, plate.camera, driven_by=("platelight.rotation", "platelight.exposure"))
 
 
@@ -250,7 +260,9 @@ def keep_passes(plate: Any, path: Path) -> None:
     try:
         combined, diffuse, specular = read_passes(path)
     except KeyError as error:
-        raise InputError(f"The render has no {error.args[0]} pass.", "Build the scene again, with Cycles.") from error
+        raise InputError(
+            f"The render has no {error.args[0]} pass.", "Build the scene again, with Cycles."
+        ) from error
     put_map(plate, "preview", combined)
     put_map(plate, "diffuse_pass", diffuse)
     put_map(plate, "specular_pass", specular)

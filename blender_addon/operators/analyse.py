@@ -34,7 +34,9 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         planes = {"plate": scene.map_pixels(plate, "plate", 3)}
         if plate.matte == "given":
             planes["matte"] = scene.given_matte(plate, planes["plate"].shape[:2])
-        request = wire.Decompose(matte=plate.matte, working_size=plate.working_size, fov=scene.field_of_view(plate))
+        request = wire.Decompose(
+            matte=plate.matte, working_size=plate.working_size, fov=scene.field_of_view(plate)
+        )
         settings = preferences.settings()
         process = session.backend = remote.ensure_backend(settings, session.backend)
 

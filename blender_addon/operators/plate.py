@@ -68,7 +68,9 @@ class PLATELIGHT_OT_show_map(bpy.types.Operator):
     bl_idname = "platelight.show_map"
     bl_label = "Show Map"
 
-    name: bpy.props.EnumProperty(name="Map", items=[(name, title, f"Show {title.lower()}") for name, title, _ in MAPS])
+    name: bpy.props.EnumProperty(
+        name="Map", items=[(name, title, f"Show {title.lower()}") for name, title, _ in MAPS]
+    )
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -82,7 +84,9 @@ class PLATELIGHT_OT_show_map(bpy.types.Operator):
         image = getattr(plate, self.name)
         if image is None:
             raise wire.InputError(f"{plate.name} has no such map yet.", "Analyze it first.")
-        editors = [a for w in context.window_manager.windows for a in w.screen.areas if a.type == "IMAGE_EDITOR"]
+        editors = [
+            a for w in context.window_manager.windows for a in w.screen.areas if a.type == "IMAGE_EDITOR"
+        ]
         for area in editors:
             area.spaces.active.image = image
         if not editors:
@@ -142,4 +146,9 @@ class PLATELIGHT_OT_save_maps(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (PLATELIGHT_OT_load_plate, PLATELIGHT_OT_remove_plate, PLATELIGHT_OT_show_map, PLATELIGHT_OT_save_maps)
+CLASSES = (
+    PLATELIGHT_OT_load_plate,
+    PLATELIGHT_OT_remove_plate,
+    PLATELIGHT_OT_show_map,
+    PLATELIGHT_OT_save_maps,
+)

@@ -11,7 +11,15 @@ from ..properties import PLANES, plate_by_uid
 from ..session import session
 from .common import has_scene, idle, refuse
 
-_CHANNELS = {"foreground": 3, "matte": 1, "normal": 3, "albedo": 3, "roughness": 1, "reflectivity": 1, "depth": 1}
+_CHANNELS = {
+    "foreground": 3,
+    "matte": 1,
+    "normal": 3,
+    "albedo": 3,
+    "roughness": 1,
+    "reflectivity": 1,
+    "depth": 1,
+}
 
 
 class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
@@ -45,7 +53,9 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         planes["specular"] = scene.map_pixels(plate, "specular_pass", 3)
         shape = planes["normal"].shape[:2]
         if planes["diffuse"].shape[:2] != shape:
-            raise wire.InputError(f"The preview of {plate.name} has another size than its maps.", "Render it again.")
+            raise wire.InputError(
+                f"The preview of {plate.name} has another size than its maps.", "Render it again."
+            )
         if plate.source_light is not None:
             planes["source_light"] = images.image_pixels(plate.source_light)[..., :3].copy()
         planes["light"] = scene.light_pixels(state.hdri, full=state.backdrop == "light")
@@ -83,7 +93,10 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
                 layers["pbr"] = value.planes["pbr"]
             layers["diffuse"] = scene.map_pixels(plate, "diffuse_pass", 3)
             layers["specular"] = scene.map_pixels(plate, "specular_pass", 3)
-            notes: dict[str, str | int | float] = {"platelight:version": wire.version, "platelight:plate": plate.filepath}
+            notes: dict[str, str | int | float] = {
+                "platelight:version": wire.version,
+                "platelight:plate": plate.filepath,
+            }
             notes.update({f"platelight:{k}": str(v) for k, v in value.meta.items()})
             scene.save_picture(self._target, plate.result, layers, notes)
         session.say(f"{plate.name} is refined.")

@@ -27,7 +27,11 @@ class PLATELIGHT_OT_render_preview(bpy.types.Operator):
         subtype="FILE_PATH",
     )
     samples: bpy.props.IntProperty(
-        name="Samples", description="Samples a pixel; 0 takes the scene's setting", default=0, min=0, max=65536
+        name="Samples",
+        description="Samples a pixel; 0 takes the scene's setting",
+        default=0,
+        min=0,
+        max=65536,
     )
 
     _setup: RenderSetup | None = None

@@ -27,7 +27,15 @@ class PLATELIGHT_UL_plates(bpy.types.UIList):
     """The plates of a scene."""
 
     def draw_item(
-        self, _context: Any, layout: Any, _data: Any, item: Any, _icon: Any, _active: Any, _name: Any, _index: Any = 0
+        self,
+        _context: Any,
+        layout: Any,
+        _data: Any,
+        item: Any,
+        _icon: Any,
+        _active: Any,
+        _name: Any,
+        _index: Any = 0,
     ) -> None:
         """One plate: its name, and whether it is analyzed and built."""
         layout.prop(item, "name", text="", emboss=False, icon="IMAGE_DATA")

@@ -31,7 +31,7 @@ def wrap(layout: Any, text: str, width: int, icon: str = "NONE") -> None:
 
 def characters(context: Any) -> int:
     """About how many characters a label of this region holds."""
-    return max(24, int(context.region.width / (7.5 * context.preferences.system.ui_scale)))
+    return max(24, int(context.region.width / (7.5 * (context.preferences.system.ui_scale or 1.0))))
 
 
 def job_status(layout: Any) -> None:
@@ -101,7 +101,9 @@ def maps(layout: Any, state: Any) -> None:
         cell = grid.column(align=True)
         if image.preview is not None and image.preview.icon_id:
             cell.template_icon(icon_value=image.preview.icon_id, scale=3.0)
-        cell.operator("platelight.show_map", text=name.removesuffix("_map").replace("source_", "").capitalize()).name = name
+        cell.operator(
+            "platelight.show_map", text=name.removesuffix("_map").replace("source_", "").capitalize()
+        ).name = name
     layout.operator("platelight.save_maps", icon="FILE_TICK")
 
 

@@ -40,7 +40,9 @@ def bpy_python(request: pytest.FixtureRequest) -> str:
 def run_blender(bpy_python: str, tmp_path: Path) -> Callable[..., Any]:
     """Run a script of ``scripts/`` under bpy and return the JSON of its last line."""
 
-    def run(script: str, *arguments: str | Path, timeout: float = 240, environment: dict[str, str] | None = None) -> Any:
+    def run(
+        script: str, *arguments: str | Path, timeout: float = 240, environment: dict[str, str] | None = None
+    ) -> Any:
         resources = tmp_path / "blender"
         resources.mkdir(exist_ok=True)
         env = {
@@ -97,5 +99,7 @@ def built_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sys.path.remove(str(ROOT))
     out = tmp_path_factory.mktemp("dist")
     platforms = [build_addon.this_platform()]
-    built: list[Path] = build_addon.build(out, platforms, list(build_addon.PYTHONS), ROOT / "build" / "wheels")
+    built: list[Path] = build_addon.build(
+        out, platforms, list(build_addon.PYTHONS), ROOT / "build" / "wheels"
+    )
     return built[0]

@@ -25,7 +25,11 @@ def picture(height: int = 37, width: int = 23, channels: int = 4, seed: int = 0)
 def test_what_we_write_the_library_reads(exr: Any, tmp_path: Path) -> None:
     rgba, normal, depth = picture(), picture(channels=3, seed=1), picture(channels=1, seed=2)[..., 0]
     path = tmp_path / "plate.maps.exr"
-    exr.write(path, {"": rgba, "normal": normal, "depth": depth, "matte": depth}, {"note": "here", "fov": 40.0, "n": 3})
+    exr.write(
+        path,
+        {"": rgba, "normal": normal, "depth": depth, "matte": depth},
+        {"note": "here", "fov": 40.0, "n": 3},
+    )
     with OpenEXR.File(str(path), separate_channels=True) as file:
         channels, header = file.channels(), file.header()
         names = {"A", "B", "G", "R", "depth.Z", "matte.V", "normal.X", "normal.Y", "normal.Z"}
@@ -46,7 +50,9 @@ def test_half_is_clamped_to_what_half_holds(exr: Any, tmp_path: Path) -> None:
     assert exr.read(tmp_path / "h.exr").layers[""].max() == np.float32(65504.0)
 
 
-@pytest.mark.parametrize("compression", ["NO_COMPRESSION", "RLE_COMPRESSION", "ZIPS_COMPRESSION", "ZIP_COMPRESSION"])
+@pytest.mark.parametrize(
+    "compression", ["NO_COMPRESSION", "RLE_COMPRESSION", "ZIPS_COMPRESSION", "ZIP_COMPRESSION"]
+)
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_what_the_library_writes_we_read(exr: Any, tmp_path: Path, compression: str, kind: Any) -> None:
     rgb = picture(channels=3).astype(kind)

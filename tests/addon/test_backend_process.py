@@ -35,7 +35,9 @@ def test_starting_running_stopped(bp: Any, tmp_path: Path) -> None:
     port = free_port()
     endpoint = f"tcp://127.0.0.1:{port}"
     process = bp.BackendProcess(
-        [sys.executable, "-c", LISTEN, str(port)], lambda: bp.answers(endpoint), tmp_path / "logs" / "backend.log"
+        [sys.executable, "-c", LISTEN, str(port)],
+        lambda: bp.answers(endpoint),
+        tmp_path / "logs" / "backend.log",
     )
     assert process.poll() is bp.BackendState.STOPPED
     process.start()

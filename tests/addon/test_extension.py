@@ -37,7 +37,9 @@ def test_the_zip_holds_what_it_should(built_zip: Path) -> None:
         names = archive.namelist()
         manifest = archive.read("blender_manifest.toml").decode()
         wire = archive.read("wire.py").decode()
-        vendored = {name: archive.read(name).decode() for name in names if name.startswith("_vendor/platelight/")}
+        vendored = {
+            name: archive.read(name).decode() for name in names if name.startswith("_vendor/platelight/")
+        }
     wheels = sorted(name for name in names if name.endswith(".whl"))
     assert [name.split("/")[1].split("-")[0:3:2] for name in wheels] == [
         ["msgspec", "cp311"],
@@ -112,7 +114,18 @@ def test_plate_to_result_over_the_real_server(
     out = run_blender("flow.py", built_zip, environment={"PYTHONPATH": ""})
     polls = out["polls before"]
     assert not any(polls.values()), polls
-    for step in ("load", "analyse", "light", "build", "build again", "render", "render png", "refine", "maps", "remove"):
+    for step in (
+        "load",
+        "analyse",
+        "light",
+        "build",
+        "build again",
+        "render",
+        "render png",
+        "refine",
+        "maps",
+        "remove",
+    ):
         assert out[step] == "", (step, out[step], server.read_text())
     assert "nowhere.png is not a file." in out["no plate"]
     assert "text.png is not a picture" in out["no picture"]
@@ -132,7 +145,15 @@ def test_plate_to_result_over_the_real_server(
     assert out["layers"]["preview.exr"] == ["", "diffuse", "specular"]
     assert out["layers"]["shot.relit.exr"] == ["", "diffuse", "pbr", "specular"]
     assert out["layers"]["shot.light.exr"] == [""]
-    assert out["layers"]["shot.maps.exr"] == ["", "albedo", "depth", "matte", "normal", "reflectivity", "roughness"]
+    assert out["layers"]["shot.maps.exr"] == [
+        "",
+        "albedo",
+        "depth",
+        "matte",
+        "normal",
+        "reflectivity",
+        "roughness",
+    ]
     assert out["world rotation"] == pytest.approx(25.0, abs=1e-3)
     assert out["normal after load"] == 0.0
     assert out["kept"] == [True, 40.0, 25.0]
@@ -144,9 +165,10 @@ def test_plate_to_result_over_the_real_server(
 
 
 @pytest.mark.slow
-def test_the_command_relights(run_blender: Callable[..., Any], built_zip: Path, server: Path, tmp_path: Path) -> None:
+def test_the_command_relights(
+    run_blender: Callable[..., Any], built_zip: Path, server: Path, tmp_path: Path
+) -> None:
     import numpy as np
-
     from platelight.images import write_png
 
     write_png(tmp_path / "shot.png", np.full((48, 64, 3), 0.2, np.float32))
@@ -154,13 +176,16 @@ def test_the_command_relights(run_blender: Callable[..., Any], built_zip: Path, 
     arguments = ["relight", "shot.png", "--light", "sky.png", "-o", "out", "--samples", "2", "--rotate", "10"]
     codes = run_blender("command.py", built_zip, *arguments, environment={"PYTHONPATH": ""})
     assert codes == [2, 2, 0]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["shot.light.exr", "shot.maps.exr", "shot.relit.exr"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "shot.light.exr",
+        "shot.maps.exr",
+        "shot.relit.exr",
+    ]
 
 
 def test_no_backend_is_a_sentence(run_blender: Callable[..., Any], built_zip: Path, tmp_path: Path) -> None:
-    from platelight.images import write_png
-
     import numpy as np
+    from platelight.images import write_png
 
     write_png(tmp_path / "shot.png", np.full((16, 16, 3), 0.2, np.float32))
     write_png(tmp_path / "sky.png", np.full((16, 32, 3), 0.5, np.float32))
@@ -171,3 +196,33 @@ def test_no_backend_is_a_sentence(run_blender: Callable[..., Any], built_zip: Pa
         environment={"PYTHONPATH": "", "PLATELIGHT_BACKEND": str(tmp_path / "none")},
     )
     assert codes == [2, 2, 2]
+
+
+def test_panels_draw_in_every_state(run_blender: Callable[..., Any], built_zip: Path) -> None:
+    seen = run_blender("panels.py", built_zip, environment={"PYTHONPATH": ""})
+    order = ["Backend", "Plate", "Maps", "Light", "Preview", "Composite"]
+    assert seen["orders"] == {"view3d": order, "image": order}
+    states = seen["states"]
+    assert all(len(drawn) == 12 for drawn in states.values())
+    assert "normals" in states["busy"]["PLATELIGHT_PT_view3d_maps"]
+    assert any("25 %" in text for text in states["busy"]["PLATELIGHT_PT_image_maps"])
+    assert " ".join(states["failed"]["PLATELIGHT_PT_view3d_backend"]).endswith("The backend went away.")
+    assert seen["busy"] == {"analyse": False, "build_scene": False, "cancel": True, "load_plate": False}
+
+
+def test_the_managed_backend_starts_and_stops(run_blender: Callable[..., Any], built_zip: Path) -> None:
+    pytest.importorskip("platelight.server.serve", reason="the server is not there yet")
+    seen = run_blender(
+        "managed.py", built_zip, environment={"PYTHONPATH": "", "PLATELIGHT_BACKEND": sys.executable}
+    )
+    assert seen["started"] == ["FINISHED"]
+    assert seen["seen"] == [
+        ["before", False, False],
+        ["started", True, False, "running"],
+        ["stopped", False, True],
+        ["again", True, True],
+        ["disabled", True],
+    ]
+    for pid in seen["pids"]:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -114,7 +114,9 @@ def test_errors_of_the_family_travel_as_they_are(jobs: Any) -> None:
     assert event.error is error
 
 
-def test_a_bug_becomes_one_sentence_and_a_logged_traceback(jobs: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_becomes_one_sentence_and_a_logged_traceback(
+    jobs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     job = jobs.Job("Analyzing", lambda reporter: 1 / 0)
     job.start()
     event = drain(job)[-1]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
 from platelight.protocol.errors import Cancelled, NoSubjectError
 from platelight.protocol.requests import Decompose, Refine
 
@@ -63,9 +62,14 @@ def run_job(
             "depth": depth,
             "light": np.ones((16, 32, 3)),
         }
-        return Result({name: np.asarray(plane, np.float32) for name, plane in made.items()}, {"models": {"sphere": "1"}})
+        return Result(
+            {name: np.asarray(plane, np.float32) for name, plane in made.items()}, {"models": {"sphere": "1"}}
+        )
     assert isinstance(request, Refine)
     pbr = planes["diffuse"] + planes["specular"]
     matte = planes["matte"][..., None]
     relit = np.concatenate([pbr * matte, matte], -1)
-    return Result({"pbr": pbr, "relit": relit, "diffuse": planes["diffuse"], "specular": planes["specular"]}, {"models": {}})
+    return Result(
+        {"pbr": pbr, "relit": relit, "diffuse": planes["diffuse"], "specular": planes["specular"]},
+        {"models": {}},
+    )

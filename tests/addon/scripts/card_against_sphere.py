@@ -29,5 +29,7 @@ for light_name, light in (("hdri", kit.light_by_hdri), ("sun 100", kit.light_by_
             kit.add_card(scene, camera, kind, roughness, step)
             light(scene, camera)
             got = kit.render(scene, Path("card.exr"))["ViewLayer.Combined"][mask][:, :3]
-            errors[f"{light_name}, {name}, facets of {step}"] = float(np.abs(got - wanted).mean() / wanted.mean())
+            errors[f"{light_name}, {name}, facets of {step}"] = float(
+                np.abs(got - wanted).mean() / wanted.mean()
+            )
 kit.result({"errors": errors, "arguments": sys.argv[1:]})

@@ -33,16 +33,16 @@ def write_plate(path: Path) -> None:
 
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=True)
-exr, scene_tools, session = (
-    sys.modules[f"{PACKAGE}.{name}"] for name in ("exr", "scene", "session")
-)
+exr, scene_tools, session = (sys.modules[f"{PACKAGE}.{name}"] for name in ("exr", "scene", "session"))
 session = session.session
 scene = bpy.context.scene
 state, ops = scene.platelight, bpy.ops.platelight
 out: dict[str, Any] = {}
 light = Path(bpy.utils.resource_path("LOCAL")) / "datafiles" / "studiolights" / "world" / "forest.exr"
 
-out["polls before"] = {n: getattr(ops, n).poll() for n in ("analyse", "build_scene", "render_preview", "refine", "cancel")}
+out["polls before"] = {
+    n: getattr(ops, n).poll() for n in ("analyse", "build_scene", "render_preview", "refine", "cancel")
+}
 out["no plate"] = attempt(ops.load_plate, filepath="nowhere.png")
 Path("text.png").write_text("no picture")
 out["no picture"] = attempt(ops.load_plate, filepath="text.png")
@@ -91,12 +91,17 @@ out["maps"] = attempt(ops.save_maps, filepath=str(Path("shot.maps.exr").resolve(
 saved = exr.read("preview.exr")
 diffuse, specular = saved.layers["diffuse"], saved.layers["specular"]
 solid = saved.layers[""][..., 3] > 0.999
-out["passes sum"] = float(np.abs((diffuse + specular - saved.layers[""][..., :3])[solid]).mean() / saved.layers[""][solid].mean())
+out["passes sum"] = float(
+    np.abs((diffuse + specular - saved.layers[""][..., :3])[solid]).mean() / saved.layers[""][solid].mean()
+)
 out["brightness"] = float(saved.layers[""][solid][:, :3].mean())
 out["layers"] = {
-    name: sorted(exr.read(name).layers) for name in ("preview.exr", "shot.relit.exr", "shot.maps.exr", "shot.light.exr")
+    name: sorted(exr.read(name).layers)
+    for name in ("preview.exr", "shot.relit.exr", "shot.maps.exr", "shot.light.exr")
 }
-out["world rotation"] = float(np.degrees(scene.world.node_tree.nodes["Rotation"].inputs["Rotation"].default_value[2]))
+out["world rotation"] = float(
+    np.degrees(scene.world.node_tree.nodes["Rotation"].inputs["Rotation"].default_value[2])
+)
 
 normal = scene_tools.map_pixels(plate, "normal", 3)
 bpy.ops.wm.save_as_mainfile(filepath=str(Path("shot.blend").resolve()))
@@ -106,8 +111,15 @@ state = scene.platelight
 plate = state.active_plate()
 out["normal after load"] = float(np.abs(scene_tools.map_pixels(plate, "normal", 3) - normal).max())
 out["kept"] = [plate.built, plate.fov, round(state.rotation, 3)]
-out["second plate"] = [attempt(ops.load_plate, filepath=str(Path("plate.png").resolve())), attempt(ops.analyse), attempt(ops.build_scene)]
+out["second plate"] = [
+    attempt(ops.load_plate, filepath=str(Path("plate.png").resolve())),
+    attempt(ops.analyse),
+    attempt(ops.build_scene),
+]
 out["collections"] = sum(c.name.startswith("Platelight ") for c in bpy.data.collections)
 out["remove"] = attempt(ops.remove_plate)
-out["left after remove"] = [len(state.plates), sum(c.name.startswith("Platelight ") for c in bpy.data.collections)]
+out["left after remove"] = [
+    len(state.plates),
+    sum(c.name.startswith("Platelight ") for c in bpy.data.collections),
+]
 print("\nRESULT " + json.dumps(out), flush=True)

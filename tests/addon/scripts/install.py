@@ -72,11 +72,21 @@ for _ in range(3):
 third = traces()
 disable(PACKAGE, default_set=True)
 last = traces()
-removed = bpy.ops.extensions.package_uninstall(repo_index=_index, pkg_id="platelight") if (
-    _index := next(
-        (i for i, repo in enumerate(bpy.context.preferences.extensions.repos) if repo.module == "user_default"), None
+removed = (
+    bpy.ops.extensions.package_uninstall(repo_index=_index, pkg_id="platelight")
+    if (
+        _index := next(
+            (
+                i
+                for i, repo in enumerate(bpy.context.preferences.extensions.repos)
+                if repo.module == "user_default"
+            ),
+            None,
+        )
     )
-) is not None else {"NO REPO"}
+    is not None
+    else {"NO REPO"}
+)
 print(
     "\nRESULT "
     + __import__("json").dumps(
