@@ -15,11 +15,11 @@ from platelight.pipeline.sheets import write_sheet
 
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
-    from platelight.pipeline import service
-
     suites = find_suites(parsed.suites)
     for suite in suites:
         load_suite(suite)  # a broken description is told before the first network is loaded
+    from platelight.pipeline import service
+
     service.configure(parsed.device, parsed.threads)
     reports = []
     with bar(len(suites)) as begin:

@@ -50,10 +50,19 @@ def runner(parsed: argparse.Namespace, cancelled: Callable[[], bool]) -> Iterato
             client.connect()  # a wrong address is told before minutes are spent on reading plates
             yield lambda request, planes, progress: client.run(request, planes, progress, cancelled)
         return
-    from platelight.pipeline import service
+    ready = False
 
-    service.configure(parsed.device, parsed.threads)
-    yield lambda request, planes, progress: service.run_job(request, planes, progress, cancelled)
+    def run(request: Request, planes: Planes, progress: Progress) -> Outcome:
+        # Imported at the first job: torch takes seconds, and a wrong plate should be told at once.
+        from platelight.pipeline import service
+
+        nonlocal ready
+        if not ready:
+            service.configure(parsed.device, parsed.threads)
+            ready = True
+        return service.run_job(request, planes, progress, cancelled)
+
+    yield run
 
 
 @contextlib.contextmanager
