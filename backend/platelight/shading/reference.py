@@ -69,7 +69,7 @@ def view_directions(
     y = (1.0 - (torch.arange(h, device=device, dtype=dtype) + 0.5) / h * 2.0) * (half * h / w)
     out[0] = -x[None, :]
     out[1] = -y[:, None]
-    return out / out.norm(dim=0, keepdim=True)
+    return out / out.square().sum(0, keepdim=True).sqrt()
 
 
 def integrate(

@@ -46,7 +46,9 @@ def basis(dirs: Tensor, order: int) -> Tensor:
     for degree in range(order + 1):
         for m in range(-degree, degree + 1):
             k = abs(m)
-            norm = (2 * degree + 1) / (4.0 * math.pi) * math.factorial(degree - k) / math.factorial(degree + k)
+            norm = (
+                (2 * degree + 1) / (4.0 * math.pi) * math.factorial(degree - k) / math.factorial(degree + k)
+            )
             azimuth = sine[k] if m < 0 else cosine[k]
             values.append(math.sqrt(norm * (1.0 if m == 0 else 2.0)) * legendre[degree, k] * azimuth)
     return torch.stack(values, dim=-1)
@@ -63,7 +65,9 @@ def project(env: Tensor, order: int = MAX_ORDER) -> Tensor:
 def evaluate(coefficients: Tensor, dirs: Tensor) -> Tensor:
     """Radiance ``(N, C, H, W)`` of coefficients ``(N, C, K)`` at unit ``dirs (N or 1, 3, H, W)``."""
     order = math.isqrt(coefficients.shape[-1]) - 1
-    return torch.einsum("nck,nhwk->nchw", coefficients, _spread(basis(dirs.movedim(1, -1), order), coefficients))
+    return torch.einsum(
+        "nck,nhwk->nchw", coefficients, _spread(basis(dirs.movedim(1, -1), order), coefficients)
+    )
 
 
 def irradiance(coefficients: Tensor, normal: Tensor) -> Tensor:
