@@ -37,6 +37,9 @@ FROM_CLIENT = [
     m.Watch(1, HASH),
     m.Cancel(HASH),
     m.Fetch(HASH, HASH, 1024),
+    m.Place(HASH),
+    m.Filled(HASH),
+    m.Locate(HASH, HASH),
     m.Ask(0),
     m.Ping(7),
 ]
@@ -48,6 +51,8 @@ FROM_SERVER = [
     m.Progress(HASH, m.JobState.RUNNING, 0.5, "normals", 2),
     m.Done(HASH, (PLANE,), "{}"),
     m.Failed(HASH, "bad_input", "No.", "Yes."),
+    m.Placed(HASH, "/x"),
+    m.Located(HASH, "/x"),
     m.Report(1, "test", 1.0, {m.JobState.DONE: 1}, (m.WorkerReport("w", "cpu", "idle", 1),), 1, 2, 3),
     m.Pong(7),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import mmap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from platelight.client.link import Link, LinkLost
+from platelight.client.samehost import map_plane, write_plane
 from platelight.protocol.errors import Busy, Cancelled, ProtocolError, error_from_code
 from platelight.protocol.frames import Assembler, Plane, chunks, meta_from_text, restore
 from platelight.protocol.messages import (
@@ -18,8 +21,13 @@ from platelight.protocol.messages import (
     Done,
     Failed,
     Fetch,
+    Filled,
     JobState,
+    Locate,
+    Located,
     Need,
+    Place,
+    Placed,
     PlaneInfo,
     Progress,
     Refused,
@@ -57,10 +65,13 @@ class Exchange:
         self._credit = 0
         self._sent, self._to_send = 0, 0
         self._done: Done | None = None
+        self._unique: dict[str, PlaneInfo] = {}
         self._incoming: dict[str, tuple[Assembler, bytearray]] = {}
         self._wanted: Iterator[Fetch] = iter(())
         self._got, self._to_get = 0, 0
         self._cancel_asked: float | None = None
+        self._files = link.welcome.codec == "mmap"
+        self._mapped: dict[str, mmap.mmap] = {}
         link.send(opening)
 
     def step(self, timeout: float = 0.05) -> bool:
@@ -70,7 +81,11 @@ class Exchange:
         self._upload()
         if self._cancel_asked and time.monotonic() - self._cancel_asked > _CANCEL_GRACE:
             raise Cancelled("The job was cancelled; the server has not confirmed it.")
-        return self._done is not None and all(one.complete for one, _ in self._incoming.values())
+        if self._done is None:
+            return False
+        if len(self._mapped) == len(self._unique):
+            return True
+        return bool(self._incoming) and all(one.complete for one, _ in self._incoming.values())
 
     def cancel(self) -> None:
         """Ask the server to stop the job; ``step`` then raises Cancelled once it has."""
@@ -83,13 +98,13 @@ class Exchange:
     def planes(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return the result planes by name. Only after ``step`` returned True."""
         assert self._done is not None
-        free = {hash: buffer for hash, (_, buffer) in self._incoming.items()}
+        buffers: dict[str, bytearray | mmap.mmap] = {hash: one for hash, (_, one) in self._incoming.items()}
+        buffers.update(self._mapped)
         arrays: dict[str, np.ndarray[Any, Any]] = {}
         for info in self._done.planes:  # planes of equal bytes came once; each still gets memory of its own
-            buffer = free.pop(info.hash, None)
-            arrays[info.name] = restore(
-                info, bytearray(self._incoming[info.hash][1]) if buffer is None else buffer
-            )
+            first = all(restored.hash != info.hash for restored in self._done.planes[: len(arrays)])
+            buffer = buffers[info.hash]
+            arrays[info.name] = restore(info, memoryview(buffer) if first else bytearray(buffer))
         return arrays
 
     def _handle(self, message: ServerMessage, body: memoryview) -> None:
@@ -108,6 +123,10 @@ class Exchange:
                 self._got += len(body)
                 self._ask_next()
                 self._progress(_COMPUTED + (1 - _COMPUTED) * self._got / max(1, self._to_get), "receiving")
+            case Placed() if message.plane in self._known:
+                self._fill(message)
+            case Located():
+                self._map(message)
             case Failed() if message.key == self.key:
                 raise error_from_code(message.code, message.sentence, message.remedy)
             case Refused():
@@ -130,9 +149,23 @@ class Exchange:
         if missing:
             raise ProtocolError("The server asks for planes that this job does not have.")
         wanted = [self._known[hash] for hash in hashes]
+        if self._files:
+            for plane in wanted:
+                self._link.send(Place(plane.info.hash))
+            return
         self._to_send = sum(plane.info.nbytes for plane in wanted)
         size = self._limits.chunk_bytes
         self._outgoing = (piece for plane in wanted for piece in chunks(plane, size))
+
+    def _fill(self, placed: Placed) -> None:
+        plane = self._known[placed.plane]
+        if write_plane(placed.path, plane.data):
+            self._link.send(Filled(placed.plane))
+            self._progress(0.0, "sending")
+            return
+        self._outgoing = itertools.chain(self._outgoing, chunks(plane, self._limits.chunk_bytes))
+        self._to_send += plane.info.nbytes
+        self._files = False
 
     def _upload(self) -> None:
         while self._credit and self._cancel_asked is None:
@@ -157,17 +190,37 @@ class Exchange:
             return
         self._done = message
         self.meta = meta_from_text(message.meta)
-        unique: dict[str, PlaneInfo] = {info.hash: info for info in message.planes}
-        for info in unique.values():
+        self._unique = unique = {info.hash: info for info in message.planes}
+        if self._files:
+            for info in unique.values():
+                self._link.send(Locate(message.key, info.hash))
+            return
+        self._fetch(list(unique.values()))
+
+    def _map(self, located: Located) -> None:
+        if self._done is None or located.plane in self._mapped:
+            return
+        info = next((one for one in self._done.planes if one.hash == located.plane), None)
+        if info is None:
+            return
+        pages = map_plane(located.path, info)
+        if pages is not None:
+            self._mapped[info.hash] = pages
+            self._progress(_COMPUTED + (1 - _COMPUTED) * len(self._mapped) / len(self._unique), "receiving")
+        elif self._files:
+            self._files = False
+            self._mapped.clear()
+            self._fetch(list(self._unique.values()))
+
+    def _fetch(self, planes: Sequence[PlaneInfo]) -> None:
+        for info in planes:
             buffer = bytearray(info.nbytes)
             assembler = Assembler.into(info, memoryview(buffer), self._limits.chunk_bytes)
             self._incoming[info.hash] = (assembler, buffer)
-        self._to_get = sum(info.nbytes for info in unique.values())
+        self._to_get = sum(info.nbytes for info in planes)
         size = self._limits.chunk_bytes
         self._wanted = (
-            Fetch(message.key, info.hash, offset)
-            for info in unique.values()
-            for offset in range(0, info.nbytes, size)
+            Fetch(self.key, info.hash, offset) for info in planes for offset in range(0, info.nbytes, size)
         )
         for _ in range(self._limits.credit):
             self._ask_next()

@@ -13,6 +13,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from platelight.client.keys import KeyPair
+from platelight.client.samehost import is_loopback
 from platelight.protocol.errors import AccessDenied, ConnectionFailed, ProtocolError, error_from_code
 from platelight.protocol.frames import Buffer, pack, unpack_from_server
 from platelight.protocol.messages import (
@@ -32,6 +33,7 @@ HEARTBEAT_TIMEOUT_MS = 1000
 _DENIED_AFTER = 3  # a handshake cut short without detail may be a server that is just going down
 _SILENCE = 10.0
 CODECS = ("raw",)
+SAME_HOST_CODECS = ("mmap", "raw")
 
 
 class LinkLost(Exception):  # noqa: N818
@@ -55,8 +57,10 @@ class Link:
         keys: KeyPair,
         timeout: float,
         software: str,
+        same_host: bool = False,
     ) -> None:
         self.endpoint = endpoint
+        self._codecs = SAME_HOST_CODECS if same_host and is_loopback(endpoint) else CODECS
         self._heard = time.monotonic()
         self._pinged = self._heard
         self._connected = False
@@ -101,7 +105,7 @@ class Link:
         while not self._connected:
             self._wait(deadline)
             self._watch()
-        self.send(Hello(SUPPORTED_VERSIONS, software, CODECS))
+        self.send(Hello(SUPPORTED_VERSIONS, software, self._codecs))
         while True:
             for message, _ in self.receive(max(0.0, min(0.1, deadline - time.monotonic()))):
                 if isinstance(message, Welcome):

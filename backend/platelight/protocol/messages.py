@@ -32,6 +32,7 @@ Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 Code = Annotated[str, Meta(pattern=r"^[a-z][a-z_]{0,31}\Z", max_length=32)]
 Label = Annotated[str, Meta(max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
+Path = Annotated[str, Meta(max_length=4096)]
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
 Shape = Annotated[tuple[Annotated[int, Meta(ge=1, le=MAX_SIDE)], ...], Meta(min_length=2, max_length=3)]
 Dtype = Literal["f2", "f4"]
@@ -139,6 +140,25 @@ class Fetch(Message, frozen=True):
     offset: Offset
 
 
+class Place(Message, frozen=True):
+    """Codec ``mmap``: ask for a file to write a needed plane into, in place of chunks."""
+
+    plane: Hash
+
+
+class Filled(Message, frozen=True):
+    """Codec ``mmap``: the file named by ``Placed`` holds the plane."""
+
+    plane: Hash
+
+
+class Locate(Message, frozen=True):
+    """Codec ``mmap``: ask for the file of a result plane, in place of fetching it."""
+
+    key: Hash
+    plane: Hash
+
+
 class Ask(Message, frozen=True):
     """Ask for a ``Report`` on the server."""
 
@@ -226,6 +246,20 @@ class WorkerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     job: Label = ""
 
 
+class Placed(Message, frozen=True):
+    """Codec ``mmap``: the file to write to. A client that cannot open it sends chunks instead."""
+
+    plane: Hash
+    path: Path
+
+
+class Located(Message, frozen=True):
+    """Codec ``mmap``: the file to map, read-only. A client that cannot open it fetches chunks instead."""
+
+    plane: Hash
+    path: Path
+
+
 class Report(Message, frozen=True):
     """Answer to ``Ask``: the server as a whole."""
 
@@ -245,8 +279,10 @@ class Pong(Message, frozen=True):
     ticket: Ticket
 
 
-ClientMessage = Hello | Submit | Watch | Chunk | Cancel | Fetch | Ask | Ping
-ServerMessage = Welcome | Refused | Need | Credit | Chunk | Progress | Done | Failed | Report | Pong
+ClientMessage = Hello | Submit | Watch | Chunk | Cancel | Fetch | Place | Filled | Locate | Ask | Ping
+ServerMessage = (
+    Welcome | Refused | Need | Credit | Chunk | Progress | Done | Failed | Placed | Located | Report | Pong
+)
 
 _M = TypeVar("_M")
 _encoder = msgspec.msgpack.Encoder()

@@ -41,6 +41,19 @@ class BlobWriter:
         except OSError as error:
             raise full(error) from error
 
+    @property
+    def path(self) -> Path:
+        """Where the bytes lie until ``commit``."""
+        return self._temporary
+
+    def digest(self) -> str:
+        """Return the hash of what the file holds now, without holding the interpreter's lock."""
+        with open(self._temporary, "rb", buffering=0) as file:
+            digest = hashlib.blake2b(digest_size=32)
+            while block := file.read(4 * 1024 * 1024):
+                digest.update(block)
+        return digest.hexdigest()
+
     def read(self, start: int, stop: int) -> bytes:
         """Return bytes written before."""
         return os.pread(self._file, stop - start, start)

@@ -6,10 +6,12 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import zmq
 
 from platelight import __version__
+from platelight.client.samehost import is_loopback
 from platelight.protocol.errors import (
     Busy,
     MalformedMessage,
@@ -28,11 +30,17 @@ from platelight.protocol.messages import (
     Credit,
     Failed,
     Fetch,
+    Filled,
     Hello,
     JobState,
+    Locate,
+    Located,
     Message,
     Need,
     Ping,
+    Place,
+    Placed,
+    PlaneInfo,
     Pong,
     Progress,
     Refused,
@@ -79,6 +87,8 @@ class Broker:
         self._jobs = Jobs(config, store, pool, self._tell, self._watched)
         self._sessions: dict[bytes, Session] = {}
         self._model = model_version()
+        self._checker = ThreadPoolExecutor(1, "checker")
+        self._checks: list[tuple[Session, PlaneInfo, Future[bool]]] = []
         self._started = time.monotonic()
         self._socket = context.socket(zmq.ROUTER)
         socket = self._socket
@@ -105,11 +115,12 @@ class Broker:
             poller.register(socket, zmq.POLLIN)
         flushed = 0.0
         while not stopping():
-            ready = dict(poller.poll(_TICK_MS))
+            ready = dict(poller.poll(2 if self._checks else _TICK_MS))
             if self._gate.socket in ready:
                 self._gate.answer()
             if self._socket in ready:
                 self._receive()
+            self._check()
             self._jobs.step()
             now = time.monotonic()
             if now - flushed >= _TICK_MS / 1000:
@@ -121,6 +132,7 @@ class Broker:
         """Drop all sessions and close the socket."""
         for identity in list(self._sessions):
             self._drop(identity)
+        self._checker.shutdown(cancel_futures=True)
         self._socket.close(linger=0)
 
     # ---- messages in
@@ -174,7 +186,8 @@ class Broker:
         self._drop(identity)
         self._sessions[identity] = Session(identity, owner)
         models = {"platelight": self._model}
-        self._send(identity, Welcome(version, SOFTWARE, "raw", self._config.limits, models))
+        codec = "mmap" if "mmap" in hello.codecs and is_loopback(self._config.endpoint) else "raw"
+        self._send(identity, Welcome(version, SOFTWARE, codec, self._config.limits, models))
 
     def _dispatch(self, session: Session, message: ClientMessage, body: memoryview) -> None:
         match message:
@@ -190,6 +203,16 @@ class Broker:
                 self._cancel(session, message.key)
             case Fetch():
                 self._fetch(session, message)
+            case Place():
+                path = session.upload_of(message.plane).place()
+                self._send(session.identity, Placed(message.plane, str(path)))
+            case Filled():
+                upload = session.upload_of(message.plane)
+                self._checks.append((session, upload.info, self._checker.submit(upload.check())))
+            case Locate():
+                plane = self._result_of(session, message.key, message.plane)
+                path = self._store.blobs.path(plane.hash)
+                self._send(session.identity, Located(plane.hash, str(path)))
             case Ask():
                 self._send(session.identity, self._report(message.ticket))
             case Ping():
@@ -232,8 +255,32 @@ class Broker:
         plane = session.receive(chunk, body)
         if session.uploads:
             self._send(session.identity, Credit(1))
-        if plane is None:
-            return
+        if plane is not None:
+            self._arrived(session, plane)
+
+    def _check(self) -> None:
+        """Take in the files whose hashes have been checked."""
+        for check in [one for one in self._checks if one[2].done()]:
+            self._checks.remove(check)
+            session, plane, outcome = check
+            if self._sessions.get(session.identity) is not session or plane.hash not in session.uploads:
+                continue  # gone meanwhile; the blob, if it was right, serves whoever sends it again
+            try:
+                if not outcome.result():
+                    raise ProtocolError(
+                        f"The bytes of plane '{plane.name}' do not have the hash that was told."
+                    )
+                del session.uploads[plane.hash]
+                self._arrived(session, plane)
+            except PlatelightError as error:
+                self._send(session.identity, Refused(error.code, error.sentence, error.remedy))
+                self._drop(session.identity)
+            except OSError:
+                log.exception("a plane could not be stored")
+                self._send(session.identity, Refused("store_failed", "The server's store failed."))
+                self._drop(session.identity)
+
+    def _arrived(self, session: Session, plane: PlaneInfo) -> None:
         self._store.hold(session.owner, [plane.hash])
         for key in session.satisfied(plane.hash):
             job = self._store.get(key)
@@ -253,15 +300,17 @@ class Broker:
         session.forget(key)
         self._send(session.identity, Failed(key, CANCELLED.code, CANCELLED.sentence))
         job = self._store.get(key)
-        if job is not None and not self._watched(key):
+        if job is None:
+            return
+        self._tell(
+            key, self._jobs.standing(job)
+        )  # a watcher whose connection is gone is found and dropped by this
+        if not self._watched(key):
             self._jobs.cancel(job)
 
     def _fetch(self, session: Session, fetch: Fetch) -> None:
-        job = self._job_of(session, fetch.key)
-        plane = next((one for one in job.outputs if one.hash == fetch.plane), None)
+        plane = self._result_of(session, fetch.key, fetch.plane)
         chunk_bytes = self._config.limits.chunk_bytes
-        if plane is None or job.state is not JobState.DONE:
-            raise UnknownJob("The job has no such plane.", "Submit it again.")
         if fetch.offset >= plane.nbytes or fetch.offset % chunk_bytes:
             raise ProtocolError(f"There is no chunk at {fetch.offset} of the plane '{plane.name}'.")
         try:
@@ -269,6 +318,13 @@ class Broker:
         except FileNotFoundError as error:
             raise UnknownJob("The job's result has been removed.", "Submit it again.") from error
         self._send(session.identity, Chunk(plane.hash, fetch.offset), data)
+
+    def _result_of(self, session: Session, key: str, hash: str) -> PlaneInfo:
+        job = self._job_of(session, key)
+        plane = next((one for one in job.outputs if one.hash == hash), None)
+        if plane is None or job.state is not JobState.DONE:
+            raise UnknownJob("The job has no such plane.", "Submit it again.")
+        return plane
 
     def _job_of(self, session: Session, key: str) -> Job:
         job = self._store.get(key) if self._store.owns(key, session.owner) else None

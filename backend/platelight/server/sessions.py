@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from platelight.protocol.errors import ProtocolError
 from platelight.protocol.frames import Assembler
@@ -21,11 +22,36 @@ class Upload:
         self._chunk_bytes = chunk_bytes
         self._writer: BlobWriter | None = None
         self._assembler: Assembler | None = None
+        self._checking = False
+
+    def place(self) -> Path:
+        """Return a file of the plane's size for a client on this host to fill. Raises StoreFull."""
+        if self._writer is None:
+            self._writer = self._blobs.writer(self.info.hash, self.info.nbytes)
+        return self._writer.path
+
+    def check(self) -> Callable[[], bool]:
+        """Return what stores a filled file if its hash is right; to be called in another thread, it takes long."""
+        writer = self._writer
+        if writer is None or self._checking:
+            raise ProtocolError("A plane was said to be complete for which there is no file.")
+        self._checking = True
+
+        def commit() -> bool:
+            if writer.digest() != self.info.hash:
+                return False
+            writer.commit()
+            return True
+
+        return commit
 
     def add(self, chunk: Chunk, body: memoryview) -> bool:
         """Take a chunk; True when the plane is complete and stored. Raises ProtocolError or StoreFull."""
-        if self._writer is None or self._assembler is None:
+        if self._checking:
+            raise ProtocolError("A chunk came of a plane that was said to be complete.")
+        if self._writer is None:
             self._writer = self._blobs.writer(self.info.hash, self.info.nbytes)
+        if self._assembler is None:
             self._assembler = Assembler(self.info, self._chunk_bytes, self._writer.write, self._writer.read)
         self._assembler.add(chunk, body)
         if self._assembler.complete:
@@ -68,6 +94,13 @@ class Session:
             return None
         del self.uploads[chunk.plane]
         return upload.info
+
+    def upload_of(self, plane: str) -> Upload:
+        """Return the upload of a plane that this client is to send. Raises ProtocolError when it is not."""
+        upload = self.uploads.get(plane)
+        if upload is None:
+            raise ProtocolError("A file was asked for a plane that was not asked for.")
+        return upload
 
     def satisfied(self, hash: str) -> list[str]:
         """Strike a plane off; returns the jobs that now need nothing more."""
