@@ -1,0 +1,203 @@
+"""The pipeline behind ``run_job``: what comes out is finite, of the plate's size, and true to its definitions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from platelight.pipeline import service
+from platelight.pipeline.resample import Window, fitted, fuse, guided_upsample, padded, resize, subject_window
+from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
+from platelight.protocol.requests import Decompose, Refine, Relight
+
+SMALL = 96
+
+
+def ball(size: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Plate, matte and normals of a lit ball before a gray wall."""
+    c = (np.arange(size) + 0.5) / size * 2.4 - 1.2
+    x, y = np.meshgrid(c, -c)
+    inside = x * x + y * y < 1
+    normal = np.stack([x, y, np.sqrt(np.clip(1 - x * x - y * y, 0, 1))], -1) * inside[..., None]
+    shade = np.clip(normal @ np.array([0.5, 0.6, 0.62]), 0, 1) * 0.8 + 0.15
+    plate = np.where(inside[..., None], shade[..., None] * np.array([0.5, 0.4, 0.3]), 0.3)
+    return plate.astype(np.float32), inside.astype(np.float32), normal.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def maps() -> dict[str, np.ndarray]:
+    plate, matte, _ = ball()
+    result = service.run_job(Decompose(matte="given", working_size=SMALL), {"plate": plate, "matte": matte})
+    return {**result.planes, "plate": plate}
+
+
+def sky(level: float = 1.0) -> np.ndarray:
+    return np.full((16, 32, 3), level, np.float32)
+
+
+def test_decompose_gives_all_maps_at_the_plates_size(maps: dict[str, np.ndarray]) -> None:
+    for name in ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity", "depth"):
+        assert maps[name].shape[:2] == (80, 80), name
+        assert np.isfinite(maps[name]).all(), name
+    assert maps["light"].shape[1] == 2 * maps["light"].shape[0]
+    np.testing.assert_allclose(np.linalg.norm(maps["normal"], axis=-1), 1, atol=1e-3)
+    assert maps["depth"].min() > 0
+
+
+def test_normals_point_the_right_way(maps: dict[str, np.ndarray]) -> None:
+    _, matte, truth = ball()
+    inside = matte > 0
+    cosine = (maps["normal"] * truth).sum(-1)[inside]
+    error = math.degrees(float(np.arccos(np.clip(cosine, -1, 1)).mean()))
+    assert error < 20, f"{error:.1f} degrees"
+    assert np.corrcoef(maps["normal"][..., 0][inside], truth[..., 0][inside])[0, 1] > 0.8
+    assert np.corrcoef(maps["normal"][..., 1][inside], truth[..., 1][inside])[0, 1] > 0.8
+
+
+def test_bad_pixels_are_counted_and_replaced() -> None:
+    plate, matte, _ = ball()
+    plate[40, 40] = np.nan
+    plate[41, 41] = np.inf
+    plate[42, 42] = -1
+    result = service.run_job(Decompose(matte="given", working_size=SMALL), {"plate": plate, "matte": matte})
+    assert result.meta["replaced"] == {"nan": 1, "inf": 1, "negative": 1, "huge": 0}
+    assert all(np.isfinite(plane).all() for plane in result.planes.values())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (33, 65)])
+def test_odd_sizes(size: tuple[int, int]) -> None:
+    plate = np.full((*size, 3), 0.2, np.float32)
+    result = service.run_job(Decompose(matte="full", working_size=64), {"plate": plate})
+    assert result.planes["normal"].shape == (*size, 3)
+    assert all(np.isfinite(plane).all() for plane in result.planes.values())
+
+
+def test_black_plate_is_survived() -> None:
+    result = service.run_job(
+        Decompose(matte="full", working_size=64), {"plate": np.zeros((40, 40, 3), np.float32)}
+    )
+    assert all(np.isfinite(plane).all() for plane in result.planes.values())
+
+
+def test_empty_matte_is_a_sentence() -> None:
+    plate, matte, _ = ball()
+    with pytest.raises(NoSubjectError, match="matte is empty"):
+        service.run_job(Decompose(matte="given"), {"plate": plate, "matte": matte * 0})
+
+
+def test_missing_plane_is_a_sentence(maps: dict[str, np.ndarray]) -> None:
+    with pytest.raises(InputError, match="plate is missing"):
+        service.run_job(Decompose(), {})
+    with pytest.raises(InputError, match="map albedo is missing"):
+        service.run_job(Relight(), {**{k: v for k, v in maps.items() if k != "albedo"}, "light": sky()})
+    with pytest.raises(InputError, match="not a 2:1 lat-long"):
+        service.run_job(Relight(), {**maps, "light": np.ones((16, 16, 3), np.float32)})
+
+
+def test_cancel_is_heeded() -> None:
+    plate, matte, _ = ball()
+    with pytest.raises(Cancelled):
+        service.run_job(Decompose(matte="given"), {"plate": plate, "matte": matte}, cancelled=lambda: True)
+
+
+def test_progress_rises_to_one(maps: dict[str, np.ndarray]) -> None:
+    seen: list[float] = []
+    service.run_job(
+        Relight(pbr_only=True), {**maps, "light": sky()}, lambda fraction, _: seen.append(fraction)
+    )
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+def test_physical_render_is_linear_in_light(maps: dict[str, np.ndarray]) -> None:
+    one = service.run_job(Relight(pbr_only=True), {**maps, "light": sky(1.0)}).planes
+    two = service.run_job(Relight(pbr_only=True, exposure=1.0), {**maps, "light": sky(1.0)}).planes
+    np.testing.assert_allclose(two["pbr"], one["pbr"] * 2, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(one["pbr"], one["diffuse"] + one["specular"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_uniform_sky_shows_no_more_than_it_holds(maps: dict[str, np.ndarray]) -> None:
+    planes = service.run_job(Relight(pbr_only=True), {**maps, "light": sky(1.0)}).planes
+    assert float(planes["pbr"].max()) <= 1.02
+
+
+def test_rotation_by_a_full_turn_changes_nothing(maps: dict[str, np.ndarray]) -> None:
+    light = sky()
+    light[4:8, 20:24] = 30
+    still = service.run_job(Relight(pbr_only=True), {**maps, "light": light}).planes["pbr"]
+    turned = service.run_job(Relight(pbr_only=True, rotation=360.0), {**maps, "light": light}).planes["pbr"]
+    other = service.run_job(Relight(pbr_only=True, rotation=180.0), {**maps, "light": light}).planes["pbr"]
+    np.testing.assert_allclose(turned, still, rtol=1e-4, atol=1e-5)
+    assert np.abs(other - still).mean() > 0.05 * still.mean()
+
+
+def test_backdrops(maps: dict[str, np.ndarray]) -> None:
+    planes = {**maps, "light": sky(0.7)}
+    outside = maps["matte"] == 0
+    plate = service.run_job(Relight(backdrop="plate", pbr_only=True), planes).planes["relit"]
+    np.testing.assert_allclose(plate[outside][:, :3], maps["plate"][outside], atol=1e-4)
+    assert (plate[..., 3] == 1).all()
+    light = service.run_job(Relight(backdrop="light", pbr_only=True), planes).planes["relit"]
+    np.testing.assert_allclose(light[outside][:, :3], 0.7, atol=1e-3)
+    none = service.run_job(Relight(pbr_only=True), planes).planes["relit"]
+    assert (none[outside] == 0).all()
+    given = np.full((80, 80, 3), 0.11, np.float32)
+    own = service.run_job(Relight(backdrop="given", pbr_only=True), {**planes, "backdrop": given}).planes[
+        "relit"
+    ]
+    np.testing.assert_allclose(own[outside][:, :3], 0.11, atol=1e-5)
+    with pytest.raises(InputError, match="backdrop is missing"):
+        service.run_job(Relight(backdrop="given", pbr_only=True), planes)
+
+
+def test_refiner_at_no_strength_returns_the_passes(maps: dict[str, np.ndarray]) -> None:
+    diffuse, specular = maps["albedo"] * 0.5, np.full_like(maps["albedo"], 0.02)
+    planes = {**maps, "diffuse": diffuse, "specular": specular, "light": sky()}
+    relit = service.run_job(Refine(strength=0.0, working_size=SMALL), planes).planes["relit"]
+    np.testing.assert_allclose(
+        relit[..., :3], (diffuse + specular) * maps["matte"][..., None], rtol=2e-3, atol=1e-4
+    )
+    full = service.run_job(Refine(strength=1.0, working_size=SMALL), planes).planes["relit"]
+    assert np.isfinite(full).all()
+
+
+def test_refiner_keeps_the_exposure_of_the_render(maps: dict[str, np.ndarray]) -> None:
+    planes = {**maps, "light": sky()}
+    result = service.run_job(Relight(working_size=SMALL), planes).planes
+    cover = maps["matte"][..., None]
+    assert (result["relit"][..., :3]).sum() == pytest.approx(float((result["pbr"] * cover).sum()), rel=0.1)
+
+
+def test_window_padding_and_sizes() -> None:
+    matte = torch.zeros(1, 1, 50, 60)
+    matte[..., 10:20, 30:50] = 1
+    window = subject_window(matte)
+    assert window.top <= 10
+    assert window.left <= 30
+    assert window.top + window.height >= 20
+    image = torch.rand(1, 3, 50, 60)
+    assert torch.equal(window.paste(window.cut(image), image), image)
+    assert subject_window(matte * 0) == Window(0, 0, 50, 60)
+    assert padded(image).shape[-2:] == (64, 64)
+    assert fitted((1000, 500), 256) == (256, 128)
+    assert fitted((10, 5), 256) == (10, 5)
+
+
+def test_fusion_takes_form_from_one_and_detail_from_the_other() -> None:
+    x = torch.linspace(0, 1, 128)
+    slow = x[None, :].expand(128, 128)[None, None]
+    fast = torch.sin(x * 300)[None, :].expand(128, 128)[None, None] * 0.1
+    fused = fuse(resize(slow, (32, 32)), slow * 0 + fast)
+    assert float((fused - slow - fast).abs().mean()) < 0.02
+
+
+def test_guided_upsampling_follows_the_guide() -> None:
+    guide = torch.zeros(1, 1, 64, 64)
+    guide[..., 30:] = 1.0
+    values = resize(guide, (16, 16)) * 2 + 1
+    up = guided_upsample(values, resize(guide, (16, 16)), guide, torch.ones(1, 1, 16, 16))
+    plain = resize(values, (64, 64))
+    truth = guide * 2 + 1
+    assert float((up - truth).abs().mean()) < 0.5 * float((plain - truth).abs().mean())
