@@ -14,8 +14,9 @@ import pytest
 import toys
 from conftest import Server, wait_for
 from platelight.client import Client, Result
+from platelight.client.link import Link
 from platelight.protocol.errors import Cancelled, JobFailed, Poisoned, TimedOut
-from platelight.protocol.messages import JobState
+from platelight.protocol.messages import JobState, Message, Ping
 from platelight.protocol.requests import Decompose
 
 PLANE = {"plate": np.arange(300 * 200 * 3, dtype=np.float32).reshape(300, 200, 3)}
@@ -79,6 +80,26 @@ def test_cancelled_and_at_once_asked_again(make_server: Callable[..., Server]) -
         job.stop = True
         job.join()
         check(client.run(Decompose(fov=toys.SLOW), PLANE, timeout=30))
+
+
+def test_a_client_that_only_listens_still_pings(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the server would forget it in the midst of a long job that tells its progress all the time."""
+    pings: list[float] = []
+    original = Link.send
+
+    def send(self: Link, message: Message, body: memoryview | None = None) -> None:
+        if isinstance(message, Ping):
+            pings.append(time.monotonic())
+        original(self, message, body)
+
+    monkeypatch.setattr(Link, "send", send)
+    monkeypatch.setattr("platelight.client.link._SILENCE", 2.0)
+    server = make_server()
+    with server.client() as client:
+        check(client.run(Decompose(fov=toys.SLOW), PLANE, timeout=60))
+    assert len(pings) >= 3
 
 
 def test_a_deaf_job_is_ended_from_outside(make_server: Callable[..., Server]) -> None:

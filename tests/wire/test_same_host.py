@@ -18,7 +18,7 @@ RNG = np.random.default_rng(7)
 
 
 def test_planes_go_through_files(shared_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    plate = RNG.random((2160, 3840, 3), dtype=np.float32)
+    plate = RNG.random((1080, 1920, 3), dtype=np.float32)
     sent: list[m.Message] = []
     from platelight.client.link import Link
 

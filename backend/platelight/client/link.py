@@ -62,7 +62,7 @@ class Link:
         self.endpoint = endpoint
         self._codecs = SAME_HOST_CODECS if same_host and is_loopback(endpoint) else CODECS
         self._heard = time.monotonic()
-        self._pinged = self._heard
+        self._said = self._heard
         self._connected = False
         self._failures = 0
         self._socket = context.socket(zmq.DEALER)
@@ -147,6 +147,7 @@ class Link:
 
     def send(self, message: Message, body: Buffer | None = None) -> None:
         """Send one message. Raises LinkLost when the socket takes no more."""
+        self._said = time.monotonic()
         try:
             self._socket.send_multipart(pack(message, body), zmq.DONTWAIT, copy=body is None)
         except zmq.ZMQError as error:
@@ -162,11 +163,9 @@ class Link:
         ready = dict(self._poller.poll(int(timeout * 1000)))
         if self._monitor in ready:
             self._watch()
-        now = time.monotonic()
+        self._keep_alive(time.monotonic(), self._socket in ready)
         if self._socket not in ready:
-            self._keep_alive(now)
             return
-        self._heard = now
         for _ in range(32):
             try:
                 frames = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
@@ -176,11 +175,12 @@ class Link:
             if not isinstance(message, Pong):
                 yield message, body
 
-    def _keep_alive(self, now: float) -> None:
-        if now - self._heard > _SILENCE:
+    def _keep_alive(self, now: float, heard: bool) -> None:
+        if heard:
+            self._heard = now
+        elif now - self._heard > _SILENCE:
             raise LinkLost(f"The server at {self.endpoint} has fallen silent.")
-        if now - max(self._heard, self._pinged) > _SILENCE / 4:
-            self._pinged = now
+        if now - self._said > _SILENCE / 4:  # also while it talks to us: it forgets clients that say nothing
             self.send(Ping(0))
 
     def close(self) -> None:

@@ -39,6 +39,7 @@ from platelight.server.store import Job
 log = logging.getLogger(__name__)
 START_SECONDS = 180.0
 SILENT_SECONDS = 20.0
+STARTS_ALLOWED = 3
 TERM_AFTER, KILL_AFTER = 5.0, 8.0
 _LONGEST_BACKOFF = 10.0
 
@@ -112,7 +113,7 @@ class Pool:
     @property
     def broken(self) -> bool:
         """True when workers do not even start; ``unable`` then says why, as far as is known."""
-        return self._failed_starts >= 3
+        return self._failed_starts >= STARTS_ALLOWED
 
     @property
     def can_run(self) -> bool:
@@ -228,6 +229,7 @@ class Pool:
                 log.info("worker %s: ready after %.1f s", process.name, time.monotonic() - process.since)
             case Unable():
                 self.unable = message
+                self._failed_starts = max(self._failed_starts, STARTS_ALLOWED)  # it would say the same again
                 log.error("worker %s: cannot serve: %s %s", process.name, message.sentence, message.remedy)
             case Beat():
                 process.memory = message.memory
