@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 
 from . import wire
+from .properties import active_plate
 from .session import session
 
 _handle: Any = None
@@ -58,7 +59,7 @@ def relight(args: argparse.Namespace) -> None:
         ops = bpy.ops.platelight
         ops.load_plate(filepath=str(Path(path).resolve()))
         state = scene.platelight
-        plate = state.active_plate()
+        plate = active_plate(state)
         plate.fov = args.fov
         if args.matte in {"auto", "full"}:
             plate.matte = args.matte

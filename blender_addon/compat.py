@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-VERSION: tuple[int, int, int] = tuple(bpy.app.version)  # type: ignore[assignment]
+VERSION: tuple[int, int, int] = tuple(bpy.app.version)
 
 # Passes of a multilayer EXR: 5.x writes the long names that the interface shows.
 _PASS_NAMES: dict[str, tuple[str, ...]] = {

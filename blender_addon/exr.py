@@ -15,13 +15,16 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .wire import InputError
 
 _MAGIC = 20000630
-_DTYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
+Pixels = npt.NDArray[np.float32]
+_DTYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 _LONGEST = 1 << 16  # pixels of a side; a header that claims more is damaged
 _LINES = {0: 1, 1: 1, 2: 1, 3: 16}  # scan lines a chunk: NONE, RLE, ZIPS, ZIP
 _ORDER = {name: rank for rank, name in enumerate(["R", "G", "B", "A", "X", "Y", "Z", "V"])}
@@ -33,7 +36,7 @@ class ExrFile:
     """``layers`` maps a layer's name ("" for the bare R, G, B, A) to (H, W) or (H, W, C) float32; row 0 is the
     top, channels stand in the order R G B A or X Y Z. ``attributes`` holds string, int and float headers."""
 
-    layers: dict[str, np.ndarray]
+    layers: dict[str, Pixels]
     attributes: dict[str, Attribute]
 
 
@@ -54,8 +57,9 @@ def _header(data: bytes, at: int) -> tuple[dict[str, tuple[str, bytes]], int]:
     return found, at + 1
 
 
-def _channels(value: bytes) -> list[tuple[str, np.dtype]]:
-    found, at = [], 0
+def _channels(value: bytes) -> list[tuple[str, np.dtype[Any]]]:
+    found: list[tuple[str, np.dtype[Any]]] = []
+    at = 0
     while value[at] != 0:
         name, at = _text(value, at)
         (kind,) = struct.unpack_from("<i", value, at)
@@ -118,7 +122,7 @@ def _parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
         headers.append(header)
         if not multipart:
             break
-    planes: dict[str, np.ndarray] = {}
+    planes: dict[str, Pixels] = {}
     attributes: dict[str, Attribute] = {}
     tables = []
     for header in headers:
@@ -143,7 +147,7 @@ def _parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
 
 def _part(
     data: bytes, header: dict[str, tuple[str, bytes]], table: tuple[int, ...], skip: int
-) -> dict[str, np.ndarray]:
+) -> dict[str, Pixels]:
     """Every channel of one part as (H, W) float32."""
     x0, y0, x1, y1 = struct.unpack("<iiii", header["dataWindow"][1])
     width, height = x1 - x0 + 1, y1 - y0 + 1
@@ -168,7 +172,7 @@ def _part(
     return planes
 
 
-def _grouped(planes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _grouped(planes: Mapping[str, Pixels]) -> dict[str, Pixels]:
     groups: dict[str, list[str]] = {}
     for name in planes:
         groups.setdefault(name.rpartition(".")[0], []).append(name)
@@ -179,7 +183,7 @@ def _grouped(planes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return layers
 
 
-def _suffixes(plane: np.ndarray, layer: str) -> tuple[str, ...]:
+def _suffixes(plane: Pixels, layer: str) -> tuple[str, ...]:
     if plane.ndim == 2:
         return ("Z",) if layer.endswith("depth") else ("V",)
     return ("X", "Y", "Z") if layer.endswith("normal") else ("R", "G", "B", "A")[: plane.shape[2]]
@@ -187,7 +191,7 @@ def _suffixes(plane: np.ndarray, layer: str) -> tuple[str, ...]:
 
 def write(
     path: str | os.PathLike[str],
-    layers: Mapping[str, np.ndarray],
+    layers: Mapping[str, Pixels],
     attributes: Mapping[str, Attribute] | None = None,
     *,
     half: bool = False,
@@ -205,13 +209,13 @@ def write(
         raise ValueError(f"layers of one EXR must have one size, these have {sorted(sizes)}")
     ((height, width),) = sizes
     kind = _DTYPES[1 if half else 2]
-    channels: dict[str, np.ndarray] = {}
+    channels: dict[str, npt.NDArray[Any]] = {}
     for layer, plane in layers.items():
         stack = plane[..., None] if plane.ndim == 2 else plane
         for index, suffix in enumerate(_suffixes(plane, layer)):
-            limit = np.finfo(kind).max
-            value = np.clip(stack[..., index], -limit, limit).astype(kind)
-            channels[f"{layer}.{suffix}" if layer else suffix] = value
+            limit = float(np.finfo(kind).max)
+            samples = np.clip(stack[..., index], -limit, limit).astype(kind)
+            channels[f"{layer}.{suffix}" if layer else suffix] = samples
     names = sorted(channels, key=lambda name: name.encode())
     block = np.stack([channels[name] for name in names], axis=1)  # (H, channels, W): a chunk's own order
 

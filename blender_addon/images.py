@@ -15,6 +15,7 @@ import bpy
 import numpy as np
 
 from . import compat, exr
+from .exr import Pixels
 from .wire import InputError
 
 # Spaces whose 8-bit code values this file turns into linear Rec.709 itself: Blender converts only float
@@ -26,17 +27,17 @@ _LINEAR_SPACES = frozenset({"Linear Rec.709", "Linear", "Non-Color", "Raw"})
 class Picture:
     """A picture as the backend wants it: ``pixels`` (H, W, 3) straight linear, ``alpha`` (H, W) or None."""
 
-    pixels: np.ndarray
-    alpha: np.ndarray | None
+    pixels: Pixels
+    alpha: Pixels | None
 
 
-def srgb_to_linear(code: np.ndarray) -> np.ndarray:
+def srgb_to_linear(code: Pixels) -> Pixels:
     """Exact piecewise sRGB decoding of values in [0, 1] (IEC 61966-2-1)."""
     low = code <= 0.04045
     return np.where(low, code / 12.92, ((np.maximum(code, 0.0) + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def image_pixels(image: Any) -> np.ndarray:
+def image_pixels(image: Any) -> Pixels:
     """The pixels of a Blender image as (H, W, 4) float32, row 0 at the top, values as Blender holds them."""
     width, height = image.size
     flat = np.empty(width * height * 4, np.float32)
@@ -115,7 +116,7 @@ def _multilayer_picture(path: Path) -> Picture:
     )
 
 
-def as_rgba(plane: np.ndarray) -> np.ndarray:
+def as_rgba(plane: Pixels) -> Pixels:
     """Widen (H, W), (H, W, 3) or (H, W, 4) to (H, W, 4), grey repeated, alpha 1 where there is none."""
     if plane.ndim == 2:
         plane = plane[..., None].repeat(3, axis=2)
@@ -126,7 +127,7 @@ def as_rgba(plane: np.ndarray) -> np.ndarray:
     return out
 
 
-def put_image(name: str, plane: np.ndarray, *, data: bool, existing: Any = None) -> Any:
+def put_image(name: str, plane: Pixels, *, data: bool, existing: Any = None) -> Any:
     """Put an array into a float Blender image and return it.
 
     Args:

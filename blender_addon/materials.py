@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,18 +11,24 @@ import numpy as np
 
 from . import compat
 from .card import UV_ATTRIBUTE
+from .exr import Pixels
 from .node_tools import NodeBuilder
 from .wire import principled_from_f0
 
+_STEPS = 1 << 14  # fine enough that rounding f0 of 0.04 moves it by less than 0.1 %
 MAP_NODES = ("albedo", "normal", "roughness", "specular", "matte")
 
 
-def specular_plane(f0: np.ndarray) -> np.ndarray:
+@functools.cache
+def _levels() -> Pixels:
+    """IOR Level and IOR for ``_STEPS`` + 1 values of f0 from 0 to 1, (_STEPS + 1, 2)."""
+    return np.array([principled_from_f0(step / _STEPS) for step in range(_STEPS + 1)], np.float32)
+
+
+def specular_plane(f0: Pixels) -> Pixels:
     """Bake reflectivity (H, W) into what Principled asks for: (H, W, 3) of IOR Level, IOR and f0 itself."""
-    level, ior = principled_from_f0(np.asarray(f0, np.float32))
-    return np.stack(
-        [np.asarray(level, np.float32), np.asarray(ior, np.float32), f0.astype(np.float32)], axis=2
-    )
+    index = np.rint(np.clip(np.nan_to_num(f0), 0.0, 1.0) * _STEPS).astype(np.intp)
+    return np.dstack([_levels()[index], f0.astype(np.float32)])
 
 
 def build_material(name: str, maps: Mapping[str, Any], existing: Any = None) -> Any:

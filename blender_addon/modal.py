@@ -91,13 +91,13 @@ class JobOperator:
             job = self._begin(context)
         except PlatelightError as error:
             return self._fail(error)
-        told = [0.0, ""]
+        told: list[Any] = [0.0, ""]
 
         def tell(event: Event) -> None:
             if isinstance(event, Progress):
                 if session.on_progress is not None:
                     session.on_progress(job.title, event.fraction, event.text)
-                if event.text != told[1] or time.monotonic() - float(told[0]) > 5.0:
+                if event.text != told[1] or time.monotonic() - told[0] > 5.0:
                     log.info("%s %3.0f %% %s", job.title, 100 * event.fraction, event.text)
                     told[:] = [time.monotonic(), event.text]
 

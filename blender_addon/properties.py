@@ -118,23 +118,6 @@ class PlatelightPlate(bpy.types.PropertyGroup):
     collection: bpy.props.PointerProperty(type=bpy.types.Collection, options={"HIDDEN"})
     notes: bpy.props.StringProperty(options={"HIDDEN"})
 
-    def picture(self, name: str) -> Any:
-        """The Blender image of a map, or None."""
-        return getattr(self, name)
-
-    @property
-    def analysed(self) -> bool:
-        """Whether the maps that a card needs are there."""
-        return all(
-            getattr(self, name)
-            for name in ("normal", "albedo", "roughness", "reflectivity", "depth", "matte_map")
-        )
-
-    @property
-    def built(self) -> bool:
-        """Whether the card stands in the scene."""
-        return self.card is not None and self.camera is not None
-
 
 class PlatelightScene(bpy.types.PropertyGroup):
     """A scene's plates and the light that they share."""
@@ -167,10 +150,6 @@ class PlatelightScene(bpy.types.PropertyGroup):
         name="Backdrop File", description="Picture behind the relit subject", subtype="FILE_PATH"
     )
 
-    def active_plate(self) -> PlatelightPlate | None:
-        """The plate that operators work on."""
-        return self.plates[self.active] if 0 <= self.active < len(self.plates) else None
-
 
 PlatelightPlate.__annotations__.update(
     {name: bpy.props.PointerProperty(name=title, type=bpy.types.Image) for name, title, _ in MAPS}
@@ -179,6 +158,25 @@ PlatelightPlate.__annotations__.update(_options(wire.Decompose, "matte", "workin
 PlatelightScene.__annotations__.update(_options(wire.Refine, "rotation", "exposure", "backdrop", "strength"))
 
 CLASSES = (PlatelightPlate, PlatelightScene)
+
+
+# Functions, not methods: bpy 4.2 crashes at exit when a PropertyGroup has any Python function of its own.
+
+
+def active_plate(state: Any) -> Any:
+    """The plate of ``scene.platelight`` that operators work on, or None."""
+    return state.plates[state.active] if 0 <= state.active < len(state.plates) else None
+
+
+def is_analysed(plate: Any) -> bool:
+    """Whether the maps that a card needs are there."""
+    needed = ("normal", "albedo", "roughness", "reflectivity", "depth", "matte_map")
+    return all(getattr(plate, name) for name in needed)
+
+
+def is_built(plate: Any) -> bool:
+    """Whether the card stands in the scene."""
+    return plate.card is not None and plate.camera is not None
 
 
 def plate_by_uid(uid: str) -> tuple[Any, Any] | None:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from . import wire
 from .backend_process import BackendProcess, answers, find_command
+from .exr import Pixels
 from .jobs import Reporter
 
 
@@ -34,7 +33,7 @@ class BackendSettings(Protocol):
 class Answer:
     """What a job brought back: planes (row 0 at the top) and what the backend said about them."""
 
-    planes: dict[str, np.ndarray]
+    planes: dict[str, Pixels]
     meta: dict[str, Any]
 
 
@@ -91,7 +90,7 @@ def ask(
     settings: BackendSettings,
     process: BackendProcess | None,
     request: wire.Decompose | wire.Refine | wire.Relight,
-    planes: dict[str, np.ndarray],
+    planes: dict[str, Pixels],
     reporter: Reporter,
 ) -> Answer:
     """Run one request on the backend and wait for its planes; in a job's thread.

@@ -10,7 +10,8 @@ import bpy
 import numpy as np
 
 from . import card, compat, exr, images, materials, world
-from .properties import MAPS, PLANES
+from .exr import Pixels
+from .properties import MAPS, PLANES, is_analysed
 from .wire import InputError
 
 _TITLES = {name: (title, data) for name, title, data in MAPS}
@@ -26,7 +27,7 @@ PASSES = (
 _LIGHT_WIDTH = 2048
 
 
-def put_map(plate: Any, name: str, plane: np.ndarray) -> Any:
+def put_map(plate: Any, name: str, plane: Pixels) -> Any:
     """Keep an array as one of a plate's images, replacing what was there."""
     title, data = _TITLES[name]
     image = images.put_image(f"{plate.name} {title}", plane, data=data, existing=getattr(plate, name))
@@ -36,7 +37,7 @@ def put_map(plate: Any, name: str, plane: np.ndarray) -> Any:
     return image
 
 
-def map_pixels(plate: Any, name: str, channels: int) -> np.ndarray:
+def map_pixels(plate: Any, name: str, channels: int) -> Pixels:
     """A plate's map as (H, W) for one channel, else (H, W, channels).
 
     Raises:
@@ -97,7 +98,7 @@ def field_of_view(plate: Any) -> float:
     return float(plate.fov)
 
 
-def given_matte(plate: Any, shape: tuple[int, ...]) -> np.ndarray:
+def given_matte(plate: Any, shape: tuple[int, ...]) -> Pixels:
     """The matte that the user gives: a file, else the plate's alpha; (H, W) in [0, 1].
 
     Raises:
@@ -118,14 +119,14 @@ def given_matte(plate: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.clip(alpha, 0.0, 1.0)
 
 
-def keep_maps(plate: Any, planes: dict[str, np.ndarray]) -> None:
+def keep_maps(plate: Any, planes: dict[str, Pixels]) -> None:
     """Keep the planes of a decomposition as the plate's images."""
     for plane, name in PLANES.items():
         if plane in planes:
             put_map(plate, name, planes[plane])
 
 
-def light_pixels(path: str, *, full: bool) -> np.ndarray:
+def light_pixels(path: str, *, full: bool) -> Pixels:
     """The target light as (h, 2h, 3) linear Rec.709; halved until 2048 wide unless ``full``.
 
     Raises:
@@ -150,7 +151,7 @@ def build(scene: Any, plate: Any) -> None:
     Raises:
         InputError: the plate has no maps yet, or the HDRI is gone.
     """
-    if not plate.analysed:
+    if not is_analysed(plate):
         raise InputError(f"{plate.name} has no maps yet.", "Analyze it first.")
     state = scene.platelight
     if plate.collection is None:
@@ -229,7 +230,7 @@ def update_world(scene: Any, plate: Any) -> None:
     world.build_world(scene, image, plate.camera, driven_by=("platelight.rotation", "platelight.exposure"))
 
 
-def read_passes(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_passes(path: Path) -> tuple[Pixels, Pixels, Pixels]:
     """Combined (H, W, 4) premultiplied, diffuse and specular (H, W, 3) straight, from Cycles' multilayer EXR.
 
     Denoising touches Combined alone. The card is lit by nothing but lights, so diffuse plus specular is
@@ -237,8 +238,8 @@ def read_passes(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     layers = exr.read(path).layers
 
-    def of(key: str) -> np.ndarray:
-        plane: np.ndarray = compat.pass_channels(layers, key)
+    def of(key: str) -> Pixels:
+        plane: Pixels = compat.pass_channels(layers, key)
         return plane
 
     combined = of("combined")
@@ -268,7 +269,7 @@ def keep_passes(plate: Any, path: Path) -> None:
     put_map(plate, "specular_pass", specular)
 
 
-def backdrop_pixels(path: str, shape: tuple[int, ...]) -> np.ndarray:
+def backdrop_pixels(path: str, shape: tuple[int, ...]) -> Pixels:
     """The backdrop picture (H, W, 3) at the plate's size.
 
     Raises:
@@ -286,7 +287,7 @@ def backdrop_pixels(path: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def save_picture(
-    path: str, image: Any, layers: dict[str, np.ndarray], attributes: dict[str, exr.Attribute]
+    path: str, image: Any, layers: dict[str, Pixels], attributes: dict[str, exr.Attribute]
 ) -> None:
     """Save a picture: ``.exr`` with its layers in float, ``.png`` as the scene displays it; temp + rename.
 

@@ -8,7 +8,7 @@ import bpy
 from .. import preferences, remote, scene, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
-from ..properties import plate_by_uid
+from ..properties import active_plate, plate_by_uid
 from ..session import session
 from .common import has_plate, idle
 
@@ -27,7 +27,7 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
 
     def prepare(self, context: Any) -> tuple[str, Work]:
         """Copy the plate and the options."""
-        plate = context.scene.platelight.active_plate()
+        plate = active_plate(context.scene.platelight)
         if plate is None:
             raise wire.InputError("This scene has no plate.", "Load one first.")
         self._uid = plate.uid

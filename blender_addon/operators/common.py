@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from ..properties import active_plate, is_analysed, is_built
 from ..session import session
 from ..wire import PlatelightError
 
@@ -22,7 +23,7 @@ def idle(cls: Any) -> bool:
 def has_plate(cls: Any, context: Any) -> bool:
     """Whether there is an active plate."""
     state = getattr(context.scene, "platelight", None)
-    if state is None or state.active_plate() is None:
+    if state is None or active_plate(state) is None:
         return refuse(cls, "Load a plate first")
     return True
 
@@ -31,14 +32,14 @@ def has_maps(cls: Any, context: Any) -> bool:
     """Whether the active plate has been analyzed."""
     if not has_plate(cls, context):
         return False
-    return context.scene.platelight.active_plate().analysed or refuse(cls, "Analyze the plate first")
+    return is_analysed(active_plate(context.scene.platelight)) or refuse(cls, "Analyze the plate first")
 
 
 def has_scene(cls: Any, context: Any) -> bool:
     """Whether the active plate's card stands in the scene."""
     if not has_maps(cls, context):
         return False
-    return context.scene.platelight.active_plate().built or refuse(cls, "Build the scene first")
+    return is_built(active_plate(context.scene.platelight)) or refuse(cls, "Build the scene first")
 
 
 def told(execute: Callable[[Any, Any], set[str]]) -> Callable[[Any, Any], set[str]]:

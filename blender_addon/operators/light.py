@@ -5,6 +5,7 @@ from typing import Any
 import bpy
 
 from .. import compat, scene
+from ..properties import active_plate, is_built
 from ..session import session
 from .common import has_maps, idle, told
 
@@ -36,9 +37,9 @@ class PLATELIGHT_OT_set_light(bpy.types.Operator):
         state = context.scene.platelight
         before = state.hdri
         state.hdri = self.filepath
-        plate = state.active_plate()
+        plate = active_plate(state)
         try:
-            if plate is not None and plate.built:
+            if plate is not None and is_built(plate):
                 scene.update_world(context.scene, plate)
             else:
                 scene.light_pixels(self.filepath, full=False)
@@ -66,7 +67,7 @@ class PLATELIGHT_OT_build_scene(bpy.types.Operator):
     @told
     def execute(self, context: Any) -> set[str]:
         """Build it."""
-        plate = context.scene.platelight.active_plate()
+        plate = active_plate(context.scene.platelight)
         scene.build(context.scene, plate)
         session.say(f"{plate.name} stands in the scene.")
         return {"FINISHED"}

@@ -6,7 +6,7 @@ from typing import Any
 import bpy
 
 from .. import exr, images, scene, wire
-from ..properties import MAPS, PLANES
+from ..properties import MAPS, PLANES, active_plate
 from .common import has_maps, has_plate, idle, told
 
 
@@ -80,7 +80,7 @@ class PLATELIGHT_OT_show_map(bpy.types.Operator):
     @told
     def execute(self, context: Any) -> set[str]:
         """Put the image into every open Image Editor."""
-        plate = context.scene.platelight.active_plate()
+        plate = active_plate(context.scene.platelight)
         image = getattr(plate, self.name)
         if image is None:
             raise wire.InputError(f"{plate.name} has no such map yet.", "Analyze it first.")
@@ -111,7 +111,7 @@ class PLATELIGHT_OT_save_maps(bpy.types.Operator):
 
     def invoke(self, context: Any, _event: Any) -> set[str]:
         """Ask for the file."""
-        plate = context.scene.platelight.active_plate()
+        plate = active_plate(context.scene.platelight)
         self.filepath = str(Path(bpy.path.abspath(plate.filepath)).with_suffix(".maps.exr"))
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
@@ -119,7 +119,7 @@ class PLATELIGHT_OT_save_maps(bpy.types.Operator):
     @told
     def execute(self, context: Any) -> set[str]:
         """Write both files."""
-        plate = context.scene.platelight.active_plate()
+        plate = active_plate(context.scene.platelight)
         target = Path(bpy.path.abspath(self.filepath))
         stem = target.name.removesuffix(".exr").removesuffix(".maps")
         matte = scene.map_pixels(plate, "matte_map", 1)

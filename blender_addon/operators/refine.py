@@ -7,7 +7,7 @@ import bpy
 from .. import images, preferences, remote, scene, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
-from ..properties import PLANES, plate_by_uid
+from ..properties import PLANES, active_plate, plate_by_uid
 from ..session import session
 from .common import has_scene, idle, refuse
 
@@ -40,13 +40,13 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         """Needs a rendered preview."""
         if not (idle(cls) and has_scene(cls, context)):
             return False
-        plate = context.scene.platelight.active_plate()
+        plate = active_plate(context.scene.platelight)
         return plate.diffuse_pass is not None or refuse(cls, "Render the preview first")
 
     def prepare(self, context: Any) -> tuple[str, Work]:
         """Copy maps, passes, light and options."""
         state = context.scene.platelight
-        plate = state.active_plate()
+        plate = active_plate(state)
         self._uid = plate.uid
         planes = {plane: scene.map_pixels(plate, PLANES[plane], count) for plane, count in _CHANNELS.items()}
         planes["diffuse"] = scene.map_pixels(plate, "diffuse_pass", 3)

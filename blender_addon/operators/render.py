@@ -9,7 +9,7 @@ import bpy
 
 from .. import images, scene, wire
 from ..modal import TICK, redraw
-from ..properties import plate_by_uid
+from ..properties import active_plate, plate_by_uid
 from ..rendering import RenderSetup
 from ..session import session
 from .common import has_scene, idle
@@ -42,7 +42,7 @@ class PLATELIGHT_OT_render_preview(bpy.types.Operator):
         return idle(cls) and has_scene(cls, context)
 
     def _begin(self, context: Any) -> RenderSetup:
-        plate = context.scene.platelight.active_plate()
+        plate = active_plate(context.scene.platelight)
         self._uid = plate.uid
         self._folder = tempfile.TemporaryDirectory(prefix="platelight-", ignore_cleanup_errors=True)
         self._file = Path(self._folder.name) / "passes.exr"

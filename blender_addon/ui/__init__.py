@@ -5,6 +5,7 @@ from typing import Any
 
 import bpy
 
+from ..properties import is_analysed, is_built
 from . import draw
 
 _STEPS: tuple[tuple[str, str, Callable[[Any, Any], None]], ...] = (
@@ -39,9 +40,9 @@ class PLATELIGHT_UL_plates(bpy.types.UIList):
     ) -> None:
         """One plate: its name, and whether it is analyzed and built."""
         layout.prop(item, "name", text="", emboss=False, icon="IMAGE_DATA")
-        if item.analysed:
+        if is_analysed(item):
             layout.label(text="", icon="RENDERLAYERS")
-        if item.built:
+        if is_built(item):
             layout.label(text="", icon="CAMERA_DATA")
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..backend_process import BackendState
+from ..properties import active_plate, is_built
 from ..session import session
 
 ICONS: dict[BackendState, tuple[str, str]] = {
@@ -70,7 +71,7 @@ def plate(layout: Any, state: Any) -> None:
     buttons = row.column(align=True)
     buttons.operator("platelight.load_plate", icon="ADD", text="")
     buttons.operator("platelight.remove_plate", icon="REMOVE", text="")
-    active = state.active_plate()
+    active = active_plate(state)
     if active is None:
         layout.operator("platelight.load_plate", icon="FILE_IMAGE")
         return
@@ -86,7 +87,7 @@ def plate(layout: Any, state: Any) -> None:
 
 def maps(layout: Any, state: Any) -> None:
     """Analyze, progress and thumbnails."""
-    active = state.active_plate()
+    active = active_plate(state)
     if active is not None:
         layout.prop(active, "working_size")
     layout.operator("platelight.analyse", icon="NODE_COMPOSITING")
@@ -119,13 +120,13 @@ def light(layout: Any, state: Any) -> None:
 
 def preview(layout: Any, state: Any, in_viewport: bool) -> None:
     """Build, samples, render."""
-    active = state.active_plate()
+    active = active_plate(state)
     column = layout.column()
     if active is not None:
         column.prop(active, "distance")
         column.prop(active, "facet_size")
     column.prop(state, "engine")
-    text = "Update Scene" if active is not None and active.built else "Build Scene"
+    text = "Update Scene" if active is not None and is_built(active) else "Build Scene"
     column.operator("platelight.build_scene", text=text, icon="SCENE_DATA")
     column.prop(state, "samples")
     column.prop(state, "denoise")

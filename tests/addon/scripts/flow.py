@@ -26,14 +26,16 @@ def write_plate(path: Path) -> None:
     """A grey sRGB picture."""
     image = bpy.data.images.new("made", *SIZE)
     image.pixels.foreach_set(np.tile(np.array([0.5, 0.5, 0.5, 1.0], np.float32), SIZE[0] * SIZE[1]))
-    image.filepath_raw, image.file_format = str(path), "PNG"
+    image.filepath_raw, image.file_format = str(path.resolve()), "PNG"
     image.save()
     bpy.data.images.remove(image)
 
 
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=True)
-exr, scene_tools, session = (sys.modules[f"{PACKAGE}.{name}"] for name in ("exr", "scene", "session"))
+exr, scene_tools, session, properties = (
+    sys.modules[f"{PACKAGE}.{name}"] for name in ("exr", "scene", "session", "properties")
+)
 session = session.session
 scene = bpy.context.scene
 state, ops = scene.platelight, bpy.ops.platelight
@@ -48,7 +50,7 @@ Path("text.png").write_text("no picture")
 out["no picture"] = attempt(ops.load_plate, filepath="text.png")
 write_plate(Path("plate.png"))
 out["load"] = attempt(ops.load_plate, filepath=str(Path("plate.png").resolve()))
-plate = state.active_plate()
+plate = state.plates[state.active]
 out["linear grey"] = float(scene_tools.map_pixels(plate, "plate", 3).mean())
 
 plate.matte, plate.matte_path = "given", "none.png"
@@ -60,7 +62,7 @@ out["no subject"] = attempt(ops.analyse)
 plate.fov = 41.0
 session.on_progress = lambda title, fraction, words: session.job.cancel() if fraction > 0.02 else None
 out["cancelled"] = attempt(ops.analyse)
-out["maps after cancel"] = plate.analysed
+out["maps after cancel"] = properties.is_analysed(plate)
 seen: list[float] = []
 session.on_progress = lambda title, fraction, words: seen.append(fraction)
 plate.fov = 40.0
@@ -108,9 +110,9 @@ bpy.ops.wm.save_as_mainfile(filepath=str(Path("shot.blend").resolve()))
 bpy.ops.wm.open_mainfile(filepath=str(Path("shot.blend").resolve()))
 scene = bpy.context.scene
 state = scene.platelight
-plate = state.active_plate()
+plate = state.plates[state.active]
 out["normal after load"] = float(np.abs(scene_tools.map_pixels(plate, "normal", 3) - normal).max())
-out["kept"] = [plate.built, plate.fov, round(state.rotation, 3)]
+out["kept"] = [properties.is_built(plate), plate.fov, round(state.rotation, 3)]
 out["second plate"] = [
     attempt(ops.load_plate, filepath=str(Path("plate.png").resolve())),
     attempt(ops.analyse),
