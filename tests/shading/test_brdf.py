@@ -77,7 +77,9 @@ def test_oren_nayar_is_lambert_when_smooth_and_keeps_white_white() -> None:
     nl, nv, _, _ = cosines(dirs, view)
     lv = dirs @ view
     one = torch.ones((), dtype=DOUBLE)
-    assert torch.allclose(brdf.oren_nayar(nl, nv, lv, 0.5 * one, 0.0 * one), brdf.lambert(0.5 * one) + 0.0 * nl)
+    assert torch.allclose(
+        brdf.oren_nayar(nl, nv, lv, 0.5 * one, 0.0 * one), brdf.lambert(0.5 * one) + 0.0 * nl
+    )
     value = brdf.oren_nayar(nl, nv, lv, one, one)
     assert float((value * nl * omega).sum()) == pytest.approx(1.0, abs=5e-3)
     single = brdf.oren_nayar(nl, nv, lv, one, one, multiscatter=False)

@@ -36,7 +36,9 @@ def test_a_lamp_turns_to_the_right(degrees: float) -> None:
     dirs = environment.directions(h, dtype=DOUBLE)
     blob = torch.exp(-40.0 * (1.0 + dirs[..., 2]))[None, None]
     turned = environment.rotate(blob, degrees)
-    center = (turned[0, 0, ..., None] * dirs * environment.solid_angles(h, dtype=DOUBLE)[..., None]).sum((0, 1))
+    center = (turned[0, 0, ..., None] * dirs * environment.solid_angles(h, dtype=DOUBLE)[..., None]).sum(
+        (0, 1)
+    )
     angle = math.degrees(math.atan2(float(center[0]), -float(center[2])))
     assert (angle - degrees + 180.0) % 360.0 - 180.0 == pytest.approx(0.0, abs=0.05)
 
