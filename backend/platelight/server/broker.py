@@ -55,7 +55,7 @@ from platelight.server.gate import DOMAIN, Gate
 from platelight.server.jobs import CANCELLED, Jobs
 from platelight.server.pool import Pool
 from platelight.server.resources import resident_memory
-from platelight.server.sessions import Session
+from platelight.server.sessions import Session, Upload
 from platelight.server.store import Job, Store
 
 log = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ class Broker:
         self._jobs = Jobs(config, store, pool, self._tell, self._watched)
         self._sessions: dict[bytes, Session] = {}
         self._model = model_version()
-        self._checker = ThreadPoolExecutor(1, "checker")
-        self._checks: list[tuple[Session, PlaneInfo, Future[bool]]] = []
+        self._storer = ThreadPoolExecutor(1, "store")
+        self._storing: list[tuple[Session, Upload, Future[bool]]] = []
         self._started = time.monotonic()
         self._socket = context.socket(zmq.ROUTER)
         socket = self._socket
@@ -115,12 +115,12 @@ class Broker:
             poller.register(socket, zmq.POLLIN)
         flushed = 0.0
         while not stopping():
-            ready = dict(poller.poll(2 if self._checks else _TICK_MS))
+            ready = dict(poller.poll(2 if self._storing else _TICK_MS))
             if self._gate.socket in ready:
                 self._gate.answer()
             if self._socket in ready:
                 self._receive()
-            self._check()
+            self._stored()
             self._jobs.step()
             now = time.monotonic()
             if now - flushed >= _TICK_MS / 1000:
@@ -132,7 +132,7 @@ class Broker:
         """Drop all sessions and close the socket."""
         for identity in list(self._sessions):
             self._drop(identity)
-        self._checker.shutdown(cancel_futures=True)
+        self._storer.shutdown(cancel_futures=True)
         self._socket.close(linger=0)
 
     # ---- messages in
@@ -207,8 +207,7 @@ class Broker:
                 path = session.upload_of(message.plane).place()
                 self._send(session.identity, Placed(message.plane, str(path)))
             case Filled():
-                upload = session.upload_of(message.plane)
-                self._checks.append((session, upload.info, self._checker.submit(upload.check())))
+                self._keep(session, session.upload_of(message.plane))
             case Locate():
                 plane = self._result_of(session, message.key, message.plane)
                 path = self._store.blobs.path(plane.hash)
@@ -252,18 +251,24 @@ class Broker:
         return again
 
     def _chunk(self, session: Session, chunk: Chunk, body: memoryview) -> None:
-        plane = session.receive(chunk, body)
-        if session.uploads:
-            self._send(session.identity, Credit(1))
-        if plane is not None:
-            self._arrived(session, plane)
+        upload = session.upload_of(chunk.plane)
+        if upload.add(chunk, body):
+            self._keep(session, upload)
+        self._send(session.identity, Credit(1))
 
-    def _check(self) -> None:
-        """Take in the files whose hashes have been checked."""
-        for check in [one for one in self._checks if one[2].done()]:
-            self._checks.remove(check)
-            session, plane, outcome = check
-            if self._sessions.get(session.identity) is not session or plane.hash not in session.uploads:
+    def _keep(self, session: Session, upload: Upload) -> None:
+        self._storing.append((session, upload, self._storer.submit(upload.store())))
+
+    def _stored(self) -> None:
+        """Take in the planes that have reached the disk."""
+        for entry in [one for one in self._storing if one[2].done()]:
+            self._storing.remove(entry)
+            session, upload, outcome = entry
+            plane = upload.info
+            if (
+                self._sessions.get(session.identity) is not session
+                or session.uploads.get(plane.hash) is not upload
+            ):
                 continue  # gone meanwhile; the blob, if it was right, serves whoever sends it again
             try:
                 if not outcome.result():

@@ -22,47 +22,51 @@ class Upload:
         self._chunk_bytes = chunk_bytes
         self._writer: BlobWriter | None = None
         self._assembler: Assembler | None = None
-        self._checking = False
-
-    def place(self) -> Path:
-        """Return a file of the plane's size for a client on this host to fill. Raises StoreFull."""
-        if self._writer is None:
-            self._writer = self._blobs.writer(self.info.hash, self.info.nbytes)
-        return self._writer.path
-
-    def check(self) -> Callable[[], bool]:
-        """Return what stores a filled file if its hash is right; to be called in another thread, it takes long."""
-        writer = self._writer
-        if writer is None or self._checking:
-            raise ProtocolError("A plane was said to be complete for which there is no file.")
-        self._checking = True
-
-        def commit() -> bool:
-            if writer.digest() != self.info.hash:
-                return False
-            writer.commit()
-            return True
-
-        return commit
+        self._storing = False
 
     def add(self, chunk: Chunk, body: memoryview) -> bool:
-        """Take a chunk; True when the plane is complete and stored. Raises ProtocolError or StoreFull."""
-        if self._checking:
+        """Take a chunk; True when the plane is complete. Raises ProtocolError or StoreFull."""
+        if self._storing:
             raise ProtocolError("A chunk came of a plane that was said to be complete.")
         if self._writer is None:
             self._writer = self._blobs.writer(self.info.hash, self.info.nbytes)
         if self._assembler is None:
             self._assembler = Assembler(self.info, self._chunk_bytes, self._writer.write, self._writer.read)
         self._assembler.add(chunk, body)
-        if self._assembler.complete:
-            self._writer.commit()
-            self._writer = None
-            return True
-        return False
+        return self._assembler.complete
+
+    def place(self) -> Path:
+        """Return a file of the plane's size for a client on this host to fill. Raises StoreFull."""
+        if self._storing:
+            raise ProtocolError("A file was asked for a plane that was said to be complete.")
+        if self._writer is None:
+            self._writer = self._blobs.writer(self.info.hash, self.info.nbytes)
+        return self._writer.path
+
+    def store(self) -> Callable[[], bool]:
+        """Return what syncs the file to disk and names it, False if its hash is wrong.
+
+        It can take a second, so it is to be called in another thread; this upload takes nothing more.
+        """
+        writer, checked = self._writer, self._assembler is not None and self._assembler.complete
+        if writer is None or self._storing:
+            raise ProtocolError("A plane was said to be complete for which there is no file.")
+        self._storing = True
+
+        def commit() -> bool:
+            try:
+                if not checked and writer.digest() != self.info.hash:
+                    return False
+                writer.commit()
+                return True
+            finally:
+                writer.abort()  # removes what was not committed
+
+        return commit
 
     def abort(self) -> None:
-        """Remove what came so far."""
-        if self._writer is not None:
+        """Remove what came so far, unless it is being stored: then that runs its course."""
+        if self._writer is not None and not self._storing:
             self._writer.abort()
             self._writer = None
 
@@ -85,21 +89,11 @@ class Session:
             if plane.hash not in self.uploads:
                 self.uploads[plane.hash] = Upload(plane, blobs, chunk_bytes)
 
-    def receive(self, chunk: Chunk, body: memoryview) -> PlaneInfo | None:
-        """Take a chunk; returns the plane when it is complete. Raises ProtocolError or StoreFull."""
-        upload = self.uploads.get(chunk.plane)
-        if upload is None:
-            raise ProtocolError("A chunk came of a plane that was not asked for.")
-        if not upload.add(chunk, body):
-            return None
-        del self.uploads[chunk.plane]
-        return upload.info
-
     def upload_of(self, plane: str) -> Upload:
         """Return the upload of a plane that this client is to send. Raises ProtocolError when it is not."""
         upload = self.uploads.get(plane)
         if upload is None:
-            raise ProtocolError("A file was asked for a plane that was not asked for.")
+            raise ProtocolError("A plane was sent that was not asked for.")
         return upload
 
     def satisfied(self, hash: str) -> list[str]:
