@@ -107,7 +107,21 @@ def test_relight_takes_apart_first_and_from_maps_alone(
 def test_backdrop_file_is_resized(folder: Path) -> None:
     images.write_png("wall.png", np.full((6, 8, 3), 0.25), bits=16)
     assert (
-        cli.main(["relight", "shot.0001.png", "--light", "sky.exr", "-o", "out", "--matte", "full", "--backdrop", "wall.png"]) == 0
+        cli.main(
+            [
+                "relight",
+                "shot.0001.png",
+                "--light",
+                "sky.exr",
+                "-o",
+                "out",
+                "--matte",
+                "full",
+                "--backdrop",
+                "wall.png",
+            ]
+        )
+        == 0
     )
     np.testing.assert_allclose(read_exr("out/shot.0001.relit.exr")[0].channels["G"], 0.25, rtol=1e-3)
 
