@@ -101,6 +101,19 @@ def test_the_rules_by_hand(peer: Peer) -> None:
     assert peer.hear() == m.Pong(5)
 
 
+def test_two_jobs_on_one_connection_share_a_plane(peer: Peer) -> None:
+    plane = begin(peer, 2)
+    peer.say(m.Submit(2, Decompose(fov=toys.DOUBLE, working_size=640), (plane.info,)))
+    need = peer.expect(m.Need)
+    assert isinstance(need, m.Need)
+    assert (need.ticket, need.planes, need.credit) == (2, (), 0)
+    for chunk, body in chunks(plane):
+        peer.say(chunk, body)
+    keys = {peer.expect(m.Done).key for _ in range(2)}  # type: ignore[attr-defined]
+    assert need.key in keys
+    assert len(keys) == 2
+
+
 @pytest.mark.parametrize("breach", ["twice", "misaligned", "outside", "short", "long", "other", "flipped"])
 def test_chunks_that_do_not_fit(peer: Peer, breach: str) -> None:
     plane = begin(peer, 10 + len(breach))

@@ -231,9 +231,8 @@ class Broker:
             self._store.make_room(sum(plane.nbytes for plane in missing.values()))
         job = self._again(self._store.add(key, submit.request, submit.planes), submit.fresh)
         session.watching.add(key)
-        self._send(
-            session.identity, Need(submit.ticket, key, tuple(missing), limits.credit if missing else 0)
-        )
+        asked = tuple(hash for hash in missing if hash not in session.uploads)  # each plane is asked for once
+        self._send(session.identity, Need(submit.ticket, key, asked, limits.credit if asked else 0))
         if missing:
             session.expect(key, missing.values(), self._store.blobs, limits.chunk_bytes)
         else:
