@@ -109,7 +109,7 @@ def paint(rest: Tensor, part: Tensor, normal: Tensor, generator: torch.Generator
     )
     # base, second and third color of every part
     palette = _colors(n, PARTS * 3, generator).view(n, PARTS, 9)
-    plain = uniform(0, 1, n, PARTS, 1) < 0.45  # many things have one color
+    plain = uniform(0, 1, n, PARTS, 1) < 0.6  # many things have one color
     tone = _skin_tone(n, generator)
     hair = _colors(n, 1, generator)[:, 0] * 0.25
     gray = hair.mean(1, keepdim=True)
@@ -130,7 +130,7 @@ def paint(rest: Tensor, part: Tensor, normal: Tensor, generator: torch.Generator
     mask_three = torch.sigmoid((stripe - 0.8) * sharp) * (flags[:, 2:3] > 0.6)
     patterned = torch.lerp(torch.lerp(first, second, mask_two), third, mask_three)
     albedo = torch.where(flags[:, :1] > 0.5, first, patterned)
-    mottle = per_part(torch.cat([uniform(0, 0.25, n, PARTS, 1), uniform(0, 0.25, n, PARTS, 1)], 2))
+    mottle = per_part(torch.cat([uniform(0, 0.18, n, PARTS, 1), uniform(0, 0.15, n, PARTS, 1)], 2))
     albedo = albedo * torch.exp(mottle[:, :1] * soft + mottle[:, 1:] * grain)
     skin = (part == int(Part.SKIN)).float()[:, None]
     hairy = (part == int(Part.HAIR)).float()[:, None]
@@ -226,7 +226,7 @@ def _relief(
     carve = torch.sigmoid((noise(rest, frequency(2.0, 10.0)) - 0.3) * 12)
     choice = uniform(0, 1)
     height = torch.where(choice < 0.4, fine, torch.where(choice < 0.7, ridged, carve * 2)) + 0.3 * grain
-    amount = torch.where(uniform(0, 1) < 0.45, torch.zeros(n, 1, 1, 1), uniform(0, 0.35) * uniform(0, 1))
+    amount = torch.where(uniform(0, 1) < 0.6, torch.zeros(n, 1, 1, 1), uniform(0, 0.3) * uniform(0, 1))
     skin = ((part == int(Part.SKIN)) | (part >= int(Part.TEETH)) & (part <= int(Part.IRIS))).float()[:, None]
     amount = amount * (1 - 0.6 * skin)
     height = F.pad(height, (1, 1, 1, 1), mode="replicate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,11 @@ class Bank:
         self.arrays = [
             {name: np.load(shard / f"{name}.npy", mmap_mode="r") for name in names} for shard in shards
         ]
+        mixes = [json.dumps(json.loads((shard / "manifest.json").read_text()).get("mix")) for shard in shards]
+        # Each kind of mixture is drawn by the square root of its size, so that rare subjects are seen often enough.
+        share = torch.tensor([1.0 / math.sqrt(mixes.count(mix)) for mix in mixes])
         self.per_shard = len(self.arrays[0]["fov"])
+        self.share = share.repeat_interleave(self.per_shard)
         self.size = int(self.arrays[0]["part"].shape[1])
 
     def __len__(self) -> int:
@@ -306,7 +311,7 @@ class Generator:
         if held_out:
             indices = self.training + torch.randint(len(self.bank) - self.training, (count,), generator=g)
         else:
-            indices = torch.randint(self.training, (count,), generator=g)
+            indices = torch.multinomial(self.bank.share[: self.training], count, generator=g)
         views = self.bank.crop(indices, self.size, g)
         surface = paint(views.rest, views.part, views.normal, g)
         lighting = random_lighting(self.lights, views.stored, g)
