@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import bpy
@@ -18,6 +19,14 @@ _PASS_NAMES: dict[str, tuple[str, ...]] = {
     "glossy_indirect": ("GlossInd", "Glossy Indirect"),
     "glossy_color": ("GlossCol", "Glossy Color"),
 }
+
+
+def pointer_poll(function: Callable[[Any, Any], bool]) -> dict[str, Any]:
+    """The ``poll`` argument of a PointerProperty, left out where it would cost a crash.
+
+    bpy 4.2 dies at exit when a PropertyGroup holds any Python function, a method or a callback.
+    """
+    return {"poll": function} if VERSION >= (4, 5, 0) else {}
 
 
 def engine_id(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import bpy
 
-from . import wire
+from . import compat, wire
 
 # Maps of a plate: property name, title, is it data (True) or color (False).
 MAPS: tuple[tuple[str, str, bool], ...] = (
@@ -110,7 +110,7 @@ class PlatelightPlate(bpy.types.PropertyGroup):
         name="Camera",
         description="A camera of yours, such as a tracked one, to use in place of one made from the field of view",
         type=bpy.types.Object,
-        poll=_camera_poll,
+        **compat.pointer_poll(_camera_poll),
     )
     camera: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     card: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import wire
-from .backend_process import BackendProcess, answers, find_command
+from .backend_process import BackendProcess, BackendState, answers, find_command
 from .exr import Pixels
 from .jobs import Reporter
 
@@ -98,7 +98,7 @@ def ask(
     Raises:
         PlatelightError: as the backend or the client says; ``Cancelled`` when the reporter asked for it.
     """
-    if process is not None:
+    if process is not None and process.poll() is not BackendState.RUNNING:
         reporter.progress(0.0, "starting the backend")
         process.wait_ready(settings.start_timeout, reporter.cancelled)
     if reporter.cancelled():

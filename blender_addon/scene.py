@@ -92,8 +92,14 @@ def remove_plate(scene: Any, index: int) -> None:
 
 
 def field_of_view(plate: Any) -> float:
-    """Horizontal field of view in degrees, from the user's own camera where there is one."""
+    """Horizontal field of view in degrees, from the user's own camera where there is one.
+
+    Raises:
+        InputError: what was chosen is no camera.
+    """
     if plate.own_camera is not None:
+        if plate.own_camera.type != "CAMERA":
+            raise InputError(f"{plate.own_camera.name} is not a camera.", "Choose a camera, or none.")
         return float(np.degrees(plate.own_camera.data.angle_x))
     return float(plate.fov)
 
