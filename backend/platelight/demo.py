@@ -94,12 +94,13 @@ class Backend:
     """``platelight serve`` as a process, for the length of a ``with`` block."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.connection = folder, folder / "connection.json"
+        self.folder, self.connection = folder, folder / "config" / "server.json"
         self.process: subprocess.Popen[bytes] | None = None
         self.log: IO[bytes] | None = None
 
     def __enter__(self) -> Backend:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # keys live here: the server refuses a folder that others can read
         self.connection.unlink(missing_ok=True)
         self.log = (self.folder / "backend.log").open("wb")
         arguments = [
@@ -123,10 +124,6 @@ class Backend:
     def environment(self) -> dict[str, str]:
         """Where the server and its clients find keys and each other."""
         return {**os.environ, "PLATELIGHT_CONFIG_DIR": str(self.folder / "config")}
-
-    def endpoint(self) -> str:
-        """Address of the server, from its connection file."""
-        return str(json.loads(self.connection.read_text())["endpoint"])
 
     def __exit__(self, *_: object) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -239,7 +236,6 @@ def main(argv: list[str] | None = None) -> int:
         addon = build_extension(root, root / "dist")
         progress.update(task, completed=0.01, description="starting the backend")
         with Backend(out / ".backend") as backend:
-            environment = {**backend.environment(), "PLATELIGHT_ENDPOINT": backend.endpoint()}
             job = {
                 "addon": str(addon),
                 "plate": str(plate),
@@ -247,7 +243,7 @@ def main(argv: list[str] | None = None) -> int:
                 "lights": lights,
                 "samples": options.samples,
             }
-            run_blender(root, job, environment, progress, task)
+            run_blender(root, job, backend.environment(), progress, task)
         progress.update(task, description="laying out pictures")
         sheet = save_pictures(out, plate.stem, plate, lights)
     console.print(f"{sheet} in {time.monotonic() - started:.0f} s")
