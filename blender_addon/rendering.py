@@ -58,6 +58,10 @@ class RenderSetup:
             if other.uid != plate.uid and other.card is not None:
                 self._set(other.card, "hide_render", True)
         self._set(plate.card, "hide_render", False)
+        # The refiner takes the subject alone: what stands in front lights and shadows it, but is not seen.
+        for thing in scene.objects:
+            if thing != plate.card and thing.type not in {"CAMERA", "LIGHT", "EMPTY"}:
+                self._set(thing, "visible_camera", False)
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -33,6 +33,8 @@ def put_map(plate: Any, name: str, plane: Pixels) -> Any:
     image = images.put_image(f"{plate.name} {title}", plane, data=data, existing=getattr(plate, name))
     image["platelight"] = plate.uid
     image["platelight_unsaved"] = True
+    if not bpy.app.background:
+        image.preview_ensure()  # panels may only draw it
     setattr(plate, name, image)
     return image
 

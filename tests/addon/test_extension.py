@@ -140,6 +140,9 @@ def test_plate_to_result_over_the_real_server(
     assert out["linear grey"] == pytest.approx(((128 / 255 + 0.055) / 1.055) ** 2.4, abs=2e-3)
     assert out["objects stay"] is True
     assert out["settings kept"] is True
+    assert out["blocker kept"] is True
+    assert out["center"][0] > 0.1
+    assert out["center"][1] == pytest.approx(1.0, abs=1e-3)
     assert out["passes sum"] < 0.01
     assert 0.05 < out["brightness"] < 5.0
     assert out["layers"]["preview.exr"] == ["", "diffuse", "specular"]

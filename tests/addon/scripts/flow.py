@@ -79,9 +79,12 @@ out["build"] = attempt(ops.build_scene)
 objects = len(bpy.data.objects)
 out["build again"] = attempt(ops.build_scene)
 out["objects stay"] = len(bpy.data.objects) == objects
+bpy.ops.mesh.primitive_plane_add(size=0.2, location=(0.0, 1.0, 0.0), rotation=(1.5708, 0.0, 0.0))
+blocker = bpy.context.object  # between camera and subject: it must not be seen
 state.samples = 8
 out["render"] = attempt(ops.render_preview, filepath=str(Path("preview.exr").resolve()))
 out["render png"] = attempt(ops.render_preview, filepath=str(Path("preview.png").resolve()), samples=2)
+out["blocker kept"] = blocker.visible_camera
 out["settings kept"] = before == {
     "view_transform": scene.view_settings.view_transform,
     "format": scene.render.image_settings.file_format,
@@ -93,6 +96,8 @@ out["maps"] = attempt(ops.save_maps, filepath=str(Path("shot.maps.exr").resolve(
 saved = exr.read("preview.exr")
 diffuse, specular = saved.layers["diffuse"], saved.layers["specular"]
 solid = saved.layers[""][..., 3] > 0.999
+center = saved.layers[""][SIZE[1] // 2, SIZE[0] // 2]
+out["center"] = [float(np.abs(diffuse[SIZE[1] // 2, SIZE[0] // 2]).sum()), float(center[3])]
 out["passes sum"] = float(
     np.abs((diffuse + specular - saved.layers[""][..., :3])[solid]).mean() / saved.layers[""][solid].mean()
 )
