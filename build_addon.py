@@ -183,7 +183,9 @@ def build(out: Path, platforms: list[str], pythons: list[str], cache: Path | Non
             else:
                 names = fetch_wheels(wheels, [name], pythons)
                 if kept is not None:
-                    shutil.copytree(wheels, kept)
+                    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+                    shutil.copytree(wheels, partial)
+                    os.replace(partial, kept)
             fill_manifest(staged / "blender_manifest.toml", names, [name])
             run_tool("validate", str(staged))
             target = out / f"platelight-{package_version()}-{name}.zip"
