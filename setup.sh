@@ -36,5 +36,6 @@ constraints=constraints.txt
 echo "setup: $("$python" --version), $constraints"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --disable-pip-version-check -q -c "$constraints" -e '.[blender,train,dev]'
-.venv/bin/platelight --help >/dev/null
+# PyMatting compiles its kernels once, about half a minute: here rather than at a user's first plate.
+.venv/bin/python -c 'from platelight.pipeline import matting; matting.warm()'
 echo "setup: ready"

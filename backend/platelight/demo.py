@@ -69,7 +69,8 @@ def write_portrait(path: Path) -> None:
     """scikit-image's portrait of Eileen Collins (NASA, public domain) as a PNG."""
     from skimage import data
 
-    write_png_values(path, data.astronaut().astype(np.float32) / 255.0)
+    picture = data.astronaut()  # type: ignore[no-untyped-call]
+    write_png_values(path, picture.astype(np.float32) / 255.0)
 
 
 def build_extension(root: Path, folder: Path) -> Path:

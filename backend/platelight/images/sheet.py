@@ -30,7 +30,9 @@ def _drawn(tile: Tile, width: int) -> Pixels:
     image = np.repeat(image[..., None], 3, -1) if image.ndim == 2 else image
     height = max(1, round(width * image.shape[0] / image.shape[1]))
     mode = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
-    image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=mode)
+    image = np.asarray(
+        cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=mode), np.float32
+    )
     shown = image if tile.encoded else linear_to_srgb(np.clip(shoulder(np.maximum(image, 0)), 0, 1))
     band = np.full((LABEL, width, 3), 0.08, np.float32)
     cv2.putText(

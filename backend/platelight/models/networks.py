@@ -142,7 +142,7 @@ class CrossAttention(nn.Module):
         """queries (N, Q, D), tokens (N, T, D), keep (N, T) True where the subject is."""
 
         def split(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
         q = split(self.query(self.norm_q(queries)))
         k, v = (split(part) for part in self.key_value(self.norm_t(tokens)).chunk(2, -1))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
+from platelight.images.atomic import write_bytes
 from platelight.models.networks import DiffuseNet, IllumNet, NormalNet, RenderNet, SpecularNet
 from platelight.protocol.errors import InputError
 
@@ -33,22 +32,6 @@ class WeightsFile:
     path: Path
     sha256: str
     notes: dict[str, str]
-
-
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` through a temporary file in the same folder, fsync and rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def digest(path: Path) -> str:
@@ -113,9 +96,9 @@ def publish(name: str, network: nn.Module, folder: Path, notes: dict[str, Any]) 
     }
     path = folder / f"{name}.safetensors"
     header = {"format": FORMAT, "network": name, **{k: str(v) for k, v in notes.items()}}
-    atomic_write(path, save(state, metadata=header))
+    write_bytes(path, save(state, metadata=header))
     manifest_path = folder / "manifest.json"
     manifest = json.loads(manifest_path.read_text()) if manifest_path.is_file() else {}
     manifest[name] = digest(path)
-    atomic_write(manifest_path, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
+    write_bytes(manifest_path, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
     return path

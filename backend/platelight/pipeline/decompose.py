@@ -175,7 +175,7 @@ def _placed(
     """Maps of the window in frames of the plate's size, with neutral values outside the subject."""
     one = torch.zeros_like(matte)
     facing = torch.cat([one, one, one + 1], 1)
-    solid = (matte > 0.002).float()
+    solid = (matte / 0.05).clamp(0, 1)  # soft, so that hair has no jagged rim in the maps
 
     def place(values: Tensor, neutral: Tensor) -> Tensor:
         return torch.lerp(neutral, window.paste(values, neutral), solid)

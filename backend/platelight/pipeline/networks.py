@@ -18,7 +18,11 @@ from platelight.pipeline.resample import fitted, fuse, padded, resize
 log = logging.getLogger(__name__)
 
 GLOBAL_SIDE = 192  # near the size that the networks were trained at: form and light are read here
+FORM_SIDES = (128, 192)
 LIGHT_SIDE = 160
+# In doubt a network answers with the mean of what it thinks possible, and the mean of tilted normals faces the camera.
+# On photographs it doubts more than on its own pictures; docs/training.md has the figures by which this was chosen.
+NORMAL_CONTRAST = 1.3
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,32 @@ def two_scales(run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Ten
 
 
 def predict_normal(networks: Networks, plate: Tensor, matte: Tensor, working: int) -> Tensor:
-    """Unit normals (1, 3, h, w) at the working size from a normalized plate (1, 3, H, W)."""
+    """Unit normals (1, 3, h, w) at the working size from a normalized plate (1, 3, H, W).
+
+    The global form is the mean over two sizes and their mirror images, which costs little at these sizes; detail
+    comes from one pass at the working size. ``NORMAL_CONTRAST`` then undoes part of the network's shrinkage.
+    """
+    size = (plate.shape[-2], plate.shape[-1])
+    largest = fitted(size, min(GLOBAL_SIDE, working))
+
+    def at(side: int, mirrored: bool) -> Tensor:
+        target = fitted(size, side)
+        x, m = resize(plate, target), resize(matte, target)
+        if not mirrored:
+            return networks.normal.predict(padded(x), padded(m))[..., : target[0], : target[1]]
+        answer = networks.normal.predict(padded(x.flip(-1)), padded(m.flip(-1)))[
+            ..., : target[0], : target[1]
+        ].flip(-1)
+        return torch.cat([-answer[:, :1], answer[:, 1:]], 1)
+
     with networks.half_precision():
-        return F.normalize(two_scales(networks.normal.predict, working, plate, matte), dim=1)
+        votes = [
+            resize(at(min(side, working), flip), largest) for side in FORM_SIDES for flip in (False, True)
+        ]
+        form = F.normalize(torch.stack(votes).mean(0), dim=1)
+        detailed = form if fitted(size, working) == largest else fuse(form, at(working, False))
+    stretched = torch.cat([detailed[:, :2] * NORMAL_CONTRAST, detailed[:, 2:]], 1)
+    return F.normalize(stretched, dim=1)
 
 
 def predict_light(networks: Networks, plate: Tensor, matte: Tensor) -> Illumination:

@@ -69,7 +69,7 @@ def fuse(coarse: Tensor, fine: Tensor) -> Tensor:
 
     coarse (N, C, h, w) and fine (N, C, H, W) show the same field; the result has fine's size.
     """
-    size, small = tuple(fine.shape[-2:]), tuple(coarse.shape[-2:])
+    size, small = (fine.shape[-2], fine.shape[-1]), (coarse.shape[-2], coarse.shape[-1])
     if size == small:
         return fine
     low = resize(resize(fine, small), size)

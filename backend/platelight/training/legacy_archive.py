@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from platelight.protocol.errors import InputError
 
-_DTYPES = {"FloatStorage": np.dtype("<f4"), "HalfStorage": np.dtype("<f2"), "LongStorage": np.dtype("<i8")}
+_DTYPES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8"}
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def _interpret(stream: io.BytesIO) -> Any:
                 del stack[-count:]
                 stack.append(items)
             case "BINPUT" | "LONG_BINPUT":
-                memo[int(argument)] = stack[-1]
+                memo[int(argument or 0)] = stack[-1]
             case "BINGET" | "LONG_BINGET":
-                stack.append(memo[int(argument)])
+                stack.append(memo[int(argument or 0)])
             case "BINPERSID":
                 _, kind, key, *_rest = stack.pop()
                 stack.append(_Storage(kind.name.split()[-1], str(key)))
@@ -108,14 +109,14 @@ def _interpret(stream: io.BytesIO) -> Any:
                 else:
                     raise InputError(f"the archive calls {function.name}, which a state dict has no need of.")
             case "SETITEMS":
-                items = to_mark()
-                stack[-1].update(zip(items[::2], items[1::2], strict=True))
+                pairs = to_mark()
+                stack[-1].update(zip(pairs[::2], pairs[1::2], strict=True))
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
                 stack[-1][key] = value
             case "APPENDS":
-                items = to_mark()
-                stack[-1].extend(items)
+                more = to_mark()
+                stack[-1].extend(more)
             case "APPEND":
                 item = stack.pop()
                 stack[-1].append(item)
@@ -140,12 +141,13 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     entries = _interpret(stream)
     keys = _interpret(stream)
     kinds = {t.storage.key: t.storage.kind for t in entries.values() if isinstance(t, _Tensor)}
-    storages: dict[str, np.ndarray] = {}
+    storages: dict[str, npt.NDArray[Any]] = {}
     for key in keys:
         (count,) = struct.unpack("<q", stream.read(8))
-        dtype = _DTYPES.get(kinds.get(str(key), ""))
-        if dtype is None:
+        code = _DTYPES.get(kinds.get(str(key), ""))
+        if code is None:
             raise InputError(f"{path} holds a storage of an unknown kind {kinds.get(str(key))}.")
+        dtype: np.dtype[Any] = np.dtype(code)
         raw = stream.read(count * dtype.itemsize)
         if len(raw) != count * dtype.itemsize:
             raise InputError(f"{path} is truncated.", "Install the package that carries it again.")

@@ -62,7 +62,7 @@ class PhongConvolver:
     def __call__(self, env: Tensor) -> Tensor:
         """(N, 3, h, 2h) -> (N, len(LOBES), 3, rows, 2 rows)."""
         out = torch.einsum("nct,kdt->nkcd", env.flatten(2), self.weight)
-        return out.unflatten(-1, (self.rows, 2 * self.rows))
+        return out.view(*out.shape[:3], self.rows, 2 * self.rows)
 
 
 def load_bank(folder: Path, exclude: tuple[str, ...] = ()) -> LightBank:

@@ -62,10 +62,10 @@ class Perceptual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stages = nn.ModuleList()
+        self.stages: list[list[nn.Conv2d]] = []
         with h5py.File(vgg_weights(), "r") as file:
             for block, count in enumerate(VGG, 1):
-                layers = nn.ModuleList()
+                layers: list[nn.Conv2d] = []
                 for index in range(count):
                     place = f"block{block}/layers/conv2d{f'_{index}' if index else ''}/vars"
                     kernel = torch.from_numpy(file[f"{place}/0"][()]).permute(3, 2, 0, 1).contiguous()
@@ -73,7 +73,10 @@ class Perceptual(nn.Module):
                     conv.load_state_dict({"weight": kernel, "bias": torch.from_numpy(file[f"{place}/1"][()])})
                     layers.append(conv)
                 self.stages.append(layers)
-        self.requires_grad_(False)
+        # Plain lists, not ModuleLists: these weights are fixed and never saved with a network.
+        for layers in self.stages:
+            for conv in layers:
+                conv.requires_grad_(False)
 
     def features(self, display: Tensor) -> list[Tensor]:
         """Display-referred RGB (N, 3, H, W) in [0, 1] -> features of the three stages."""
@@ -83,7 +86,7 @@ class Perceptual(nn.Module):
         for index, stage in enumerate(self.stages):
             if index:
                 x = F.max_pool2d(x, 2)
-            for conv in stage:  # type: ignore[union-attr]
+            for conv in stage:
                 x = F.relu(conv(x))
             found.append(x)
         return found

@@ -87,11 +87,8 @@ def paint(rest: Tensor, part: Tensor, normal: Tensor, generator: torch.Generator
 
     def per_part(table: Tensor) -> Tensor:
         """(N, PARTS, C) -> (N, C, H, W) by each pixel's part."""
-        return (
-            table.gather(1, part.reshape(n, -1, 1).expand(-1, -1, table.shape[2]))
-            .transpose(1, 2)
-            .unflatten(-1, (height, width))
-        )
+        picked = table.gather(1, part.reshape(n, -1, 1).expand(-1, -1, table.shape[2]))
+        return picked.transpose(1, 2).reshape(n, -1, height, width)
 
     noise = Noise(generator)
     head = ((part == int(Part.SKIN)).flatten(1).any(1)).float()

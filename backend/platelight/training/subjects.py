@@ -113,8 +113,8 @@ def smooth_noise(points: Array, frequency: float, rng: Rng, waves: int = 16, rid
     """Band-limited noise (V,) from random plane waves, about unit variance; ``ridged`` folds it into creases."""
     k = rng.normal(size=(waves, 3))
     k *= frequency * rng.uniform(0.6, 1.4, (waves, 1)) / np.linalg.norm(k, axis=1, keepdims=True)
-    value = np.sin(points @ k.T + rng.uniform(0, 2 * np.pi, waves)).sum(1) * np.sqrt(2.0 / waves)
-    return 1.0 - 1.5 * np.abs(value) if ridged else value
+    value: Array = np.sin(points @ k.T + rng.uniform(0, 2 * np.pi, waves)).sum(1) * np.sqrt(2.0 / waves)
+    return np.asarray(1.0 - 1.5 * np.abs(value)) if ridged else value
 
 
 def displace(vertices: Array, faces: Array, rng: Rng) -> Array:
@@ -239,13 +239,19 @@ def _figurine(rng: Rng) -> tuple[Array, Array]:
             mirror = np.array([side, 1.0, 1.0])
             local = ((points * mirror - middle) @ turn).astype(np.float32) / size.astype(np.float32)
             radius = np.linalg.norm(local, axis=1)
-            distance = radius * (radius - 1) / np.maximum(np.linalg.norm(local / size.astype(np.float32), axis=1), 1e-4)
+            distance = (
+                radius
+                * (radius - 1)
+                / np.maximum(np.linalg.norm(local / size.astype(np.float32), axis=1), 1e-4)
+            )
             mix = np.clip(0.5 + 0.5 * (field - distance) / blend, 0, 1)
             field = field * (1 - mix) + distance * mix - blend * mix * (1 - mix)
     if rng.random() < 0.6:
         amount = rng.uniform(0.002, 0.03)
         field = field + amount * smooth_noise(points, rng.uniform(6, 25), rng, ridged=rng.random() < 0.4)
-    vertices, faces, _, _ = marching_cubes(field.reshape(grid, grid, grid), 0.0, spacing=(2.5 / (grid - 1),) * 3)
+    vertices, faces, _, _ = marching_cubes(  # type: ignore[no-untyped-call]
+        field.reshape(grid, grid, grid), 0.0, spacing=(2.5 / (grid - 1),) * 3
+    )
     return np.asarray(vertices) - 1.25, np.asarray(faces)
 
 
@@ -284,7 +290,9 @@ def figurine(rng: Rng) -> Mesh:
             continue
     turn = euler(rng.uniform(-180, 180), rng.normal() * 15, rng.normal() * 12)
     mesh = build(vertices @ turn.T, faces, int(Part.OBJECT_A), vertices + rng.normal(size=3) * 3)
-    outward = np.einsum("fi,fi->f", mesh.vertices[mesh.faces].mean(1) - mesh.vertices.mean(0), mesh.normals.mean(1))
+    outward = np.einsum(
+        "fi,fi->f", mesh.vertices[mesh.faces].mean(1) - mesh.vertices.mean(0), mesh.normals.mean(1)
+    )
     if outward.mean() < 0:
         mesh = Mesh(mesh.vertices, mesh.faces, -mesh.normals, mesh.rest, mesh.part)
     return mesh

@@ -17,6 +17,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from platelight.images.atomic import write_bytes
 from platelight.models import registry
 from platelight.protocol.errors import InputError, PlatelightError
 from platelight.training.lights import load_bank
@@ -124,8 +125,8 @@ class Checkpoint:
         }
         for index, values in optimizer.state_dict()["state"].items():
             tensors |= {f"opt.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
-        registry.atomic_write(self.tensors, save({k: v.contiguous().clone() for k, v in tensors.items()}))
-        registry.atomic_write(self.state, json.dumps(state).encode())
+        write_bytes(self.tensors, save({k: v.contiguous().clone() for k, v in tensors.items()}))
+        write_bytes(self.state, json.dumps(state).encode())
 
     def load(
         self, network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
