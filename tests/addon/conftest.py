@@ -70,7 +70,7 @@ def run_blender(bpy_python: str, tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: while it lives, bpy cannot be found
 def addon() -> Iterator[Callable[[str], Any]]:
     """Import a bpy-free module of the add-on, by name, in a package whose ``__init__`` does not run."""
     package = types.ModuleType("platelight_addon")
