@@ -211,6 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results")
     parser.add_argument("--plate", type=Path, help="a portrait of your own instead of the astronaut")
     parser.add_argument("--samples", type=int, default=24, help="Cycles samples a pixel")
+    parser.add_argument("--lights", type=int, default=len(LIGHTS), help="how many of the HDRIs")
     options = parser.parse_args(argv)
     console = Console()
     started = time.monotonic()
