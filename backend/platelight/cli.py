@@ -32,6 +32,7 @@ COMMANDS = {
     "decompose": "platelight.commands.decompose:run",
     "relight": "platelight.commands.relight:run",
     "evaluate": "platelight.commands.evaluate:run",
+    "bench": "platelight.commands.bench:run",
     "doctor": "platelight.commands.doctor:run",
 }
 
@@ -73,6 +74,12 @@ def build_parser() -> Parser:
     evaluate.add_argument("--limit", metavar="N", type=int, help="only the first N cases of each suite")
     evaluate.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     evaluate.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
+
+    bench = commands.add_parser("bench", help="time each stage of one frame on this machine")
+    bench.add_argument("--size", choices=("540p", "1080p", "4k"), default="1080p", help="size of the plate")
+    bench.add_argument("--json", metavar="FILE", help="write the figures as JSON as well")
+    bench.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
+    bench.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
 
     doctor = commands.add_parser("doctor", help="check that everything needed is here and works")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
