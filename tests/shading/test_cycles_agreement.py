@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from platelight.shading import environment, reference
-from platelight.shading.lobes import directional_albedo
+from platelight.shading.sampling import directional_albedo
 from shading_scenes import load_exr, perspective_sphere, studio_lights
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow, pytest.mark.timeout(900)]

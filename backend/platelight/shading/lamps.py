@@ -1,0 +1,89 @@
+"""Small bright lamps: taken out of a light and evaluated one by one, exactly for each pixel.
+
+A sun of half a degree holds much of a light's power in a few texels, where a quadrature of the lobe would
+need thousands of samples. As points, whose own width widens the lobe, they cost a few terms per pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from platelight.shading import brdf, environment
+
+_CELLS = 128
+"""Rows of the raster of blocks, each of which may be a lamp: 1.4° apart."""
+_MOST = 32
+_SHARE = 3e-4
+"""A block is a lamp when it stands out by this share of the light's power."""
+
+
+@dataclass(frozen=True)
+class Lamps:
+    """``dirs`` and ``power (N, K, 3)``, radiance times sr; ``spread (N, K)``, standard deviation in rad."""
+
+    dirs: Tensor
+    power: Tensor
+    spread: Tensor
+
+
+def take(env: Tensor) -> tuple[Tensor, Lamps]:
+    """The light ``(N, 3, h, 2h)`` without its lamps, and the lamps; differentiable."""
+    n, c, h, w = env.shape
+    size = max(1, h // _CELLS)
+    if h % size or h < 8:
+        return env, Lamps(env.new_zeros(n, 0, 3), env.new_zeros(n, 0, 3), env.new_zeros(n, 0))
+    omega = environment.solid_angles(h, env.device, env.dtype)
+    dirs = environment.directions(h, env.device, env.dtype).permute(2, 0, 1)
+
+    def blocks(x: Tensor) -> Tensor:
+        x = x.reshape(*x.shape[:-2], h // size, size, w // size, size)
+        return x.transpose(-3, -2).flatten(-2).flatten(-3, -2)
+
+    # What a block would be without its lamp: the lower quartile of the blocks around it.
+    mean = environment.resize(env, h // size)
+    padded = torch.cat((mean[..., -2:], mean, mean[..., :2]), dim=-1)
+    padded = torch.nn.functional.pad(padded, (0, 0, 2, 2), mode="replicate")
+    around = torch.nn.functional.unfold(padded, 5).reshape(n, c, 25, -1)
+    floor = around.kthvalue(6, dim=2).values.detach()
+    texels, angles, where = blocks(env), blocks(omega), blocks(dirs)
+    excess = (texels - floor[..., None]).clamp_min(0.0) * angles
+    energy = excess.sum((1, 3))
+    total = (env * omega).sum((1, 2, 3)).clamp_min(1e-12)
+    best, index = energy.topk(min(_MOST, energy.shape[1]), dim=1)
+    keep = (best > _SHARE * total[:, None]).to(env.dtype)
+    pick = index[:, None, :, None].expand(-1, c, -1, size * size)
+    taken = excess.gather(2, pick) * keep[:, None, :, None]
+    weight = taken.sum(1)
+    share = weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)
+    spots = where[:, index].transpose(0, 1)
+    center = (spots * share[:, None]).sum(-1)
+    up = center.new_tensor((0.0, 1.0, 0.0))[None, :, None]
+    center = torch.where(keep[:, None] > 0.0, center, up)
+    center = center / center.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
+    variance = (0.5 * (spots - center[..., None]).square().sum(1) * share).sum(-1)
+    # The reading of a texel stands for its area too: its own variance per axis.
+    variance = variance + angles[index].mean(-1) / 12.0
+    removed = torch.zeros_like(texels).scatter(2, pick, taken / angles[index][:, None])
+    removed = removed.reshape(n, c, h // size, w // size, size, size).transpose(3, 4).reshape(n, c, h, w)
+    used = max(1, int(keep.sum(1).max()))
+    power = taken.sum(3).transpose(1, 2)
+    return env - removed, Lamps(center.transpose(1, 2)[:, :used], power[:, :used], variance.sqrt()[:, :used])
+
+
+def specular(
+    lamps: Lamps, which: int, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Radiance ``(3, P)`` for F = 1 and for F = (1 - l·h)⁵ of pixels given as ``(3, P)`` and ``(P,)``."""
+    dirs = lamps.dirs[which].T
+    nl, lv = normal.T @ dirs, view.T @ dirs
+    nv, r = nv[:, None], roughness[:, None]
+    half = (2.0 + 2.0 * lv).clamp_min(1e-8).sqrt()
+    # A half vector turns by half of what its light does.
+    alpha = (r.pow(4) + 0.25 * lamps.spread[which].square()).sqrt()
+    lobe = brdf.ggx_distribution((nl + nv) / half, alpha) * brdf.smith_visibility(nl, nv, alpha)
+    lobe = lobe * nl.clamp_min(0.0)
+    power = lamps.power[which]
+    return (lobe @ power).T, ((lobe * brdf.schlick_weight(0.5 * half)) @ power).T
