@@ -20,6 +20,10 @@ from platelight.pipeline.resample import Window, guided_upsample, resize, subjec
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Decompose
 
+# The lights of the training pictures are more colored than those people photograph under, so part of a subject's own
+# color is taken for the light's; docs/training.md has the figures by which this was chosen.
+SHADING_CHROMA = 0.6
+
 Pixels = npt.NDArray[np.float32]
 Progress = Callable[[float, str], None]
 
@@ -123,6 +127,8 @@ def decompose(
     progress(0.45, "light")
     light = predict_light(networks, plate, cover)
     shading = diffuse_shading(light, normal)
+    gray = luminance(shading)
+    shading = gray + SHADING_CHROMA * (shading - gray)
 
     progress(0.5, "albedo")
 
