@@ -8,13 +8,12 @@ from pathlib import Path
 
 import bpy
 
-SIZE, FOV, DISTANCE = 128, 40.0, 3.3
+SIZE, FOV, DISTANCE = 256, 40.0, 3.3
 CASES = {
     "diffuse_0": ("diffuse", 0.0, 0.0),
     "diffuse_70": ("diffuse", 0.0, 70.0),
     "principled3_70": ("principled", 0.3, 70.0),
     "principled6_0": ("principled", 0.6, 0.0),
-    "principled6_70": ("principled", 0.6, 70.0),
 }
 
 
@@ -24,10 +23,11 @@ def main(hdri: str, out: Path) -> None:
     scene = bpy.context.scene
     scene.render.engine = "CYCLES"
     scene.cycles.device = "CPU"
-    scene.cycles.samples = 192
+    scene.cycles.samples = 96
     scene.cycles.seed = 7
     scene.cycles.use_adaptive_sampling = False
-    scene.cycles.use_denoising = False
+    scene.cycles.use_denoising = True
+    scene.cycles.denoiser = "OPENIMAGEDENOISE"
     scene.cycles.pixel_filter_type = "BOX"
     scene.cycles.filter_width = 0.01
     scene.cycles.sample_clamp_indirect = 0.0
@@ -46,7 +46,7 @@ def main(hdri: str, out: Path) -> None:
     camera.location, camera.rotation_euler = (0, -DISTANCE, 0), (math.pi / 2, 0, 0)
     scene.collection.objects.link(camera)
     scene.camera = camera
-    bpy.ops.mesh.primitive_uv_sphere_add(segments=512, ring_count=256, radius=1.0)
+    bpy.ops.mesh.primitive_uv_sphere_add(segments=256, ring_count=128, radius=1.0)
     sphere = bpy.context.object
     bpy.ops.object.shade_smooth()
     material = bpy.data.materials.new("subject")

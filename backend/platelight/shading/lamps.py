@@ -13,9 +13,9 @@ from torch import Tensor
 
 from platelight.shading import brdf, environment
 
-_CELLS = 128
-"""Rows of the raster of blocks, each of which may be a lamp: 1.4° apart."""
-_MOST = 32
+_CELLS = 256
+"""Rows of the raster of blocks, each of which may be a lamp: 0.7° apart."""
+_MOST = 48
 _SHARE = 3e-4
 """A block is a lamp when it stands out by this share of the light's power."""
 

@@ -33,7 +33,7 @@ REACH = math.sqrt(2.0) * math.sin(math.radians(51.0))
 SPREAD = math.radians(10.0)
 """Angle between the three nodes; a view 20° off the axis moves the angle of incidence by 10°."""
 _LAST = math.acos(0.03) - SPREAD
-_SMALLEST, _LARGEST = 32, 360
+_SMALLEST, _LARGEST, _STORED = 32, 360, 400
 _BUDGET = 1 << 21
 TOP = 512
 _BIAS = 0.25
@@ -48,7 +48,7 @@ def side(roughness: float) -> int:
 def stored_side(roughness: float) -> int:
     """Cells along the disc that are stored: the computed ones doubled until bilinear look-ups are exact."""
     size = side(roughness)
-    while size < 26.0 / roughness**2 and 2 * size - 1 <= _LARGEST:
+    while size < 26.0 / roughness**2 and 2 * size - 1 <= _STORED:
         size = 2 * size - 1
     return size
 
@@ -151,14 +151,14 @@ def _doubling(size: int) -> Tensor:
     for offset, weight in ((-1, -1.0), (0, 9.0), (1, 9.0), (2, -1.0)):
         middle = index[:-1]
         out.index_put_(
-            (2 * middle + 1, (middle + offset).clamp(0, size - 1)), torch.tensor(weight / 16.0), accumulate=True
+            (2 * middle + 1, (middle + offset).clamp(0, size - 1)),
+            torch.tensor(weight / 16.0),
+            accumulate=True,
         )
     return out
 
 
-def _lobe(
-    light: Pyramid, roughness: float, count: int, theta0: Tensor, phi: Tensor, theta: Tensor
-) -> Tensor:
+def _lobe(light: Pyramid, roughness: float, count: int, theta0: Tensor, phi: Tensor, theta: Tensor) -> Tensor:
     """Mean radiance ``(P, 2C)`` of the lobes with ρ at 2 θ0 from +Z and v at θ from n, all ``(P, 1)``."""
     local, weight, edge, density = sampling.visible_lobe(theta, roughness * roughness, count)
     lx, ly, lz = local
@@ -173,9 +173,7 @@ def _lobe(
     return torch.bmm(both, radiance).flatten(1)
 
 
-def lookup(
-    tables: Tensor, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor
-) -> Tensor:
+def lookup(tables: Tensor, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor) -> Tensor:
     """Mean radiance of the lobe ``(P, 2C)`` for pixels given as ``(3, P)`` and ``(P,)``.
 
     Args:
