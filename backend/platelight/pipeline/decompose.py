@@ -20,9 +20,10 @@ from platelight.pipeline.resample import Window, guided_upsample, resize, subjec
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Decompose
 
-# The lights of the training pictures are more colored than those people photograph under, so part of a subject's own
-# color is taken for the light's; docs/training.md has the figures by which this was chosen.
-SHADING_CHROMA = 0.6
+# Cameras white-balance their pictures and the training pictures are not balanced, so the networks take part of a
+# subject's own color for the light's. Of the cast they see over the whole subject, this share is believed;
+# docs/training.md has the figures by which it was chosen.
+CAST_TRUST = 0.15
 
 Pixels = npt.NDArray[np.float32]
 Progress = Callable[[float, str], None]
@@ -84,6 +85,21 @@ def find_matte(plate: Pixels, request: Decompose, given: Pixels | None) -> tuple
     return matte, matting.estimate_foreground(plate, matte)
 
 
+def white_balanced(reflectance: Tensor, matte: Tensor) -> tuple[Tensor, Tensor]:
+    """Give back to the subject the part of its color that is not believed to be the light's.
+
+    Args:
+        reflectance: (1, 3, h, w), the logarithm of albedo over plate.
+        matte: (1, 1, h, w).
+
+    Returns:
+        The balanced reflectance, and the factor (1, 3, 1, 1) by which the light changes so that their product stays.
+    """
+    mean = (reflectance * matte).sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    unbelieved = (1 - CAST_TRUST) * (mean - mean.mean(1, keepdim=True))
+    return reflectance - unbelieved, torch.exp(unbelieved)
+
+
 def guide_of(plate: Tensor) -> Tensor:
     """The gray guide (1, 1, H, W) along whose edges maps are upsampled: log luminance of the normalized plate."""
     return torch.log(luminance(plate) + 0.02)
@@ -127,8 +143,6 @@ def decompose(
     progress(0.45, "light")
     light = predict_light(networks, plate, cover)
     shading = diffuse_shading(light, normal)
-    gray = luminance(shading)
-    shading = gray + SHADING_CHROMA * (shading - gray)
 
     progress(0.5, "albedo")
 
@@ -140,6 +154,7 @@ def decompose(
         diffuse = two_scales(correction, working, small_plate, small_matte, normal, shading)
     # albedo = diffuse render / shading, with the plate's own detail: the correction is smooth, the plate is not.
     reflectance = diffuse - torch.log(shading.clamp_min(FLOOR))
+    reflectance, cast = white_balanced(reflectance, small_matte)
     small_albedo = ((small_plate + FLOOR) * torch.exp(reflectance)).clamp(0, 1)
     check_cancelled(cancelled)
 
@@ -169,7 +184,7 @@ def decompose(
     maps = _placed(window, full_matte, normal_full, albedo, finish_full)
     depth = integrate_normals(maps[0], alpha, request.fov)
     progress(1.0, "done")
-    latlong = to_image(light.latlong / gain)
+    latlong = to_image(light.latlong * cast / gain)
     return Decomposition(
         foreground, alpha, maps[0], maps[1], maps[2], maps[3], depth.astype(np.float32), latlong, counts
     )
