@@ -110,7 +110,8 @@ def test_a_light_kept_in_inference_mode_serves_gradients() -> None:
     roughness = torch.full_like(normal[:, :1], 0.4).requires_grad_()
     one = torch.ones_like(roughness)
     integrate.shade(light, normal, one, roughness, 0.04 * one, view).total.sum().backward()  # type: ignore[no-untyped-call]
-    assert roughness.grad is not None and float(roughness.grad.abs().sum()) > 0.0
+    assert roughness.grad is not None
+    assert float(roughness.grad.abs().sum()) > 0.0
 
 
 def tiny() -> tuple[Tensor, ...]:

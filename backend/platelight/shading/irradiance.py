@@ -29,7 +29,8 @@ def _transform(h: int) -> Tensor:
     cosine = torch.cos(a) * torch.cos(b) + torch.sin(a) * torch.sin(b) * torch.cos(phi)
     lobe = cosine.clamp_min(0.0) * environment.solid_angles(h, dtype=torch.float64)[:, :1]
     lobe = lobe / lobe.sum((1, 2), keepdim=True)
-    return torch.fft.rfft(lobe, dim=-1).real.contiguous()
+    transform: Tensor = torch.fft.rfft(lobe, dim=-1).real.contiguous()
+    return transform
 
 
 def irradiance_map(env: Tensor, h: int = ROWS) -> Tensor:
