@@ -23,7 +23,7 @@ from platelight.protocol.requests import Decompose
 # Cameras white-balance their pictures and the training pictures are not balanced, so the networks take part of a
 # subject's own color for the light's. Of the cast they see over the whole subject, this share is believed;
 # docs/training.md has the figures by which it was chosen.
-CAST_TRUST = 0.15
+CAST_TRUST = 0.05
 
 Pixels = npt.NDArray[np.float32]
 Progress = Callable[[float, str], None]
