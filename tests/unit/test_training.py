@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from platelight.protocol.errors import InputError
+from platelight.training.decals import ornaments
 from platelight.training.legacy_archive import read_state_dict
 from platelight.training.lights import LEVELS, ROWS, Lighting, as_latlong, load_bank, random_lighting
 from platelight.training.losses import angular, gradients, scale_free
@@ -21,7 +23,8 @@ trimesh = pytest.importorskip("trimesh", reason="needs platelight[train]")
 pytest.importorskip("embreex", reason="needs platelight[train]")
 
 from platelight.training.raycast import Mix, cosine_directions, make_bank, photograph, sh_basis  # noqa: E402
-from platelight.training.subjects import build, figurine, objects  # noqa: E402
+from platelight.training.sculpts import carved_box, cup, figurine, paper, plaque, pouch, smooth_minimum  # noqa: E402
+from platelight.training.subjects import Mesh, build, objects  # noqa: E402
 
 
 def sphere_views(size: int = 64) -> Views:
@@ -158,6 +161,61 @@ def test_subjects_are_closed_enough_to_light() -> None:
     assert outward.mean() > 0
 
 
+@pytest.mark.parametrize("maker", [carved_box, cup, paper, plaque, pouch])
+def test_sculpts_are_sound_meshes_that_differ_by_seed(maker: Callable[[np.random.Generator], Mesh]) -> None:
+    first, again, other = (maker(np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert np.array_equal(first.vertices, again.vertices)
+    assert first.vertices.shape != other.vertices.shape or not np.allclose(first.vertices, other.vertices)
+    for mesh in (first, other):
+        assert np.isfinite(mesh.vertices).all()
+        assert np.abs(mesh.vertices).max() < 4
+        np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=-1), 1.0, atol=1e-6)
+        assert len(mesh.part) == len(mesh.faces) == len(mesh.normals) > 1000
+
+
+def test_paper_is_made_of_flat_facets() -> None:
+    mesh = paper(np.random.default_rng(0))
+    directions = np.unique(np.round(mesh.normals[:, 0], 2), axis=0, return_counts=True)[1]
+    assert np.sort(directions)[::-1][:25].sum() > 0.6 * len(mesh.faces)
+
+
+def test_smooth_minimum_is_the_minimum_away_from_the_seam() -> None:
+    a, b = np.array([-1.0, 2.0, 0.0]), np.array([1.0, -2.0, 0.0])
+    np.testing.assert_allclose(smooth_minimum(a, b, 0.2), [-1.0, -2.0, -0.05])
+
+
+def test_prints_stick_to_the_surface_and_leave_skin_alone() -> None:
+    views = sphere_views()
+    tiles = torch.zeros(1, 4, 8, 8)
+    tiles[:, 0], tiles[:, 3] = 0.9, 1.0
+    covered = 0
+    for seed in range(12):
+        plain = paint(views.rest, views.part, views.normal, torch.Generator().manual_seed(seed))
+        inked = paint(views.rest, views.part, views.normal, torch.Generator().manual_seed(seed), tiles)
+        assert float(plain.albedo.max()) <= 0.95
+        inside = inked.mask[0, 0] > 0
+        red = (inked.albedo[0, 0] > 5 * inked.albedo[0, 1]) & inside
+        covered += bool(red.float().sum() > 0.9 * inside.float().sum())
+        skin = torch.full_like(views.part, 1) * (views.part > 0)
+        bare = paint(views.rest, skin, views.normal, torch.Generator().manual_seed(seed), tiles)
+        assert not (bare.albedo[0, 0] > 20 * bare.albedo[0, 1] + 0.2).any()
+    assert 1 <= covered <= 10  # some are printed on, not all
+    assert ornaments(3, 1).shape == (3, 4, 128, 128)
+    assert not torch.equal(ornaments(3, 1), ornaments(3, 2))
+
+
+def test_light_is_white_balanced(tmp_path: Path) -> None:
+    bank = load_bank(make_lights(tmp_path / "lights"))
+    stored = torch.nn.functional.normalize(
+        torch.randn(64, 8, 3, generator=torch.Generator().manual_seed(1)), dim=2
+    )
+    latlong = as_latlong(random_lighting(bank, stored, torch.Generator().manual_seed(2)), stored)
+    mean = latlong.mean((2, 3))
+    cast = torch.log(mean / mean.mean(1, keepdim=True))
+    # The sky's own ratio of red to blue is about 1.4; a camera takes most of it away.
+    assert float(cast.abs().mean()) < 0.12
+
+
 def test_archive_that_calls_code_is_refused(tmp_path: Path) -> None:
     evil = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."
     (tmp_path / "evil.pth").write_bytes(b"\x80\x02K\x01." * 3 + evil)
@@ -168,7 +226,7 @@ def test_archive_that_calls_code_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bank")
-    make_bank(folder, folder, 64, 3, 64, mix=Mix(heads=0.0, figurines=0.1, hard=0.5))
+    make_bank(folder, folder, 64, 3, 64, mix=Mix(heads=0.0, figurines=0.1, sculpts=0.4, hard=0.3))
     return folder
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from platelight.models import registry
 from platelight.models.networks import DiffuseNet, Illumination, IllumNet, NormalNet, RenderNet, SpecularNet
+from platelight.models.precision import half_precision
 from platelight.pipeline.resample import fitted, fuse, padded, resize
 
 log = logging.getLogger(__name__)
@@ -45,25 +46,9 @@ class Networks:
         log.info("networks on %s: %s", device, versions)
         return Networks(**loaded, device=device, versions=versions)  # type: ignore[arg-type]
 
-    @contextmanager
-    def half_precision(self) -> Iterator[None]:
-        """bfloat16 where the device multiplies it faster than float32; every network ends in float32."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=_has_bf16(self.device)):
-            yield
-
-
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            return next((line for line in file if line.startswith("flags")), "")
-    except OSError:
-        return ""
+    def half_precision(self) -> AbstractContextManager[None]:
+        """See ``precision.half_precision``."""
+        return half_precision(self.device)
 
 
 def two_scales(run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Tensor:

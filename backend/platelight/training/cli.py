@@ -6,8 +6,6 @@ import argparse
 import logging
 from pathlib import Path
 
-from platelight.protocol.errors import InputError
-
 ORDER = ("normal", "illum", "diffuse", "specular", "render")
 
 
@@ -27,9 +25,10 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         help="number of the first shard, so that several processes share the work",
     )
-    geometry.add_argument("--heads", type=float, default=0.42, help="share of heads among the views")
-    geometry.add_argument("--figurines", type=float, default=0.0, help="share of blended figurines")
-    geometry.add_argument("--hard", type=float, default=0.30, help="share of hard-edged objects")
+    geometry.add_argument("--heads", type=float, default=0.27, help="share of heads among the views")
+    geometry.add_argument("--figurines", type=float, default=0.28, help="share of figurines")
+    geometry.add_argument("--sculpts", type=float, default=0.25, help="share of carved or folded things")
+    geometry.add_argument("--hard", type=float, default=0.08, help="share of hard-edged objects")
     for name in ORDER:
         stage = stages.add_parser(name, help=f"train {name}")
         stage.add_argument("--bank", type=Path, required=True, help="shards made by train geometry")
@@ -42,6 +41,12 @@ def parser() -> argparse.ArgumentParser:
             type=Path,
             required=True,
             help="folder of the networks trained before, and of the result",
+        )
+        stage.add_argument(
+            "--textures", type=Path, help="folder of color maps to print on things, searched below"
+        )
+        stage.add_argument(
+            "--further", action="store_true", help="start from this network's published weights"
         )
         stage.add_argument("--minutes", type=float, default=0.0, help="training time")
         stage.add_argument(
@@ -62,13 +67,14 @@ def main(argv: list[str] | None = None) -> int:
     if options.stage == "geometry":
         from platelight.training.raycast import Mix, make_bank
 
-        mix = Mix(options.heads, options.figurines, options.hard)
+        mix = Mix(options.heads, options.figurines, options.sculpts, options.hard)
         make_bank(options.out, options.data, options.views, options.seed, options.size, options.first, mix)
         return 0
+    import torch
+
     from platelight.training.trainer import TrainConfig, train
 
-    if options.minutes <= 0 and options.steps <= 0:
-        raise InputError("A run needs an end.", "Give --minutes or --steps.")
+    torch.set_flush_denormal(True)  # numbers too small to matter would cost a tenth of the time
     path = train(
         TrainConfig(
             options.stage,
@@ -83,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
             options.rate,
             seed=options.seed,
             threads=options.threads,
+            textures=options.textures,
+            further=options.further,
         )
     )
     print(path)

@@ -132,8 +132,9 @@ def _aligning_rotation(sources: Tensor, targets: Tensor) -> Tensor:
 def random_lighting(bank: LightBank, stored: Tensor, generator: torch.Generator, lamps: int = 3) -> Lighting:
     """Draw light for views with stored shadow directions (N, 8, 3).
 
-    A third by a captured environment alone, the others by lamps too; of those two thirds in near darkness but for
-    the lamps, as on a stage. A captured sun is turned onto a stored direction, so that its shadow is known.
+    Three tenths by a captured environment alone, the others by lamps too; half of all in near darkness but for the
+    lamps, as on a stage. A captured sun is turned onto a stored direction, so that its shadow is known. The whole is
+    white-balanced as a camera would: most of the color of the mean light is divided out.
     """
     n = len(stored)
 
@@ -158,16 +159,20 @@ def random_lighting(bank: LightBank, stored: Tensor, generator: torch.Generator,
     env = sample(bank.sky[pick], turned)
     levels = sample(bank.levels[pick].flatten(1, 2), turned).unflatten(1, (3, len(LEVELS)))
     mode = uniform(n)
-    ambient = torch.where(mode > 0.55, 0.02 + 0.25 * uniform(n), 0.4 + uniform(n))
+    ambient = torch.where(mode > 0.5, 0.01 + 0.22 * uniform(n) ** 1.5, 0.4 + uniform(n))
     tint = torch.exp(0.25 * torch.randn(n, 3, generator=generator))
     scale = ambient[:, None] * tint
     strength = torch.exp(torch.randn(n, lamps, generator=generator) * 0.8 + 0.6)
     strength = strength * (uniform(n, lamps) < torch.tensor([1.0, 0.5, 0.25])[:lamps])
-    strength = torch.where((mode < 0.35)[:, None], torch.zeros(()), strength)
+    strength = torch.where((mode < 0.3)[:, None], torch.zeros(()), strength)
     color = torch.exp(0.3 * torch.randn(n, lamps, 3, generator=generator))
     lamp = strength[..., None] * color
     lamp[:, 0] = torch.where(sunny[:, None], bank.sun[pick] * scale, lamp[:, 0])
-    return Lighting(env * scale[:, :, None, None], levels * scale[:, :, None, None, None], lamp, index)
+    env = env * scale[:, :, None, None]
+    mean = average(env).reshape(n, 3) + lamp.sum(1) / (2 * math.pi)
+    cast = (mean / mean.mean(1, keepdim=True)).clamp(0.05, 20) ** (0.65 + 0.35 * uniform(n, 1))
+    scale, lamp = scale / cast, lamp / cast[:, None]
+    return Lighting(env / cast[:, :, None, None], levels * scale[:, :, None, None, None], lamp, index)
 
 
 def as_latlong(lighting: Lighting, stored: Tensor, sharpness: float = 300.0) -> Tensor:

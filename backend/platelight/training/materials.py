@@ -75,11 +75,34 @@ def _colors(n: int, count: int, generator: torch.Generator) -> Tensor:
     hue = torch.rand(n, count, 1, generator=generator) * 2 * math.pi
     saturation = torch.rand(n, count, 1, generator=generator) ** 1.5
     wheel = torch.cos(hue - torch.tensor([0.0, 2.0944, 4.1888]))
+    # A third is near white: paper, porcelain, plaster, fur, linen.
+    pale = torch.rand(n, count, 1, generator=generator) < 0.33
+    value = torch.where(pale, 0.55 + 0.37 * torch.rand(n, count, 1, generator=generator), value)
+    saturation = torch.where(pale, 0.5 * saturation, saturation)
     return (value * (1 - saturation * (0.5 - 0.5 * wheel))).clamp(0.01, 0.92)
 
 
-def paint(rest: Tensor, part: Tensor, normal: Tensor, generator: torch.Generator) -> Surface:
-    """Dress views: rest (N, 3, H, W), part (N, H, W) long, normal (N, 3, H, W) -> a ``Surface``."""
+def printed(rest: Tensor, tiles: Tensor, generator: torch.Generator) -> Tensor:
+    """Project one random tile (K, 4, S, S) on each view: color and coverage (N, 4, H, W) by rest coordinates."""
+    n = len(rest)
+    chosen = tiles[torch.randint(len(tiles), (n,), generator=generator)]
+    axes = torch.randn(n, 2, 3, generator=generator)
+    first = axes[:, 0] / axes[:, 0].norm(dim=1, keepdim=True)
+    second = axes[:, 1] - (axes[:, 1] * first).sum(1, keepdim=True) * first
+    second = second / second.norm(dim=1, keepdim=True)
+    pitch = torch.exp(torch.empty(n, 1, 1, 1).uniform_(math.log(0.5), math.log(1.8), generator=generator))
+    where = torch.einsum("nkc,nchw->nhwk", torch.stack([first, second], 1), rest) * pitch
+    where = where + torch.rand(n, 1, 1, 2, generator=generator)
+    return F.grid_sample(chosen, where, padding_mode="reflection", align_corners=False)
+
+
+def paint(
+    rest: Tensor, part: Tensor, normal: Tensor, generator: torch.Generator, tiles: Tensor | None = None
+) -> Surface:
+    """Dress views: rest (N, 3, H, W), part (N, H, W) long, normal (N, 3, H, W) -> a ``Surface``.
+
+    ``tiles`` (K, 4, S, S) are printed on some of the things that are not skin or hair.
+    """
     n, _, height, width = rest.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -129,6 +152,11 @@ def paint(rest: Tensor, part: Tensor, normal: Tensor, generator: torch.Generator
     albedo = torch.where(flags[:, :1] > 0.5, first, patterned)
     mottle = per_part(torch.cat([uniform(0, 0.18, n, PARTS, 1), uniform(0, 0.15, n, PARTS, 1)], 2))
     albedo = albedo * torch.exp(mottle[:, :1] * soft + mottle[:, 1:] * grain)
+    if tiles is not None:
+        ink = printed(rest, tiles, generator)
+        on = (part >= int(Part.OBJECT_A)) | (part == int(Part.CLOTH))
+        cover = ink[:, 3:] * on[:, None] * (uniform(0, 1, n, 1, 1, 1) < 0.4)
+        albedo = torch.lerp(albedo, ink[:, :3].clamp(0.01, 0.92), cover)
     skin = (part == int(Part.SKIN)).float()[:, None]
     hairy = (part == int(Part.HAIR)).float()[:, None]
     if float(head.sum()) > 0:
@@ -223,7 +251,7 @@ def _relief(
     carve = torch.sigmoid((noise(rest, frequency(2.0, 10.0)) - 0.3) * 12)
     choice = uniform(0, 1)
     height = torch.where(choice < 0.4, fine, torch.where(choice < 0.7, ridged, carve * 2)) + 0.3 * grain
-    amount = torch.where(uniform(0, 1) < 0.6, torch.zeros(n, 1, 1, 1), uniform(0, 0.3) * uniform(0, 1))
+    amount = torch.where(uniform(0, 1) < 0.7, torch.zeros(n, 1, 1, 1), uniform(0, 0.3) * uniform(0, 1))
     skin = ((part == int(Part.SKIN)) | (part >= int(Part.TEETH)) & (part <= int(Part.IRIS))).float()[:, None]
     amount = amount * (1 - 0.6 * skin)
     height = F.pad(height, (1, 1, 1, 1), mode="replicate")

@@ -299,8 +299,16 @@ def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tupl
 class Generator:
     """Draws batches of training pictures from a bank of views and a bank of lights."""
 
-    def __init__(self, bank: Bank, lights: LightBank, size: int, seed: int, hold_out: int = 64) -> None:
-        self.bank, self.lights, self.size = bank, lights, size
+    def __init__(
+        self,
+        bank: Bank,
+        lights: LightBank,
+        size: int,
+        seed: int,
+        hold_out: int = 64,
+        tiles: Tensor | None = None,
+    ) -> None:
+        self.bank, self.lights, self.size, self.tiles = bank, lights, size, tiles
         self.generator = torch.Generator().manual_seed(seed)
         self.photographer = Photographer()
         self.training = len(bank) - min(hold_out, len(bank) // 8)  # the last views are never trained on
@@ -313,7 +321,7 @@ class Generator:
         else:
             indices = torch.multinomial(self.bank.share[: self.training], count, generator=g)
         views = self.bank.crop(indices, self.size, g)
-        surface = paint(views.rest, views.part, views.normal, g)
+        surface = paint(views.rest, views.part, views.normal, g, self.tiles)
         lighting = random_lighting(self.lights, views.stored, g)
         radiance = self.photographer.photograph(views, surface, lighting, torch.rand(count, generator=g))
         plate, factor = develop(radiance, surface.mask, g)

@@ -22,6 +22,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ import numpy.typing as npt
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
-from platelight.training.subjects import Heads, Mesh, euler, figurine, objects
+from platelight.training.sculpts import figurine, sculpt
+from platelight.training.subjects import Heads, Mesh, euler, objects
 
 Array = npt.NDArray[Any]
 LIGHTS = 8
@@ -87,16 +89,26 @@ class Scene:
         return np.asarray(hit != 0)
 
 
-def place(mesh: Mesh, head: bool, rng: np.random.Generator) -> tuple[Mesh, float]:
+class Kind(StrEnum):
+    """Families of subjects, which differ in how the stage turns and frames them."""
+
+    HEAD = "head"
+    FIGURINE = "figurine"
+    OBJECT = "object"
+
+
+def place(mesh: Mesh, kind: Kind, rng: np.random.Generator) -> tuple[Mesh, float]:
     """Turn, scale and move a subject in front of a camera at the origin that looks along -Z; returns the fov."""
     fov = float(np.exp(rng.uniform(np.log(12), np.log(60))))
-    if head:
+    if kind is Kind.HEAD:
         yaw = rng.normal() * 35 if rng.random() < 0.9 else rng.uniform(-180, 180)
         turn = euler(float(yaw), float(rng.normal() * 12), float(rng.normal() * 8))
         centre = np.array([0, rng.uniform(-8, 3), 0])
         radius = rng.uniform(11, 22)
     else:
         turn = np.eye(3)
+        if kind is Kind.FIGURINE:
+            turn = euler(rng.uniform(-180, 180), rng.normal() * 16 + 8, rng.normal() * 12)
         centre = (mesh.vertices.max(0) + mesh.vertices.min(0)) / 2
         radius = np.linalg.norm(mesh.vertices - centre, axis=1).max() * rng.uniform(0.62, 1.0)
     distance = 1.0 / np.sin(np.radians(fov) / 2) * rng.uniform(0.95, 1.2)
@@ -166,24 +178,31 @@ def photograph(mesh: Mesh, fov: float, size: int, rng: np.random.Generator) -> d
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of heads, figurines and hard-edged objects among the views; the rest are smooth objects."""
+    """Shares of heads, figurines, carved or folded things and hard-edged objects; the rest are smooth objects."""
 
-    heads: float = 0.42
-    figurines: float = 0.0
-    hard: float = 0.30
+    heads: float = 0.27
+    figurines: float = 0.28
+    sculpts: float = 0.25
+    hard: float = 0.08
+
+
+VIEWS_A_SUBJECT = 2  # a subject takes longer to make than to photograph
 
 
 def make_view(seed: int, heads: Heads | None, size: int, mix: Mix) -> dict[str, Array]:
-    """One view from one seed."""
-    rng = np.random.default_rng(seed)
-    kind = rng.random()
-    if heads is not None and kind < mix.heads:
-        mesh, fov = place(heads.sample(rng), True, rng)
-    elif kind < mix.heads + mix.figurines:
-        mesh, fov = place(figurine(rng), False, rng)
+    """One view from one seed; consecutive seeds share a subject."""
+    maker = np.random.default_rng(seed // VIEWS_A_SUBJECT)
+    rng = np.random.default_rng([seed])
+    share = maker.random()
+    if share < mix.heads and heads is not None:
+        kind, mesh = Kind.HEAD, heads.sample(maker)
+    elif share < mix.heads + mix.figurines:
+        kind, mesh = Kind.FIGURINE, figurine(maker)
+    elif share < mix.heads + mix.figurines + mix.sculpts:
+        kind, mesh = Kind.OBJECT, sculpt(rng)
     else:
-        mesh, fov = place(objects(rng, hard=kind > 1 - mix.hard), False, rng)
-    return photograph(mesh, fov, size, rng)
+        kind, mesh = Kind.OBJECT, objects(rng, hard=share > 1 - mix.hard)
+    return photograph(*place(mesh, kind, rng), size, rng)
 
 
 def make_bank(

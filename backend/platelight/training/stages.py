@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from platelight.models import registry
 from platelight.models.networks import (
+    FLOOR,
     GRID,
     DiffuseNet,
     Illumination,
@@ -24,6 +25,8 @@ from platelight.models.networks import (
     encode,
     exposure_of,
 )
+from platelight.models.precision import half_precision
+from platelight.models.unet import FINE
 from platelight.shading.environment import sample, solid_angles
 from platelight.training.lights import LEVELS, ROWS, PhongConvolver, prefilter_matrix
 from platelight.training.losses import (
@@ -38,6 +41,7 @@ from platelight.training.pictures import Batch, Photographer
 from platelight.training.start import imagenet_encoder, inherit
 
 Metrics = dict[str, float]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Frozen:
     def run(self, batch: Batch) -> Maps:
         """As far along the pipeline as there are networks."""
         plate, matte = batch.plate, batch.matte
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(CPU):
             normal_net = self.networks["normal"]
             assert isinstance(normal_net, NormalNet)
             features, normal = normal_net.features_and_normal(plate, matte)
@@ -76,13 +80,13 @@ class Frozen:
         shading = diffuse_shading(light, normal)
         if "diffuse" not in self.networks:
             return Maps(features, normal, light, shading)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(CPU):
             diffuse = self.networks["diffuse"]
             assert isinstance(diffuse, DiffuseNet)
             albedo = diffuse.predict(plate, matte, normal, shading)[1]
         if "specular" not in self.networks:
             return Maps(features, normal, light, shading, albedo)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(CPU):
             specular = self.networks["specular"]
             assert isinstance(specular, SpecularNet)
             roughness, f0 = specular.predict(plate, matte, normal, albedo)
@@ -118,7 +122,26 @@ class Stage:
 
 
 class NormalStage(Stage):
+    """Normals, and beside them the albedo by a head that is thrown away.
+
+    A network that must also tell paint from shading reads form from shading where it would else trust outlines only,
+    and DiffuseNet, which starts from this one, finds the features that it needs.
+    """
+
     name = "normal"
+    BESIDE = 0.4
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__(weights)
+        assert isinstance(self.network, NormalNet)
+        self.beside = nn.Conv2d(FINE, 3, 1)
+        nn.init.zeros_(self.beside.weight)
+        self.beside_optimizer = torch.optim.AdamW(self.beside.parameters(), 2e-3)
+        self.last: Tensor | None = None
+        self.network.fine.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.last = output
 
     def start(self, weights: Path) -> str:
         imagenet_encoder(self.network.encoder)  # type: ignore[arg-type]
@@ -127,11 +150,24 @@ class NormalStage(Stage):
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         net = self.network
         assert isinstance(net, NormalNet)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(CPU):
             predicted = net.predict(batch.plate, batch.matte)
         loss, degrees = angular(predicted, batch.surface.normal, batch.matte)
         loss = loss + 0.5 * gradients(predicted - batch.surface.normal, batch.matte)
-        return loss, {"degrees": float(degrees)}
+        assert self.last is not None
+        correction = self.beside(self.last.float()).clamp(-4, 4)
+        error = (
+            correction
+            + torch.log(batch.plate.clamp_min(0) + FLOOR)
+            - torch.log(batch.surface.albedo + 4 * FLOOR)
+        )
+        shape = masked_mean(scale_free(error, batch.matte).abs(), batch.matte)
+        loss = loss + self.BESIDE * (shape + gradients(error, batch.matte))
+        return loss, {"degrees": float(degrees), "albedo": float(shape)}
+
+    def after_step(self) -> None:
+        self.beside_optimizer.step()
+        self.beside_optimizer.zero_grad(set_to_none=True)
 
 
 class IllumStage(Stage):
@@ -180,7 +216,7 @@ class DiffuseStage(Stage):
         assert maps.shading is not None
         net = self.network
         assert isinstance(net, DiffuseNet)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(CPU):
             render, _ = net.predict(batch.plate, batch.matte, maps.normal, maps.shading)
         # The diffuse render that division by the inferred shading turns into the true albedo.
         error = torch.log(render + 1e-4) - torch.log(
@@ -204,7 +240,7 @@ class SpecularStage(Stage):
         assert maps.albedo is not None
         net = self.network
         assert isinstance(net, SpecularNet)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(CPU):
             roughness, f0 = net.predict(batch.plate, batch.matte, maps.normal, maps.albedo)
         rough = masked_mean((roughness - batch.surface.roughness).abs(), batch.matte)
         reflect = masked_mean((f0.sqrt() - batch.surface.f0.clamp_min(1e-4).sqrt()).abs(), batch.matte)
@@ -254,7 +290,7 @@ class RenderStage(Stage):
         assert maps.albedo is not None
         net = self.network
         assert isinstance(net, RenderNet)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(CPU):
             relit = net.predict(batch.plate, batch.matte, maps.normal, maps.albedo, diffuse, specular)
         # Both at the exposure of the target: albedo has no absolute scale in a photograph.
         relit = relit * exposure_of(relit.detach(), batch.matte)
@@ -265,7 +301,7 @@ class RenderStage(Stage):
         shine = encode(specular) * 0.5 + 0.5
         highlight = masked_mean((seen - truth).abs() * shine, batch.matte)
         crop = slice(0, max(1, len(seen) // 4))  # features of VGG cost more than the network itself
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(CPU):
             perceptual = self.perceptual(
                 (seen[crop] * 0.5 + 0.5).clamp(0, 1.5), (truth[crop] * 0.5 + 0.5).clamp(0, 1.5)
             )

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import trimesh
 from scipy.spatial import ConvexHull
-from skimage.measure import marching_cubes
 
 from platelight.protocol.errors import InputError
 
@@ -194,69 +193,8 @@ def _prism(rng: Rng) -> tuple[Array, Array]:
     return np.asarray(m.vertices), np.asarray(m.faces)
 
 
-def _sheet(rng: Rng) -> tuple[Array, Array]:
-    """Crumpled paper: a coarse random triangulation pushed out of plane, creases kept sharp; or a soft cloth."""
-    n = int(np.exp(rng.uniform(np.log(3.6), np.log(30))))
-    x, y = np.meshgrid(np.linspace(-1, 1, n), np.linspace(-1, 1, n))
-    points = np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3)
-    points[:, :2] += rng.uniform(-0.35, 0.35, (n * n, 2)) * 2 / n
-    points[:, 2] = (
-        smooth_noise(points, rng.uniform(2, 6), rng) * 0.15
-        + rng.normal(size=n * n) * rng.uniform(0.1, 0.6) / n
-    )
-    i, j = np.meshgrid(np.arange(n - 1), np.arange(n - 1), indexing="ij")
-    a = (i * n + j).ravel()
-    flip = rng.random(a.size) < 0.5
-    quads = np.stack([a, a + 1, a + n + 1, a + n], 1)
-    quads = np.where(flip[:, None], np.roll(quads, 1, 1), quads)
-    return points, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-
-
-def _figurine(rng: Rng) -> tuple[Array, Array]:
-    """An animal or toy: a body, a head and paired limbs of ellipsoids, blended by a smooth minimum, made a surface.
-
-    The blend is the polynomial smooth minimum of signed distances (Quilez); the surface is by marching cubes.
-    """
-    grid = int(rng.integers(44, 68))
-    axis = np.linspace(-1.25, 1.25, grid)
-    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3).astype(np.float32)
-    blend = float(np.exp(rng.uniform(np.log(0.01), np.log(0.25))))
-    paired = rng.random() < 0.75
-    field = np.full(len(points), 9.0, np.float32)
-    parts: list[tuple[Array, Array]] = []
-    for index in range(int(rng.integers(4, 13))):
-        size = rng.uniform(0.25, 0.6, 3) if index < 2 else rng.uniform(0.06, 0.35, 3)
-        turn = random_rotation(rng)
-        middle = np.zeros(3)
-        if parts:  # grow out of the surface of a part that is there, mostly one of the two large ones
-            parent, extent = parts[int(min(rng.integers(len(parts)), rng.integers(3)))]
-            way = rng.normal(size=3)
-            middle = parent + way / np.linalg.norm(way) * (extent.mean() * 0.85 + size.mean() * 0.5)
-            middle = np.clip(middle, -0.85, 0.85)
-        parts.append((middle, size))
-        sides = (1.0, -1.0) if paired and index > 1 and rng.random() < 0.7 else (1.0,)
-        for side in sides:
-            mirror = np.array([side, 1.0, 1.0])
-            local = ((points * mirror - middle) @ turn).astype(np.float32) / size.astype(np.float32)
-            radius = np.linalg.norm(local, axis=1)
-            distance = (
-                radius
-                * (radius - 1)
-                / np.maximum(np.linalg.norm(local / size.astype(np.float32), axis=1), 1e-4)
-            )
-            mix = np.clip(0.5 + 0.5 * (field - distance) / blend, 0, 1)
-            field = field * (1 - mix) + distance * mix - blend * mix * (1 - mix)
-    if rng.random() < 0.6:
-        amount = rng.uniform(0.002, 0.03)
-        field = field + amount * smooth_noise(points, rng.uniform(6, 25), rng, ridged=rng.random() < 0.4)
-    vertices, faces, _, _ = marching_cubes(  # type: ignore[no-untyped-call]
-        field.reshape(grid, grid, grid), 0.0, spacing=(2.5 / (grid - 1),) * 3
-    )
-    return np.asarray(vertices) - 1.25, np.asarray(faces)
-
-
 SMOOTH: list[Callable[[Rng], tuple[Array, Array]]] = [_sphere, _torus, _lathe, _capsule]
-HARD: list[Callable[[Rng], tuple[Array, Array]]] = [_hull, _box, _prism, _sheet]
+HARD: list[Callable[[Rng], tuple[Array, Array]]] = [_hull, _box, _prism]
 
 
 def objects(rng: Rng, hard: bool) -> Mesh:
@@ -268,34 +206,14 @@ def objects(rng: Rng, hard: bool) -> Mesh:
         maker = family[rng.integers(len(family))]
         vertices, faces = maker(rng)
         rest = vertices / max(float(np.ptp(vertices, axis=0).max()), 1e-6) * 2.0
-        flat = family is HARD and not (maker is _sheet and rng.random() < 0.3)
+        flat = family is HARD
         if family is SMOOTH and rng.random() < 0.65:
             vertices = displace(vertices, faces, rng)
         turn = random_rotation(rng)
-        if maker is _sheet:  # a sheet seen edge-on teaches nothing
-            turn = euler(rng.uniform(-50, 50), rng.uniform(-50, 50), rng.uniform(-180, 180))
         vertices = vertices @ turn.T * rng.uniform(0.5, 1.0) + (rng.normal(size=3) * 0.6 if index else 0.0)
         part = int(Part.OBJECT_A) + int(rng.integers(4))
         meshes.append(build(vertices, faces, part, rest + rng.normal(size=3) * 3, flat))
     return join(meshes)
-
-
-def figurine(rng: Rng) -> Mesh:
-    """One figurine, upright to within 25 degrees, some with a second object beside it."""
-    while True:
-        try:
-            vertices, faces = _figurine(rng)
-            break
-        except ValueError:  # no surface inside the grid: draw again
-            continue
-    turn = euler(rng.uniform(-180, 180), rng.normal() * 15, rng.normal() * 12)
-    mesh = build(vertices @ turn.T, faces, int(Part.OBJECT_A), vertices + rng.normal(size=3) * 3)
-    outward = np.einsum(
-        "fi,fi->f", mesh.vertices[mesh.faces].mean(1) - mesh.vertices.mean(0), mesh.normals.mean(1)
-    )
-    if outward.mean() < 0:
-        mesh = Mesh(mesh.vertices, mesh.faces, -mesh.normals, mesh.rest, mesh.part)
-    return mesh
 
 
 class Heads:

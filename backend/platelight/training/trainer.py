@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import queue
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from platelight.images.atomic import write_bytes
 from platelight.models import registry
 from platelight.protocol.errors import InputError, PlatelightError
+from platelight.training.decals import ornaments, textures
 from platelight.training.lights import load_bank
 from platelight.training.pictures import Bank, Batch, Generator
 from platelight.training.stages import STAGES, cosine_rate
@@ -29,7 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run. It ends after ``minutes`` of training or ``steps`` steps, whichever its schedule counts."""
+    """One run. It ends after ``minutes`` of training or ``steps`` steps, whichever its schedule counts.
+
+    ``further`` starts from the network's own published weights instead of from its stage's usual start.
+    """
 
     stage: str
     run: Path
@@ -45,17 +50,29 @@ class TrainConfig:
     average: float = 0.998
     seed: int = 1
     threads: int = 1
-    pool: int = 24
+    pool: int = 64
+    textures: Path | None = None
+    further: bool = False
     publish: Path | None = None
 
 
 def _produce(config: TrainConfig, seed: int, two_lights: bool, out: mp.Queue[Batch], stop: Event) -> None:
     torch.set_num_threads(1)
-    generator = Generator(Bank(config.bank), load_bank(config.lights), config.size, seed)
+    torch.set_flush_denormal(True)  # faint light far down its lobes costs a tenth of the time otherwise
+    tiles = ornaments(256, seed=11)
+    photographed = textures(config.textures)
+    if photographed is not None:
+        tiles = torch.cat([tiles, photographed])
+    generator = Generator(Bank(config.bank), load_bank(config.lights), config.size, seed, tiles=tiles)
+    parent = os.getppid()
+
+    def wanted() -> bool:
+        return not stop.is_set() and os.getppid() == parent  # a killed trainer leaves no orphan behind
+
     with torch.no_grad():
-        while not stop.is_set():
+        while wanted():
             made = generator.batch(config.batch, two_lights)
-            while not stop.is_set():
+            while wanted():
                 try:
                     out.put(made, timeout=1.0)
                     break
@@ -155,7 +172,12 @@ def train(config: TrainConfig) -> Path:
     torch.manual_seed(config.seed)
     config.run.mkdir(parents=True, exist_ok=True)
     stage = STAGES[config.stage](config.weights)
-    origin = stage.start(config.weights)
+    if config.further:
+        origin = f"published {registry.describe(config.stage, config.weights).sha256[:12]}"
+        stage.network.load_state_dict(registry.load(config.stage, folder=config.weights).state_dict())
+    else:
+        origin = stage.start(config.weights)
+    stage.network.requires_grad_(True)
     network = registry.channels_last(stage.network).train()
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
