@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from platelight.protocol.requests import Decompose
 # subject's own color for the light's. Of the cast they see over the whole subject, this share is believed;
 # docs/training.md has the figures by which it was chosen.
 CAST_TRUST = 0.05
+BRIGHT, LARGEST_ALBEDO = 0.98, 0.92  # fresh snow reflects 0.9; the brightest two percent may be glints
 
 Pixels = npt.NDArray[np.float32]
 Progress = Callable[[float, str], None]
@@ -100,6 +102,26 @@ def white_balanced(reflectance: Tensor, matte: Tensor) -> tuple[Tensor, Tensor]:
     return reflectance - unbelieved, torch.exp(unbelieved)
 
 
+def believable(reflectance: Tensor, plate: Tensor, matte: Tensor) -> tuple[Tensor, Tensor]:
+    """Darken an albedo of which more than a glint would reflect more light than falls on it.
+
+    Plate and light fix the product of albedo and exposure only, so the whole albedo is scaled, where clipping would
+    wash its bright parts out.
+
+    Args:
+        reflectance: (1, 3, h, w), the logarithm of albedo over plate. plate (1, 3, h, w), matte (1, 1, h, w).
+
+    Returns:
+        The reflectance, and the factor (1, 1, 1, 1) >= 1 by which the light changes.
+    """
+    albedo = (torch.log(plate + FLOOR) + reflectance).amax(1, keepdim=True)[matte > 0.5]
+    if albedo.numel() == 0:
+        return reflectance, torch.ones_like(matte[..., :1, :1])
+    bright = torch.quantile(albedo[:: max(1, albedo.numel() // 100_000)], BRIGHT)
+    excess = (bright - math.log(LARGEST_ALBEDO)).clamp_min(0).view(1, 1, 1, 1)
+    return reflectance - excess, torch.exp(excess)
+
+
 def guide_of(plate: Tensor) -> Tensor:
     """The gray guide (1, 1, H, W) along whose edges maps are upsampled: log luminance of the normalized plate."""
     return torch.log(luminance(plate) + 0.02)
@@ -155,6 +177,7 @@ def decompose(
     # albedo = diffuse render / shading, with the plate's own detail: the correction is smooth, the plate is not.
     reflectance = diffuse - torch.log(shading.clamp_min(FLOOR))
     reflectance, cast = white_balanced(reflectance, small_matte)
+    reflectance, brighter = believable(reflectance, small_plate, small_matte)
     small_albedo = ((small_plate + FLOOR) * torch.exp(reflectance)).clamp(0, 1)
     check_cancelled(cancelled)
 
@@ -184,7 +207,7 @@ def decompose(
     maps = _placed(window, full_matte, normal_full, albedo, finish_full)
     depth = integrate_normals(maps[0], alpha, request.fov)
     progress(1.0, "done")
-    latlong = to_image(light.latlong * cast / gain)
+    latlong = to_image(light.latlong * cast * brighter / gain)
     return Decomposition(
         foreground, alpha, maps[0], maps[1], maps[2], maps[3], depth.astype(np.float32), latlong, counts
     )

@@ -157,9 +157,7 @@ class NormalStage(Stage):
         assert self.last is not None
         correction = self.beside(self.last.float()).clamp(-4, 4)
         error = (
-            correction
-            + torch.log(batch.plate.clamp_min(0) + FLOOR)
-            - torch.log(batch.surface.albedo + 4 * FLOOR)
+            correction + torch.log(batch.plate.clamp_min(0) + FLOOR) - torch.log(batch.surface.albedo + 0.02)
         )
         shape = masked_mean(scale_free(error, batch.matte).abs(), batch.matte)
         loss = loss + self.BESIDE * (shape + gradients(error, batch.matte))
@@ -225,9 +223,12 @@ class DiffuseStage(Stage):
         free = scale_free(error, batch.matte)
         shape = masked_mean(free.abs(), batch.matte)
         level = masked_mean(error.abs(), batch.matte)
-        return shape + 0.3 * level + 1.5 * gradients(error, batch.matte), {
+        # In light as well as in logarithms: what is bright in the albedo is what is seen when it is lit again.
+        seen = masked_mean(batch.surface.albedo * torch.expm1(free.clamp(-4, 1.5)).abs(), batch.matte)
+        return shape + 0.3 * level + 1.5 * gradients(error, batch.matte) + seen, {
             "shape": float(shape),
             "level": float(level),
+            "seen": float(seen),
         }
 
 
