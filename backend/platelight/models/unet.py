@@ -35,15 +35,32 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(_conv(widths[i] + skips[i], widths[i + 1]) for i in range(len(WIDTHS)))
         self.fine = nn.Sequential(_conv(WIDTHS[-1] + inputs, FINE), _conv(FINE, FINE))
         self.head = nn.Conv2d(FINE, outputs, 1)
+        self.film = nn.Linear(CHANNELS[-1], 2 * (sum(WIDTHS) + FINE))
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    def modulation(self, deepest: Tensor, matte: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Gain and offset (N, C, 1, 1) of each decoder stage, from the deepest features averaged over the subject.
+
+        What a brightness means depends on the light, which only the whole picture tells: with a gain from there, fine
+        features are read by its light (feature-wise linear modulation, Perez et al. 2018).
+        """
+        cover = F.adaptive_avg_pool2d(matte, (deepest.shape[-2], deepest.shape[-1])).clamp_min(1e-4)
+        pooled = (deepest * cover).sum((2, 3)) / cover.sum((2, 3))
+        gain, offset = self.film(pooled)[:, :, None, None].chunk(2, 1)
+        sizes = [*WIDTHS, FINE]
+        return list(zip((1 + gain).split(sizes, 1), offset.split(sizes, 1), strict=True))
 
     def decode(self, x: Tensor, features: list[Tensor]) -> Tensor:
-        """Decode the encoder's features (finest first) of input ``x``."""
+        """Decode the encoder's features (finest first) of input ``x``, whose last channel is the matte."""
         y = features[-1]
-        for stage, skip in zip(self.up, features[-2::-1], strict=True):
+        modulation = self.modulation(y, x[:, -1:])
+        for stage, skip, (gain, offset) in zip(self.up, features[-2::-1], modulation[:-1], strict=True):
             y = F.interpolate(y, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            y = stage(torch.cat([y, skip], 1))
+            y = stage(torch.cat([y, skip], 1)) * gain + offset
         y = F.interpolate(y, size=x.shape[-2:], mode="bilinear", align_corners=False)
-        out: Tensor = self.head(self.fine(torch.cat([y, x], 1)))
+        gain, offset = modulation[-1]
+        out: Tensor = self.head(self.fine[1](self.fine[0](torch.cat([y, x], 1)) * gain + offset))
         return out
 
     def forward(self, x: Tensor) -> Tensor:

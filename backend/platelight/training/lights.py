@@ -164,6 +164,8 @@ def random_lighting(bank: LightBank, stored: Tensor, generator: torch.Generator,
     scale = ambient[:, None] * tint
     strength = torch.exp(torch.randn(n, lamps, generator=generator) * 0.8 + 0.6)
     strength = strength * (uniform(n, lamps) < torch.tensor([1.0, 0.5, 0.25])[:lamps])
+    single = (mode > 0.5) & (uniform(n) < 0.6)  # one lamp in the dark: form is read from it best
+    strength[:, 1:] = torch.where(single[:, None], torch.zeros(()), strength[:, 1:])
     strength = torch.where((mode < 0.3)[:, None], torch.zeros(()), strength)
     color = torch.exp(0.3 * torch.randn(n, lamps, 3, generator=generator))
     lamp = strength[..., None] * color

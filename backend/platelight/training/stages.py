@@ -138,7 +138,7 @@ class NormalStage(Stage):
         nn.init.zeros_(self.beside.weight)
         self.beside_optimizer = torch.optim.AdamW(self.beside.parameters(), 2e-3)
         self.last: Tensor | None = None
-        self.network.fine.register_forward_hook(self._keep)
+        self.network.fine[1].register_forward_hook(self._keep)
 
     def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.last = output
@@ -153,7 +153,7 @@ class NormalStage(Stage):
         with half_precision(CPU):
             predicted = net.predict(batch.plate, batch.matte)
         loss, degrees = angular(predicted, batch.surface.normal, batch.matte)
-        loss = loss + 0.5 * gradients(predicted - batch.surface.normal, batch.matte)
+        loss = loss + gradients(predicted - batch.surface.normal, batch.matte)
         assert self.last is not None
         correction = self.beside(self.last.float()).clamp(-4, 4)
         error = (
