@@ -17,6 +17,7 @@ from torch import Tensor
 
 from platelight.shading import environment, irradiance, lamps, sampling, tables
 from platelight.shading.reference import Shading, facing, integrate, view_directions
+from platelight.shading.specular import Specular
 
 __all__ = ["PrefilteredLight", "Shading", "integrate", "prefilter", "shade", "view_directions"]
 
@@ -31,14 +32,12 @@ class PrefilteredLight:
     Attributes:
         env: the light itself, ``(N, 3, h, 2h)``.
         diffuse: irradiance over π, ``(N, 3, 128, 256)``.
-        specular: tables of :mod:`.tables`, ``(N, rows, 8)``: RGB and a pad for F = 1, the same for the edge.
-        lamps: what was taken out of the light before these tables.
+        specular: for each of the N lights, its lamps and tables (made as they are asked for).
     """
 
     env: Tensor
     diffuse: Tensor
-    specular: Tensor
-    lamps: lamps.Lamps
+    specular: tuple[Specular, ...]
 
     def rotated(self, degrees: float) -> PrefilteredLight:
         """The light turned by ``degrees`` more (see :func:`environment.rotate`), filtered anew.
@@ -77,13 +76,7 @@ def prefilter(env: Tensor) -> PrefilteredLight:
 
 
 def _prefilter(env: Tensor) -> PrefilteredLight:
-    specular = []
-    full = environment.resize(env, min(environment.check(env), tables.TOP))
-    rest, found = lamps.take(full)
-    for one in rest.split(1):
-        light = tables.pyramid(torch.cat((one, torch.zeros_like(one[:, :1])), dim=1))
-        specular.append(torch.cat([tables.table(light, r) for r in tables.ROUGHNESSES]))
-    return PrefilteredLight(env, irradiance.irradiance_map(env), torch.stack(specular), found)
+    return PrefilteredLight(env, irradiance.irradiance_map(env), tuple(Specular(one) for one in env.split(1)))
 
 
 def shade(
@@ -112,19 +105,20 @@ def shade(
     n, _, height, width = normal.shape
     view = view if view.ndim == 4 else view[None]
     bent, nv = facing(normal, view)
-    count = light.specular.shape[0]
+    count = len(light.specular)
     irradiated, glossy = [], []
     for i in range(n):
         maps = [m[i % m.shape[0]].flatten(1) for m in (normal, bent, view, nv, roughness)]
-        diffuse = light.diffuse[i % count][None]
-        rows = light.specular[i % count]
+        diffuse, specular = light.diffuse[i % count][None], light.specular[i % count]
+        levels = tables.levels(roughness[i % roughness.shape[0]])
+        rows = specular.rows(*levels)
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for start in range(0, height * width, _CHUNK):
             piece, facet, eye, cosine, r = (m[:, start : start + _CHUNK] for m in maps)
-            mean = tables.lookup(rows, facet, eye, cosine[0], r[0])
             rough = r[0].clamp(tables.MIN_ROUGHNESS, 1.0)
+            mean = tables.lookup(rows, levels, facet, eye, cosine[0], rough)
             white, edge = sampling.albedo_pair(cosine[0], rough)
-            lamp, lamp_edge = lamps.specular(light.lamps, i % count, facet, eye, cosine[0], rough)
+            lamp, lamp_edge = lamps.specular(specular.lamps, facet, eye, cosine[0], rough)
             irradiance_pi = environment.sample(diffuse, piece[None, :, None])[0, :, 0]
             parts.append((irradiance_pi, lamp + white * mean[:, :3].T, lamp_edge + edge * mean[:, 4:7].T))
         lambert, white, edge = (

@@ -42,12 +42,10 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
         x = x.reshape(*x.shape[:-2], h // size, size, w // size, size)
         return x.transpose(-3, -2).flatten(-2).flatten(-3, -2)
 
-    # What a block would be without its lamp: the lower quartile of the blocks around it.
-    mean = environment.resize(env, h // size)
+    # What a block would be without its lamp: the darkest of the blocks around it.
+    mean = environment.resize(env.detach(), h // size)
     padded = torch.cat((mean[..., -2:], mean, mean[..., :2]), dim=-1)
-    padded = torch.nn.functional.pad(padded, (0, 0, 2, 2), mode="replicate")
-    around = torch.nn.functional.unfold(padded, 5).reshape(n, c, 25, -1)
-    floor = around.kthvalue(6, dim=2).values.detach()
+    floor = -torch.nn.functional.max_pool2d(-padded, (5, 5), stride=1, padding=(2, 0)).flatten(2)
     texels, angles, where = blocks(env), blocks(omega), blocks(dirs)
     excess = (texels - floor[..., None]).clamp_min(0.0) * angles
     energy = excess.sum((1, 3))
@@ -74,16 +72,16 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
 
 
 def specular(
-    lamps: Lamps, which: int, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor
+    lamps: Lamps, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Radiance ``(3, P)`` for F = 1 and for F = (1 - l·h)⁵ of pixels given as ``(3, P)`` and ``(P,)``."""
-    dirs = lamps.dirs[which].T
+    """Radiance ``(3, P)`` of one light's lamps for F = 1 and for F = (1 - l·h)⁵ of pixels given as ``(3, P)`` and ``(P,)``."""
+    dirs = lamps.dirs[0].T
     nl, lv = normal.T @ dirs, view.T @ dirs
     nv, r = nv[:, None], roughness[:, None]
     half = (2.0 + 2.0 * lv).clamp_min(1e-8).sqrt()
     # A half vector turns by half of what its light does.
-    alpha = (r.pow(4) + 0.25 * lamps.spread[which].square()).sqrt()
+    alpha = (r.pow(4) + 0.25 * lamps.spread[0].square()).sqrt()
     lobe = brdf.ggx_distribution((nl + nv) / half, alpha) * brdf.smith_visibility(nl, nv, alpha)
     lobe = lobe * nl.clamp_min(0.0)
-    power = lamps.power[which]
+    power = lamps.power[0]
     return (lobe @ power).T, ((lobe * brdf.schlick_weight(0.5 * half)) @ power).T

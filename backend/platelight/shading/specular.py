@@ -1,0 +1,64 @@
+"""The specular half of a light: its lamps and the tables of :mod:`.tables`, level by level as they are asked for."""
+
+from __future__ import annotations
+
+from threading import RLock
+
+import torch
+from torch import Tensor
+
+from platelight.shading import environment, lamps, lobes, polar, tables
+
+TOP = 512
+"""Rows of the light that narrow levels read; wide ones read half."""
+_STARTS = [0]
+for _level in range(lobes.LEVELS):
+    _rows, _columns = tables.shape(_level)
+    _STARTS.append(_STARTS[-1] + _rows * (_columns + 1))
+
+
+class Specular:
+    """Tables of one light ``(1, 3, h, 2h)``, differentiable with respect to it where it asks for gradients.
+
+    Most plates have no roughness below 0.2, so levels are made when first used. Thread-safe.
+    """
+
+    def __init__(self, env: Tensor) -> None:
+        self._lock = RLock()
+        self._spectra: dict[int, Tensor] = {}
+        self._raw: dict[int, Tensor] = {}
+        self._tables: dict[int, Tensor] = {}
+        self._store: Tensor | None = None
+        self.rest, self.lamps = lamps.take(environment.resize(env, TOP))
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Tables of the levels ``first`` to ``last``, one after another: ``(R, 24)``."""
+        with self._lock:
+            if self.rest.requires_grad:
+                return torch.cat([self._table(k) for k in range(first, last + 1)])
+            # Out of inference mode, so that kept tables serve a caller who wants gradients of the maps.
+            with torch.inference_mode(False), torch.no_grad():
+                if self._store is None:
+                    # Memory that is never written to is never taken.
+                    self._store = self.rest.new_empty(_STARTS[-1], tables.WIDTH)
+                for k in range(first, last + 1):
+                    if k not in self._tables:
+                        self._tables[k] = self._store[_STARTS[k] : _STARTS[k + 1]]
+                        self._tables[k].copy_(tables.table(k, self._known(k)))
+                return self._store[_STARTS[first] : _STARTS[last + 1]]
+
+    def _table(self, level: int) -> Tensor:
+        if level not in self._tables:
+            self._tables[level] = tables.table(level, self._known(level))
+        return self._tables[level]
+
+    def _known(self, level: int) -> Tensor:
+        if level not in self._raw:
+            self._raw[level] = tables.raw(level, self._spectrum, self._known)
+        return self._raw[level]
+
+    def _spectrum(self, level: int) -> Tensor:
+        rows = TOP if level >= lobes.NARROW else TOP // 2
+        if rows not in self._spectra:
+            self._spectra[rows] = polar.spectrum(environment.resize(self.rest, rows), 2 * rows)
+        return self._spectra[rows]
