@@ -17,7 +17,7 @@ from torch import Tensor
 
 from platelight.shading import environment, irradiance, lamps, sampling, tables
 from platelight.shading.reference import Shading, facing, integrate, view_directions
-from platelight.shading.specular import Specular
+from platelight.shading.specular import Specular, lamp_share
 
 __all__ = ["PrefilteredLight", "Shading", "integrate", "prefilter", "shade", "view_directions"]
 
@@ -118,9 +118,13 @@ def shade(
             rough = r[0].clamp(tables.MIN_ROUGHNESS, 1.0)
             mean = tables.lookup(rows, levels, facet, eye, cosine[0], rough)
             white, edge = sampling.albedo_pair(cosine[0], rough)
-            lamp, lamp_edge = lamps.specular(specular.lamps, facet, eye, cosine[0], rough)
             irradiance_pi = environment.sample(diffuse, piece[None, :, None])[0, :, 0]
-            parts.append((irradiance_pi, lamp + white * mean[:, :3].T, lamp_edge + edge * mean[:, 4:7].T))
+            glossy_white, glossy_edge = white * mean[:, :3].T, edge * mean[:, 4:7].T
+            share = lamp_share(rough)
+            if bool(share.detach().any()):
+                lamp, lamp_edge = lamps.specular(specular.lamps, facet, eye, cosine[0], rough)
+                glossy_white, glossy_edge = glossy_white + share * lamp, glossy_edge + share * lamp_edge
+            parts.append((irradiance_pi, glossy_white, glossy_edge))
         lambert, white, edge = (
             torch.cat(p, dim=1).reshape(-1, height, width) for p in zip(*parts, strict=True)
         )

@@ -58,14 +58,28 @@ def _lattice(rings: int, columns: int, device: torch.device, dtype: torch.dtype)
     return dirs[None].to(device, dtype), (_areas(rings) / columns)[:, None].to(device, dtype)
 
 
-def spectrum(env: Tensor, rings: int) -> Tensor:
-    """Azimuth spectrum ``(rings + 1, rings + 1, C, 2)`` (ring, frequency, color, re/im) of one light ``(1, C, h, 2h)``.
+def spectrum(env: Tensor, rings: int, frequencies: int) -> Tensor:
+    """Azimuth spectrum ``(rings + 1, F, C, 2)`` (ring, frequency, color, re/im) of one light ``(1, C, h, 2h)``.
 
     The light is read bilinearly at two columns for each ring interval.
     """
     dirs, areas = _lattice(rings, 2 * rings, env.device, env.dtype)
     mass = environment.sample(env, dirs)[0] * areas
-    return torch.view_as_real(torch.fft.rfft(mass, dim=-1)).permute(1, 2, 0, 3)
+    return torch.view_as_real(torch.fft.rfft(mass, dim=-1)[..., :frequencies]).permute(1, 2, 0, 3)
+
+
+def points(dirs: Tensor, power: Tensor, rings: int, frequencies: int) -> Tensor:
+    """The spectrum of point lights at unit ``dirs (K, 3)`` of ``power (K, C)``, each shared by two rings."""
+    x, y, z = dirs.unbind(1)
+    pole = (x == 0.0) & (y == 0.0)
+    phi = torch.atan2(y, torch.where(pole, torch.ones_like(x), x))
+    place = torch.atan2((x * x + y * y).clamp_min(1e-20).sqrt(), z) * (rings / math.pi)
+    ring = torch.arange(rings + 1, device=dirs.device, dtype=dirs.dtype)[:, None]
+    share = (1.0 - (ring - place).abs()).clamp_min(0.0)
+    turn = torch.arange(frequencies, device=dirs.device, dtype=dirs.dtype) * phi[:, None]
+    wave = torch.stack((torch.cos(turn), -torch.sin(turn)), dim=-1)
+    each = power[:, None, :, None] * wave[:, :, None]
+    return (share @ each.flatten(1)).reshape(rings + 1, frequencies, power.shape[1], 2)
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,13 +20,14 @@ for _level in range(lobes.LEVELS):
 class Specular:
     """Tables of one light ``(1, 3, h, 2h)``, differentiable with respect to it where it asks for gradients.
 
-    Most plates have no roughness below 0.2, so levels are made when first used. Thread-safe.
+    Wide levels hold the lamps too; narrow ones, whose grids are too coarse for a sun, leave them to be evaluated
+    pixel by pixel, with :func:`lamp_share`. Most plates have no roughness below 0.25, so levels are made when first used. Thread-safe.
     """
 
     def __init__(self, env: Tensor) -> None:
         self._lock = RLock()
-        self._spectra: dict[int, Tensor] = {}
-        self._raw: dict[int, Tensor] = {}
+        self._spectra: dict[bool, Tensor] = {}
+        self._raw: dict[tuple[int, bool], Tensor] = {}
         self._tables: dict[int, Tensor] = {}
         self._store: Tensor | None = None
         self.rest, self.lamps = lamps.take(environment.resize(env, TOP))
@@ -44,21 +45,32 @@ class Specular:
                 for k in range(first, last + 1):
                     if k not in self._tables:
                         self._tables[k] = self._store[_STARTS[k] : _STARTS[k + 1]]
-                        self._tables[k].copy_(tables.table(k, self._known(k)))
+                        self._tables[k].copy_(tables.table(k, self._known(k, k >= lobes.NARROW)))
                 return self._store[_STARTS[first] : _STARTS[last + 1]]
 
     def _table(self, level: int) -> Tensor:
         if level not in self._tables:
-            self._tables[level] = tables.table(level, self._known(level))
+            self._tables[level] = tables.table(level, self._known(level, level >= lobes.NARROW))
         return self._tables[level]
 
-    def _known(self, level: int) -> Tensor:
-        if level not in self._raw:
-            self._raw[level] = tables.raw(level, self._spectrum, self._known)
-        return self._raw[level]
+    def _known(self, level: int, bare: bool) -> Tensor:
+        """The raw level; ``bare`` leaves the lamps out."""
+        if (level, bare) not in self._raw:
+            wider = self._known(lobes.wider(level), True) if level >= lobes.NARROW else None
+            self._raw[level, bare] = tables.raw(level, self._spectrum(bare), wider)
+        return self._raw[level, bare]
 
-    def _spectrum(self, level: int) -> Tensor:
-        rows = TOP if level >= lobes.NARROW else TOP // 2
-        if rows not in self._spectra:
-            self._spectra[rows] = polar.spectrum(environment.resize(self.rest, rows), 2 * rows)
-        return self._spectra[rows]
+    def _spectrum(self, bare: bool) -> Tensor:
+        if bare not in self._spectra:
+            rows, last = (TOP, lobes.LEVELS - 1) if bare else (TOP // 2, lobes.NARROW - 1)
+            frequencies = lobes.size(last)[2]
+            found = polar.spectrum(environment.resize(self.rest, rows), 2 * rows, frequencies)
+            if not bare:
+                found = found + polar.points(self.lamps.dirs[0], self.lamps.power[0], 2 * rows, frequencies)
+            self._spectra[bare] = found
+        return self._spectra[bare]
+
+
+def lamp_share(roughness: Tensor) -> Tensor:
+    """How much of the lamps the tables lack: 0 for wide levels, 1 for narrow ones, between them in between."""
+    return (tables.place(roughness) - (lobes.NARROW - 1.0)).clamp(0.0, 1.0)

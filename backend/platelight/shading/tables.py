@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -36,21 +35,21 @@ def shape(level: int) -> tuple[int, int]:
     return rows, max(128, 2 * math.ceil(math.pi / spacing))
 
 
-def raw(level: int, spectra: Callable[[int], Tensor], known: Callable[[int], Tensor]) -> Tensor:
+def raw(level: int, light: Tensor, wider: Tensor | None) -> Tensor:
     """Spectrum of a level before the division by its energy: ``(O, F, 3 nodes * 2, C * 2)``.
 
     Args:
-        spectra: the light's spectrum, given a level.
-        known: what this function returned for a wider level.
+        light: the light's spectrum, from :func:`polar.spectrum`.
+        wider: for narrow levels, this function's answer for :func:`lobes.wider` under the same light.
     """
-    light = spectra(level)
     kernel = lobes.kernel(level, light.device, light.dtype)
     rows, channels = kernel.theta0.numel(), light.shape[2] * 2
     x = polar.coarsen(light, kernel.rings, kernel.frequencies).flatten(2)
-    if kernel.dense is not None:
+    if kernel.dense is not None or wider is None:
+        assert kernel.dense is not None
         out = torch.bmm(kernel.dense, x.transpose(0, 1))
         return out.reshape(-1, rows, 6, channels).transpose(0, 1)
-    wide = lobes.far(level) * known(lobes.wider(level))
+    wide = lobes.far(level) * wider
     up = polar.cubic(kernel.theta0.cpu(), lobes.REACH, wide.shape[0] - 1).to(wide)
     wide = (up @ wide.flatten(1)).reshape(rows, *wide.shape[1:])
     base = torch.nn.functional.pad(wide, (0, 0, 0, 0, 0, kernel.frequencies - wide.shape[1]))
@@ -82,6 +81,11 @@ def table(level: int, spectrum: Tensor) -> Tensor:
     grid = torch.nn.functional.pad(grid, (0, 1))
     grid = torch.cat((grid, grid[:, :1]), dim=1)
     return grid.reshape(rows * (columns + 1), WIDTH)
+
+
+def place(roughness: Tensor) -> Tensor:
+    """The level of a roughness, with its fraction."""
+    return torch.log10(roughness) * (1.0 - lobes.LEVELS)
 
 
 def levels(roughness: Tensor) -> tuple[int, int]:
@@ -116,7 +120,7 @@ def lookup(
     t = (2.0 * (angle - low_end) / (high_end - low_end) - 1.0).clamp(-1.5, 1.5)
     first, last = levels
     top = float(last - first)
-    level = (torch.log10(roughness) * (1.0 - lobes.LEVELS) - first).clamp(0.0, top)
+    level = (place(roughness) - first).clamp(0.0, top)
     low = level.detach().floor().clamp_max(max(top - 1.0, 0.0))
     shapes = [shape(k) for k in range(first, last + 1)]
     rows = torch.tensor([s[0] for s in shapes], device=nv.device)
