@@ -21,7 +21,7 @@ from platelight.shading.specular import Specular, lamp_share
 
 __all__ = ["PrefilteredLight", "Shading", "integrate", "prefilter", "shade", "view_directions"]
 
-_CHUNK = 1 << 15
+_CHUNK = 1 << 14
 _KEPT = 4
 
 
@@ -120,10 +120,10 @@ def shade(
             white, edge = sampling.albedo_pair(cosine[0], rough)
             irradiance_pi = environment.sample(diffuse, piece[None, :, None])[0, :, 0]
             glossy_white, glossy_edge = white * mean[:, :3].T, edge * mean[:, 4:7].T
-            share = lamp_share(rough)
-            if bool(share.detach().any()):
-                lamp, lamp_edge = lamps.specular(specular.lamps, facet, eye, cosine[0], rough)
-                glossy_white, glossy_edge = glossy_white + share * lamp, glossy_edge + share * lamp_edge
+            lamp, lamp_edge = lamps.specular(
+                specular.lamps, facet, eye, cosine[0], rough, lamp_share(rough)
+            )
+            glossy_white, glossy_edge = glossy_white + lamp, glossy_edge + lamp_edge
             parts.append((irradiance_pi, glossy_white, glossy_edge))
         lambert, white, edge = (
             torch.cat(p, dim=1).reshape(-1, height, width) for p in zip(*parts, strict=True)

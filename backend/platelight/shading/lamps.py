@@ -17,17 +17,21 @@ from platelight.shading import brdf, environment
 _CELLS = 256
 """Rows of the raster of blocks, each of which may be a lamp: 0.7° apart."""
 _MOST = 32
-_SHARE = 1e-3
+_SHARE, _STRONG = 1e-3, 2e-3
 """A block is a lamp when it stands out by this share of the light's power."""
 
 
 @dataclass(frozen=True)
 class Lamps:
-    """``dirs`` and ``power (N, K, 3)``, radiance times sr; ``spread (N, K)``, standard deviation in rad."""
+    """``dirs`` and ``power (N, K, 3)``, radiance times sr; ``spread (N, K)``, standard deviation in rad.
+
+    Strongest first; the first ``strong`` of them weigh enough to be evaluated for each pixel of any roughness.
+    """
 
     dirs: Tensor
     power: Tensor
     spread: Tensor
+    strong: int
 
 
 def take(env: Tensor) -> tuple[Tensor, Lamps]:
@@ -35,7 +39,7 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
     n, c, h, w = env.shape
     size = max(1, h // _CELLS)
     if h % size or h < 8:
-        return env, Lamps(env.new_zeros(n, 0, 3), env.new_zeros(n, 0, 3), env.new_zeros(n, 0))
+        return env, Lamps(env.new_zeros(n, 0, 3), env.new_zeros(n, 0, 3), env.new_zeros(n, 0), 0)
     # What a block would be without its lamp: the darkest of the blocks around it.
     mean = environment.resize(env.detach(), h // size)
     padded = torch.cat((mean[..., -2:], mean, mean[..., :2]), dim=-1)
@@ -66,22 +70,33 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
     # The reading of a texel stands for its area too: its own variance per axis.
     variance = variance + angles.mean(-1) / 12.0
     removed = torch.zeros_like(env).flatten(2).scatter(2, pick, (taken / angles[:, None]).flatten(2))
+    strong = int((best > _STRONG * total[:, None]).sum(1).max())
     used = max(1, int(keep.sum(1).max()))
     power = taken.sum(3).transpose(1, 2)
-    return env - removed.reshape(env.shape), Lamps(center.transpose(1, 2)[:, :used], power[:, :used], variance.sqrt()[:, :used])
+    return env - removed.reshape(env.shape), Lamps(center.transpose(1, 2)[:, :used], power[:, :used], variance.sqrt()[:, :used], strong)
 
 
 def specular(
-    lamps: Lamps, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor
+    lamps: Lamps, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor, share: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Radiance ``(3, P)`` of one light's lamps for F = 1 and for F = (1 - l·h)⁵ of pixels given as ``(3, P)`` and ``(P,)``."""
-    dirs = lamps.dirs[0].T
+    """Radiance ``(3, P)`` of one light's lamps for F = 1 and for F = (1 - l·h)⁵.
+
+    Args:
+        normal, view: ``(3, P)``; nv, roughness: ``(P,)``.
+        share: ``(P,)``, how much of the lamps that are not strong is to be added.
+    """
+    every = bool(share.detach().any())
+    used = lamps.dirs.shape[1] if every else lamps.strong
+    dirs = lamps.dirs[0, :used].T
     nl, lv = normal.T @ dirs, view.T @ dirs
     nv, r = nv[:, None], roughness[:, None]
     half = (2.0 + 2.0 * lv).clamp_min(1e-8).sqrt()
     # A half vector turns by half of what its light does.
-    alpha = (r.pow(4) + 0.25 * lamps.spread[0].square()).sqrt()
+    alpha = (r.pow(4) + 0.25 * lamps.spread[0, :used].square()).sqrt()
     lobe = brdf.ggx_distribution((nl + nv) / half, alpha) * brdf.smith_visibility(nl, nv, alpha)
     lobe = lobe * nl.clamp_min(0.0)
-    power = lamps.power[0]
+    if every:
+        weak = torch.arange(used, device=nl.device) >= lamps.strong
+        lobe = lobe * torch.where(weak, share[:, None], 1.0)
+    power = lamps.power[0, :used]
     return (lobe @ power).T, ((lobe * brdf.schlick_weight(0.5 * half)) @ power).T

@@ -30,10 +30,11 @@ REACH = math.radians(102.0)
 _SPREAD = math.tan(math.radians(9.0) / 2.0)
 _GRAZING = math.tan(math.acos(0.015) / 2.0)
 _BEND = 0.2
-"""Nodes of the angle θ between n and v: 9° to both sides of θ0 but not beyond the horizon, and one between.
+NODES = (-1.0, -0.4, 0.4, 1.0)
+"""Nodes of the angle θ between n and v, from 9° below θ0 to 9° above it but not beyond the horizon.
 
 A view 20° off the axis moves the angle of incidence by 10°. The lobe's shape goes with log(n·v + 0.2) towards
-grazing, so that is where the third node lies halfway, by x with dx/dθ = 1 / (cos θ + 0.2).
+grazing, so nodes are spread and interpolated over x with dx/dθ = 1 / (cos θ + 0.2).
 """
 NARROW = 10
 """First level that is made of a wider one and a rest; r = 0.24."""
@@ -60,9 +61,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One level: ``theta0 (O,)``, rings, the energies ``(O, 3, 2)`` and either dense or banded weights.
+    """One level: ``theta0 (O,)``, rings, the energies ``(O, 4, 2)`` and either dense or banded weights.
 
-    ``dense (F, O * 3 * 2, J)``, or for each node the ``groups`` of rows, in order, of what the level adds to a
+    ``dense (F, O * 4 * 2, J)``, or for each node the ``groups`` of rows, in order, of what the level adds to a
     share ``far`` of :func:`wider`.
     """
 
@@ -100,10 +101,20 @@ def ends(tangent: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nodes(theta0: Tensor) -> Tensor:
-    """The three angles θ ``(..., 3)`` for each θ0."""
-    low, high = ends(torch.tan(theta0 / 2.0))
-    middle = torch.tanh(0.5 * (bend(low) + bend(high))) * math.sqrt((1.0 + _BEND) / (1.0 - _BEND))
-    return 2.0 * torch.atan(torch.stack((low, middle, high), dim=-1))
+    """The angles θ ``(..., 4)`` of the nodes for each θ0."""
+    low, high = (bend(end)[..., None] for end in ends(torch.tan(theta0 / 2.0)))
+    x = 0.5 * (low + high) + 0.5 * (high - low) * torch.tensor(NODES, dtype=theta0.dtype)
+    return 2.0 * torch.atan(torch.tanh(x) * math.sqrt((1.0 + _BEND) / (1.0 - _BEND)))
+
+
+def node_weights(x: Tensor) -> Tensor:
+    """Cubic weights ``(..., 4)`` of the nodes at x in [-1, 1], the place between both ends."""
+    weights = []
+    for k, own in enumerate(NODES):
+        others = [n for m, n in enumerate(NODES) if m != k]
+        product = (x - others[0]) * (x - others[1]) * (x - others[2])
+        weights.append(product / math.prod(own - n for n in others))
+    return torch.stack(weights, dim=-1)
 
 
 def far(level: int) -> float:
@@ -143,7 +154,7 @@ def kernel(level: int, device: torch.device, dtype: torch.dtype) -> Kernel:
     base = kernel(wider(level), torch.device("cpu"), torch.float64)
     energy = far(level) * torch.einsum("ij,jkw->ikw", polar.cubic(theta0, REACH, base.theta0.numel() - 1), base.energy)
     grouped = []
-    for node in range(3):
+    for node in range(len(NODES)):
         groups, start = [], 0
         for group in _banded(level, theta0, theta[:, node], frequencies):
             near = torch.tensordot(group.cosines[0], group.window, 1).reshape(2, group.count, -1)
@@ -158,7 +169,7 @@ def kernel(level: int, device: torch.device, dtype: torch.dtype) -> Kernel:
 
 
 def _dense(level: int, theta0: Tensor, theta: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights ``(F, O * 3 * 2, J)`` over all rings, and the energies ``(O, 3, 2)``."""
+    """Weights ``(F, O * 4 * 2, J)`` over all rings, and the energies ``(O, 4, 2)``."""
     _, rings, frequencies = size(level)
     samples = 2 * frequencies
     phi = torch.arange(samples + 1, dtype=torch.float64) / samples * math.pi

@@ -20,7 +20,7 @@ for _level in range(lobes.LEVELS):
 class Specular:
     """Tables of one light ``(1, 3, h, 2h)``, differentiable with respect to it where it asks for gradients.
 
-    Wide levels hold the lamps too; narrow ones, whose grids are too coarse for a sun, leave them to be evaluated
+    Wide levels hold the weak lamps too; narrow ones, whose grids are too coarse for a sun, leave them to be evaluated
     pixel by pixel, with :func:`lamp_share`. Most plates have no roughness below 0.25, so levels are made when first used. Thread-safe.
     """
 
@@ -33,7 +33,7 @@ class Specular:
         self.rest, self.lamps = lamps.take(environment.resize(env, TOP))
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Tables of the levels ``first`` to ``last``, one after another: ``(R, 24)``."""
+        """Tables of the levels ``first`` to ``last``, one after another: ``(R, 32)``."""
         with self._lock:
             if self.rest.requires_grad:
                 return torch.cat([self._table(k) for k in range(first, last + 1)])
@@ -66,11 +66,12 @@ class Specular:
             frequencies = lobes.size(last)[2]
             found = polar.spectrum(environment.resize(self.rest, rows), 2 * rows, frequencies)
             if not bare:
-                found = found + polar.points(self.lamps.dirs[0], self.lamps.power[0], 2 * rows, frequencies)
+                weak = (t[0, self.lamps.strong :] for t in (self.lamps.dirs, self.lamps.power))
+                found = found + polar.points(*weak, 2 * rows, frequencies)
             self._spectra[bare] = found
         return self._spectra[bare]
 
 
 def lamp_share(roughness: Tensor) -> Tensor:
-    """How much of the lamps the tables lack: 0 for wide levels, 1 for narrow ones, between them in between."""
+    """How much of the weak lamps the tables lack: 0 for wide levels, 1 for narrow ones, between them in between."""
     return (tables.place(roughness) - (lobes.NARROW - 1.0)).clamp(0.0, 1.0)

@@ -2,7 +2,7 @@
 
 The specular radiance of a pixel depends on its reflection direction ρ, on its roughness and on where the
 viewer stands in relation to ρ. Viewers are near the camera's axis, so the half vector of ρ and +Z, ``n0``,
-gives the plane of incidence and a first angle θ0; tables hold the lobe for three angles of n and v about
+gives the plane of incidence and a first angle θ0; tables hold the lobe for four angles of n and v about
 θ0, and :func:`lookup` interpolates by the pixel's own angle. They are grids over θ0 (0° to 102°: beyond
 90° a pixel beside the axis turns away from it) and the azimuth of ``n0``.
 
@@ -21,8 +21,9 @@ from torch import Tensor
 from platelight.shading import lobes, polar, sampling
 
 MIN_ROUGHNESS = lobes.ROUGHNESSES[-1]
-WIDTH = 24
-"""Numbers in a cell: 3 nodes of RGB and a pad for F = 1, then RGB and a pad for the edge."""
+_PAIRS = 2 * len(lobes.NODES)
+WIDTH = 4 * _PAIRS
+"""Numbers in a cell: 4 nodes of RGB and a pad for F = 1, then RGB and a pad for the edge."""
 _SPACING = 0.25
 _CELLS = 300_000
 
@@ -36,7 +37,7 @@ def shape(level: int) -> tuple[int, int]:
 
 
 def raw(level: int, light: Tensor, wider: Tensor | None) -> Tensor:
-    """Spectrum of a level before the division by its energy: ``(O, F, 3 nodes * 2, C * 2)``.
+    """Spectrum of a level before the division by its energy: ``(O, F, 4 nodes * 2, C * 2)``.
 
     Args:
         light: the light's spectrum, from :func:`polar.spectrum`.
@@ -48,7 +49,7 @@ def raw(level: int, light: Tensor, wider: Tensor | None) -> Tensor:
     if kernel.dense is not None or wider is None:
         assert kernel.dense is not None
         out = torch.bmm(kernel.dense, x.transpose(0, 1))
-        return out.reshape(-1, rows, 6, channels).transpose(0, 1)
+        return out.reshape(-1, rows, _PAIRS, channels).transpose(0, 1)
     wide = lobes.far(level) * wider
     up = polar.cubic(kernel.theta0.cpu(), lobes.REACH, wide.shape[0] - 1).to(wide)
     wide = (up @ wide.flatten(1)).reshape(rows, *wide.shape[1:])
@@ -69,14 +70,14 @@ def raw(level: int, light: Tensor, wider: Tensor | None) -> Tensor:
 
 
 def table(level: int, spectrum: Tensor) -> Tensor:
-    """``(rows * (columns + 1), 24)`` of a level from its spectrum of :func:`raw`."""
+    """``(rows * (columns + 1), 32)`` of a level from its spectrum of :func:`raw`."""
     kernel = lobes.kernel(level, spectrum.device, spectrum.dtype)
     rows, columns = shape(level)
-    mean = spectrum.unflatten(-1, (-1, 2)) / kernel.energy.reshape(-1, 1, 6, 1, 1)
+    mean = spectrum.unflatten(-1, (-1, 2)) / kernel.energy.reshape(-1, 1, _PAIRS, 1, 1)
     angles = torch.linspace(0.0, lobes.REACH, rows, dtype=torch.float64)
     up = polar.cubic(angles, lobes.REACH, mean.shape[0] - 1).to(mean)
     kept = min(mean.shape[1], columns // 2 + 1)
-    mean = (up @ mean[:, :kept].flatten(1)).reshape(rows, kept, 6, -1, 2)
+    mean = (up @ mean[:, :kept].flatten(1)).reshape(rows, kept, _PAIRS, -1, 2)
     grid = torch.fft.irfft(torch.view_as_complex(mean.contiguous()), n=columns, dim=1) * columns
     grid = torch.nn.functional.pad(grid, (0, 1))
     grid = torch.cat((grid, grid[:, :1]), dim=1)
@@ -117,7 +118,7 @@ def lookup(
     low_end, high_end = (lobes.bend(end) for end in lobes.ends(tangent))
     cosine = nv.clamp(-1.0, 1.0 - 1e-6)
     angle = lobes.bend(((1.0 - cosine) / (1.0 + cosine)).sqrt())
-    t = (2.0 * (angle - low_end) / (high_end - low_end) - 1.0).clamp(-1.5, 1.5)
+    t = (2.0 * (angle - low_end) / (high_end - low_end) - 1.0).clamp(-1.3, 1.3)
     first, last = levels
     top = float(last - first)
     level = (place(roughness) - first).clamp(0.0, top)
@@ -138,5 +139,5 @@ def lookup(
         indices.append(index + starts[which][:, None])
         weights.append(weight * share[:, None])
     cell = sampling.gather(tables, torch.cat(indices, 1), torch.cat(weights, 1))
-    nodes = torch.stack((0.5 * t * (t - 1.0), 1.0 - t * t, 0.5 * t * (t + 1.0)), dim=-1)
-    return torch.bmm(nodes[:, None], cell.reshape(-1, 3, WIDTH // 3))[:, 0]
+    mixed = cell.reshape(-1, len(lobes.NODES), 8) * lobes.node_weights(t)[..., None]
+    return mixed.sum(1)
