@@ -1,7 +1,7 @@
 """The fast integrator: a light is filtered once, then maps are shaded by look-ups.
 
-Diffuse is one look-up in :mod:`.irradiance`. Specular is one in :mod:`.tables` times the lobe's energy, plus
-the small bright lamps of :mod:`.lamps`, which the tables leave out.
+Diffuse is one look-up in :mod:`.irradiance`. Specular is one in the tables of :mod:`.specular` times the lobe's
+energy, plus the small bright lamps of :mod:`.lamps`, which the tables leave out.
 ``docs/shading.md`` has the reasons and the measured errors against :mod:`.reference`.
 """
 
@@ -94,7 +94,7 @@ def shade(
         light: from :func:`prefilter`, of N lights or of one.
         normal: ``(N, 3, H, W)`` unit, camera space.
         albedo: ``(N, 3 or 1, H, W)`` linear.
-        roughness: ``(N, 1, H, W)`` perceptual, 0.05 to 1 (less is taken as 0.05).
+        roughness: ``(N, 1, H, W)`` perceptual, 0.1 to 1 (the light seen in less is that of 0.1).
         f0: ``(N, 1, H, W)`` or ``(N, 3, H, W)`` reflectance at normal incidence.
         view: ``(3, H, W)`` or ``(N or 1, 3, H, W)`` unit vectors to the camera, within 30° of +Z.
         layered: dim the diffuse lobe by 1 - E(n·v, α, f0), what the specular lobe leaves of the light, as
@@ -117,7 +117,7 @@ def shade(
             piece, facet, eye, cosine, r = (m[:, start : start + _CHUNK] for m in maps)
             rough = r[0].clamp(tables.MIN_ROUGHNESS, 1.0)
             mean = tables.lookup(rows, levels, facet, eye, cosine[0], rough)
-            white, edge = sampling.albedo_pair(cosine[0], rough)
+            white, edge = sampling.albedo_pair(cosine[0], r[0])
             irradiance_pi = environment.sample(diffuse, piece[None, :, None])[0, :, 0]
             glossy_white, glossy_edge = white * mean[:, :3].T, edge * mean[:, 4:7].T
             lamp, lamp_edge = lamps.specular(

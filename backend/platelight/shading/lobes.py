@@ -80,7 +80,7 @@ def size(level: int) -> tuple[int, int, int]:
     alpha = ROUGHNESSES[level] ** 2
     rows = max(40, math.ceil(REACH / alpha * _ROW) + 1)
     rings = max(48, math.ceil(math.pi / alpha * _RING))
-    return rows, rings, max(24, math.ceil(5.0 / alpha) + 8)
+    return rows, rings, max(24, math.ceil(8.0 / alpha))
 
 
 def wider(level: int) -> int:
