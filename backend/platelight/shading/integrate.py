@@ -120,9 +120,7 @@ def shade(
             white, edge = sampling.albedo_pair(cosine[0], r[0])
             irradiance_pi = environment.sample(diffuse, piece[None, :, None])[0, :, 0]
             glossy_white, glossy_edge = white * mean[:, :3].T, edge * mean[:, 4:7].T
-            lamp, lamp_edge = lamps.specular(
-                specular.lamps, facet, eye, cosine[0], rough, lamp_share(rough)
-            )
+            lamp, lamp_edge = lamps.specular(specular.lamps, facet, eye, cosine[0], rough, lamp_share(rough))
             glossy_white, glossy_edge = glossy_white + lamp, glossy_edge + lamp_edge
             parts.append((irradiance_pi, glossy_white, glossy_edge))
         lambert, white, edge = (

@@ -73,7 +73,9 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
     strong = int((best > _STRONG * total[:, None]).sum(1).max())
     used = max(1, int(keep.sum(1).max()))
     power = taken.sum(3).transpose(1, 2)
-    return env - removed.reshape(env.shape), Lamps(center.transpose(1, 2)[:, :used], power[:, :used], variance.sqrt()[:, :used], strong)
+    return env - removed.reshape(env.shape), Lamps(
+        center.transpose(1, 2)[:, :used], power[:, :used], variance.sqrt()[:, :used], strong
+    )
 
 
 def specular(

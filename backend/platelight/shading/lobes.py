@@ -119,7 +119,7 @@ def node_weights(x: Tensor) -> Tensor:
 
 def far(level: int) -> float:
     """The share of :func:`wider` that agrees with the level's lobe far from the mirror direction."""
-    return (ROUGHNESSES[level] / ROUGHNESSES[wider(level)]) ** 4
+    return float((ROUGHNESSES[level] / ROUGHNESSES[wider(level)]) ** 4)
 
 
 def lobe(alpha: float, theta0: Tensor, theta: Tensor, ring: Tensor, phi: Tensor) -> Tensor:
@@ -150,9 +150,18 @@ def kernel(level: int, device: torch.device, dtype: torch.dtype) -> Kernel:
     mass = polar.ring_areas(rings)
     if level < NARROW:
         dense, energy = _dense(level, theta0, theta, mass)
-        return Kernel(theta0.to(device, dtype), rings, frequencies, energy.to(device, dtype), dense.to(device, dtype), ())
+        return Kernel(
+            theta0.to(device, dtype),
+            rings,
+            frequencies,
+            energy.to(device, dtype),
+            dense.to(device, dtype),
+            (),
+        )
     base = kernel(wider(level), torch.device("cpu"), torch.float64)
-    energy = far(level) * torch.einsum("ij,jkw->ikw", polar.cubic(theta0, REACH, base.theta0.numel() - 1), base.energy)
+    energy = far(level) * torch.einsum(
+        "ij,jkw->ikw", polar.cubic(theta0, REACH, base.theta0.numel() - 1), base.energy
+    )
     grouped = []
     for node in range(len(NODES)):
         groups, start = [], 0
@@ -165,7 +174,9 @@ def kernel(level: int, device: torch.device, dtype: torch.dtype) -> Kernel:
             window, cosines = group.window.to(device, dtype), group.cosines.to(device, dtype)
             groups.append(Group(group.count, group.first, window, cosines))
         grouped.append(tuple(groups))
-    return Kernel(theta0.to(device, dtype), rings, frequencies, energy.to(device, dtype), None, tuple(grouped))
+    return Kernel(
+        theta0.to(device, dtype), rings, frequencies, energy.to(device, dtype), None, tuple(grouped)
+    )
 
 
 def _dense(level: int, theta0: Tensor, theta: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +192,11 @@ def _dense(level: int, theta0: Tensor, theta: Tensor, mass: Tensor) -> tuple[Ten
     parts = []
     for a, b in zip(theta0.split(8), theta.split(8), strict=True):
         value = lobe(
-            alpha, a.to(single)[:, None, None, None], b.to(single)[:, :, None, None], ring.to(single)[:, None], phi.to(single)
+            alpha,
+            a.to(single)[:, None, None, None],
+            b.to(single)[:, :, None, None],
+            ring.to(single)[:, None],
+            phi.to(single),
         )
         parts.append(torch.matmul(value.transpose(-1, -2).transpose(-2, -3), cosines.T.to(single)))
     out = torch.cat(parts).permute(4, 0, 1, 2, 3)
@@ -220,6 +235,8 @@ def _banded(level: int, theta0: Tensor, theta: Tensor, frequencies: int) -> list
             value = theta0.new_zeros(samples + 1, 2, rows.numel(), ring.numel())
             row, column = ((ring - center[rows][:, None]).abs() <= reach).nonzero(as_tuple=True)
             at = theta0[rows][row][:, None], theta[rows][row][:, None], ring[column][:, None] * step, phi
-            value[:, :, row, column] = (lobe(alpha, *at) - far(level) * lobe(ROUGHNESSES[wider(level)] ** 2, *at)).permute(1, 2, 0)
+            value[:, :, row, column] = (
+                lobe(alpha, *at) - far(level) * lobe(ROUGHNESSES[wider(level)] ** 2, *at)
+            ).permute(1, 2, 0)
             groups.append(Group(rows.numel(), first, value.flatten(1, 2), cosines))
     return groups

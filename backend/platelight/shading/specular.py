@@ -66,8 +66,8 @@ class Specular:
             frequencies = lobes.size(last)[2]
             found = polar.spectrum(environment.resize(self.rest, rows), 2 * rows, frequencies)
             if not bare:
-                weak = (t[0, self.lamps.strong :] for t in (self.lamps.dirs, self.lamps.power))
-                found = found + polar.points(*weak, 2 * rows, frequencies)
+                dirs, power = (t[0, self.lamps.strong :] for t in (self.lamps.dirs, self.lamps.power))
+                found = found + polar.points(dirs, power, 2 * rows, frequencies)
             self._spectra[bare] = found
         return self._spectra[bare]
 
