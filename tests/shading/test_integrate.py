@@ -65,8 +65,7 @@ def test_white_furnace_gives_the_albedo_and_no_more_than_one(roughness: float) -
         got = integrate.shade(light, normal, one, roughness * one, f0 * one, view).specular
         assert float(got.max()) <= 1.0 + 1e-4
         expected = directional_albedo(reference.facing(normal, view)[1], roughness * one, f0 * one)
-        # The tables keep a uniform light within 3e-4: their sums over rings are a quadrature too.
-        assert torch.allclose(got, expected.expand_as(got), atol=5e-4)
+        assert torch.allclose(got, expected.expand_as(got), atol=2e-4)
         if roughness >= 0.3:
             exact = reference.integrate(uniform(64), normal, one, roughness * one, f0 * one, view).specular
             assert float(exact.max()) <= 1.005
@@ -90,7 +89,8 @@ def test_a_lamp_is_exact() -> None:
     env[..., 30, 100] = 5000.0
     normal, view, _ = perspective_sphere(24, 40.0, 3.3)
     light = integrate.prefilter(env)
-    assert light.specular[0].lamps.power.shape[1] == 1
+    # A texel of 1.4° is four blocks of 0.7°.
+    assert light.specular[0].lamps.strong == 4
     for roughness in (0.3, 0.8):
         truth = reference.integrate(env, normal, *maps(normal, roughness), view)
         got = integrate.shade(light, normal, *maps(normal, roughness), view)

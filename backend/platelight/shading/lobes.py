@@ -39,6 +39,8 @@ grazing, so nodes are spread and interpolated over x with dx/dθ = 1 / (cos θ +
 NARROW = 10
 """First level that is made of a wider one and a rest; r = 0.24."""
 _CUT = 6.0
+FINE = 1024
+"""Rings of the light that narrow levels start from; wide ones start from half as many."""
 _LIKE, _ROWS = 1.25, 24
 """Rows in one group: widths within this factor, and at most so many."""
 _ROW, _RING = 3.0, 2.0
@@ -147,7 +149,7 @@ def kernel(level: int, device: torch.device, dtype: torch.dtype) -> Kernel:
     rows, rings, frequencies = size(level)
     theta0 = torch.linspace(0.0, REACH, rows, dtype=torch.float64)
     theta = nodes(theta0)
-    mass = polar.ring_areas(rings)
+    mass = polar.ring_areas(rings, FINE if level >= NARROW else FINE // 2)
     if level < NARROW:
         dense, energy = _dense(level, theta0, theta, mass)
         return Kernel(

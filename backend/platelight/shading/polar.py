@@ -16,9 +16,10 @@ from torch import Tensor
 from platelight.shading import environment
 
 
-def ring_areas(rings: int) -> Tensor:
-    """Solid angle ``(rings + 1,)`` that falls to each ring when areas are shared linearly; sums to 4π."""
-    return _areas(rings)
+def ring_areas(rings: int, fine: int) -> Tensor:
+    """Solid angle ``(rings + 1,)`` of each ring as :func:`coarsen` leaves it from ``fine`` rings; sums to 4π."""
+    angles = torch.arange(fine + 1, dtype=torch.float64) / fine * math.pi
+    return cubic(angles, math.pi, rings).T @ _areas(fine)
 
 
 def _areas(rings: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from platelight.shading import environment, lamps, lobes, polar, tables
 
-TOP = 512
+TOP = lobes.FINE // 2
 """Rows of the light that narrow levels read; wide ones read half."""
 _STARTS = [0]
 for _level in range(lobes.LEVELS):
