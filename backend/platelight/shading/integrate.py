@@ -1,7 +1,7 @@
 """The fast integrator: a light is filtered once, then maps are shaded by look-ups.
 
-Diffuse is one look-up in :mod:`.irradiance`. Specular is one in :mod:`.tables` times the lobe's energy, plus
-the small bright lamps of :mod:`.lamps`, which the tables leave out.
+Diffuse is one look-up in :mod:`.irradiance`. Specular is one in the tables of :mod:`.specular` times the lobe's
+energy, plus the small bright lamps of :mod:`.lamps`, which the tables leave out.
 ``docs/shading.md`` has the reasons and the measured errors against :mod:`.reference`.
 """
 
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from platelight.shading import environment, irradiance, lamps, sampling, tables
 from platelight.shading.reference import Shading, facing, integrate, view_directions
+from platelight.shading.specular import Specular, lamp_share
 
 __all__ = ["PrefilteredLight", "Shading", "integrate", "prefilter", "shade", "view_directions"]
 
-_CHUNK = 1 << 15
+_CHUNK = 1 << 14
 _KEPT = 4
 
 
@@ -31,14 +32,12 @@ class PrefilteredLight:
     Attributes:
         env: the light itself, ``(N, 3, h, 2h)``.
         diffuse: irradiance over π, ``(N, 3, 128, 256)``.
-        specular: tables of :mod:`.tables`, ``(N, rows, 8)``: RGB and a pad for F = 1, the same for the edge.
-        lamps: what was taken out of the light before these tables.
+        specular: for each of the N lights, its lamps and tables (made as they are asked for).
     """
 
     env: Tensor
     diffuse: Tensor
-    specular: Tensor
-    lamps: lamps.Lamps
+    specular: tuple[Specular, ...]
 
     def rotated(self, degrees: float) -> PrefilteredLight:
         """The light turned by ``degrees`` more (see :func:`environment.rotate`), filtered anew.
@@ -77,13 +76,7 @@ def prefilter(env: Tensor) -> PrefilteredLight:
 
 
 def _prefilter(env: Tensor) -> PrefilteredLight:
-    specular = []
-    full = environment.resize(env, min(environment.check(env), tables.TOP))
-    rest, found = lamps.take(full)
-    for one in rest.split(1):
-        light = tables.pyramid(torch.cat((one, torch.zeros_like(one[:, :1])), dim=1))
-        specular.append(torch.cat([tables.table(light, r) for r in tables.ROUGHNESSES]))
-    return PrefilteredLight(env, irradiance.irradiance_map(env), torch.stack(specular), found)
+    return PrefilteredLight(env, irradiance.irradiance_map(env), tuple(Specular(one) for one in env.split(1)))
 
 
 def shade(
@@ -101,7 +94,7 @@ def shade(
         light: from :func:`prefilter`, of N lights or of one.
         normal: ``(N, 3, H, W)`` unit, camera space.
         albedo: ``(N, 3 or 1, H, W)`` linear.
-        roughness: ``(N, 1, H, W)`` perceptual, 0.05 to 1 (less is taken as 0.05).
+        roughness: ``(N, 1, H, W)`` perceptual, 0.1 to 1 (the light seen in less is that of 0.1).
         f0: ``(N, 1, H, W)`` or ``(N, 3, H, W)`` reflectance at normal incidence.
         view: ``(3, H, W)`` or ``(N or 1, 3, H, W)`` unit vectors to the camera, within 30° of +Z.
         layered: dim the diffuse lobe by 1 - E(n·v, α, f0), what the specular lobe leaves of the light, as
@@ -112,21 +105,24 @@ def shade(
     n, _, height, width = normal.shape
     view = view if view.ndim == 4 else view[None]
     bent, nv = facing(normal, view)
-    count = light.specular.shape[0]
+    count = len(light.specular)
     irradiated, glossy = [], []
     for i in range(n):
         maps = [m[i % m.shape[0]].flatten(1) for m in (normal, bent, view, nv, roughness)]
-        diffuse = light.diffuse[i % count][None]
-        rows = light.specular[i % count]
+        diffuse, specular = light.diffuse[i % count][None], light.specular[i % count]
+        levels = tables.levels(roughness[i % roughness.shape[0]])
+        rows = specular.rows(*levels)
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for start in range(0, height * width, _CHUNK):
             piece, facet, eye, cosine, r = (m[:, start : start + _CHUNK] for m in maps)
-            mean = tables.lookup(rows, facet, eye, cosine[0], r[0])
             rough = r[0].clamp(tables.MIN_ROUGHNESS, 1.0)
-            white, edge = sampling.albedo_pair(cosine[0], rough)
-            lamp, lamp_edge = lamps.specular(light.lamps, i % count, facet, eye, cosine[0], rough)
+            mean = tables.lookup(rows, levels, facet, eye, cosine[0], rough)
+            white, edge = sampling.albedo_pair(cosine[0], r[0])
             irradiance_pi = environment.sample(diffuse, piece[None, :, None])[0, :, 0]
-            parts.append((irradiance_pi, lamp + white * mean[:, :3].T, lamp_edge + edge * mean[:, 4:7].T))
+            glossy_white, glossy_edge = white * mean[:, :3].T, edge * mean[:, 4:7].T
+            lamp, lamp_edge = lamps.specular(specular.lamps, facet, eye, cosine[0], rough, lamp_share(rough))
+            glossy_white, glossy_edge = glossy_white + lamp, glossy_edge + lamp_edge
+            parts.append((irradiance_pi, glossy_white, glossy_edge))
         lambert, white, edge = (
             torch.cat(p, dim=1).reshape(-1, height, width) for p in zip(*parts, strict=True)
         )

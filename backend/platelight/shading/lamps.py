@@ -9,24 +9,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from platelight.shading import brdf, environment
 
 _CELLS = 256
 """Rows of the raster of blocks, each of which may be a lamp: 0.7° apart."""
-_MOST = 48
-_SHARE = 3e-4
+_MOST = 32
+_SHARE, _STRONG = 1e-3, 2e-3
 """A block is a lamp when it stands out by this share of the light's power."""
 
 
 @dataclass(frozen=True)
 class Lamps:
-    """``dirs`` and ``power (N, K, 3)``, radiance times sr; ``spread (N, K)``, standard deviation in rad."""
+    """``dirs`` and ``power (N, K, 3)``, radiance times sr; ``spread (N, K)``, standard deviation in rad.
+
+    Strongest first; the first ``strong`` of them weigh enough to be evaluated for each pixel of any roughness.
+    """
 
     dirs: Tensor
     power: Tensor
     spread: Tensor
+    strong: int
 
 
 def take(env: Tensor) -> tuple[Tensor, Lamps]:
@@ -34,56 +39,66 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
     n, c, h, w = env.shape
     size = max(1, h // _CELLS)
     if h % size or h < 8:
-        return env, Lamps(env.new_zeros(n, 0, 3), env.new_zeros(n, 0, 3), env.new_zeros(n, 0))
-    omega = environment.solid_angles(h, env.device, env.dtype)
-    dirs = environment.directions(h, env.device, env.dtype).permute(2, 0, 1)
-
-    def blocks(x: Tensor) -> Tensor:
-        x = x.reshape(*x.shape[:-2], h // size, size, w // size, size)
-        return x.transpose(-3, -2).flatten(-2).flatten(-3, -2)
-
-    # What a block would be without its lamp: the lower quartile of the blocks around it.
-    mean = environment.resize(env, h // size)
+        return env, Lamps(env.new_zeros(n, 0, 3), env.new_zeros(n, 0, 3), env.new_zeros(n, 0), 0)
+    # What a block would be without its lamp: the darkest of the blocks around it.
+    mean = environment.resize(env.detach(), h // size)
     padded = torch.cat((mean[..., -2:], mean, mean[..., :2]), dim=-1)
-    padded = torch.nn.functional.pad(padded, (0, 0, 2, 2), mode="replicate")
-    around = torch.nn.functional.unfold(padded, 5).reshape(n, c, 25, -1)
-    floor = around.kthvalue(6, dim=2).values.detach()
-    texels, angles, where = blocks(env), blocks(omega), blocks(dirs)
-    excess = (texels - floor[..., None]).clamp_min(0.0) * angles
-    energy = excess.sum((1, 3))
-    total = (env * omega).sum((1, 2, 3)).clamp_min(1e-12)
+    dark = F.max_pool2d(F.max_pool2d(-padded, (5, 1), 1, (2, 0)), (1, 5), 1)
+    areas = environment.solid_angles(h // size, env.device, env.dtype).flatten()
+    energy = (mean + dark).sum(1).flatten(1) * areas
+    total = (mean.flatten(2) * areas).sum((1, 2)).clamp_min(1e-12)
     best, index = energy.topk(min(_MOST, energy.shape[1]), dim=1)
     keep = (best > _SHARE * total[:, None]).to(env.dtype)
-    pick = index[:, None, :, None].expand(-1, c, -1, size * size)
-    taken = excess.gather(2, pick) * keep[:, None, :, None]
+    # The texels of the chosen blocks, (N, K, size²).
+    inner = torch.arange(size, device=env.device)
+    row = index.div(w // size, rounding_mode="floor")[..., None, None] * size + inner[:, None]
+    column = (index % (w // size))[..., None, None] * size + inner
+    texel = (row * w + column).flatten(2)
+    angles = environment.solid_angles(h, env.device, env.dtype).flatten()[texel]
+    pick = texel.flatten(1)[:, None].expand(-1, c, -1)
+    excess = env.flatten(2).gather(2, pick).unflatten(2, texel.shape[1:])
+    floor = -dark.flatten(2).gather(2, index[:, None].expand(-1, c, -1))
+    taken = (excess - floor[..., None]).clamp_min(0.0) * angles[:, None] * keep[:, None, :, None]
     weight = taken.sum(1)
     share = weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)
-    spots = where[:, index].transpose(0, 1)
+    spots = environment.directions(h, env.device, env.dtype).reshape(-1, 3)[texel].movedim(-1, 1)
     center = (spots * share[:, None]).sum(-1)
     up = center.new_tensor((0.0, 1.0, 0.0))[None, :, None]
     center = torch.where(keep[:, None] > 0.0, center, up)
     center = center / center.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
     variance = (0.5 * (spots - center[..., None]).square().sum(1) * share).sum(-1)
     # The reading of a texel stands for its area too: its own variance per axis.
-    variance = variance + angles[index].mean(-1) / 12.0
-    removed = torch.zeros_like(texels).scatter(2, pick, taken / angles[index][:, None])
-    removed = removed.reshape(n, c, h // size, w // size, size, size).transpose(3, 4).reshape(n, c, h, w)
+    variance = variance + angles.mean(-1) / 12.0
+    removed = torch.zeros_like(env).flatten(2).scatter(2, pick, (taken / angles[:, None]).flatten(2))
+    strong = int((best > _STRONG * total[:, None]).sum(1).max())
     used = max(1, int(keep.sum(1).max()))
     power = taken.sum(3).transpose(1, 2)
-    return env - removed, Lamps(center.transpose(1, 2)[:, :used], power[:, :used], variance.sqrt()[:, :used])
+    return env - removed.reshape(env.shape), Lamps(
+        center.transpose(1, 2)[:, :used], power[:, :used], variance.sqrt()[:, :used], strong
+    )
 
 
 def specular(
-    lamps: Lamps, which: int, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor
+    lamps: Lamps, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor, share: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Radiance ``(3, P)`` for F = 1 and for F = (1 - l·h)⁵ of pixels given as ``(3, P)`` and ``(P,)``."""
-    dirs = lamps.dirs[which].T
+    """Radiance ``(3, P)`` of one light's lamps for F = 1 and for F = (1 - l·h)⁵.
+
+    Args:
+        normal, view: ``(3, P)``; nv, roughness: ``(P,)``.
+        share: ``(P,)``, how much of the lamps that are not strong is to be added.
+    """
+    every = bool(share.detach().any())
+    used = lamps.dirs.shape[1] if every else lamps.strong
+    dirs = lamps.dirs[0, :used].T
     nl, lv = normal.T @ dirs, view.T @ dirs
     nv, r = nv[:, None], roughness[:, None]
     half = (2.0 + 2.0 * lv).clamp_min(1e-8).sqrt()
     # A half vector turns by half of what its light does.
-    alpha = (r.pow(4) + 0.25 * lamps.spread[which].square()).sqrt()
+    alpha = (r.pow(4) + 0.25 * lamps.spread[0, :used].square()).sqrt()
     lobe = brdf.ggx_distribution((nl + nv) / half, alpha) * brdf.smith_visibility(nl, nv, alpha)
     lobe = lobe * nl.clamp_min(0.0)
-    power = lamps.power[which]
+    if every:
+        weak = torch.arange(used, device=nl.device) >= lamps.strong
+        lobe = lobe * torch.where(weak, share[:, None], 1.0)
+    power = lamps.power[0, :used]
     return (lobe @ power).T, ((lobe * brdf.schlick_weight(0.5 * half)) @ power).T

@@ -1,216 +1,143 @@
-"""Tables of the specular lobe under one light, over reflection directions.
+"""Tables of the specular lobe under one light, for viewers near the camera's axis.
 
 The specular radiance of a pixel depends on its reflection direction ρ, on its roughness and on where the
 viewer stands in relation to ρ. Viewers are near the camera's axis, so the half vector of ρ and +Z, ``n0``,
-gives the plane of incidence and a first angle θ0; tables hold the lobe for three angles of n and v about
-θ0, and :func:`lookup` interpolates by the pixel's own angle. They lie on the equal-area disc of ``n0``:
-its rim is ρ = -Z, where the plane of incidence has every direction, and it goes on past the rim for
-pixels beside the axis that turn away from it.
+gives the plane of incidence and a first angle θ0; tables hold the lobe for four angles of n and v about
+θ0, and :func:`lookup` interpolates by the pixel's own angle. They are grids over θ0 (0° to 102°: beyond
+90° a pixel beside the axis turns away from it) and the azimuth of ``n0``.
 
-Values are the lobe's mean radiance; the energy is a factor of its own (:func:`sampling.albedo_pair`).
-Each is an importance quadrature whose samples read the light at the footprint that their density leaves
-them: Křivánek and Colbert, "Real-time Shading with Filtered Importance Sampling", EGSR 2008.
+Values are the lobe's mean radiance; the energy is a factor of its own (:func:`sampling.albedo_pair`). They
+are sums over the light, with the kernels of :mod:`.lobes`: no sampling noise.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from platelight.shading import environment, sampling
+from platelight.shading import lobes, polar, sampling
 
-MIN_ROUGHNESS = 0.05
-LEVELS = 16
-"""Levels lie evenly in log(roughness) from 0.05 to 1: each is 1.22 times the one before."""
-_STEP = math.log(1.0 / MIN_ROUGHNESS) / (LEVELS - 1)
-ROUGHNESSES = tuple(MIN_ROUGHNESS * math.exp(_STEP * k) for k in range(LEVELS))
-
-REACH = math.sqrt(2.0) * math.sin(math.radians(51.0))
-"""Radius of the disc: n0 up to 102° from the axis."""
-SPREAD = math.radians(10.0)
-"""Angle between the three nodes; a view 20° off the axis moves the angle of incidence by 10°."""
-_LAST = math.acos(0.03) - SPREAD
-_SMALLEST, _LARGEST, _STORED = 32, 360, 400
-_BUDGET = 1 << 21
-TOP = 512
-_BIAS = 0.25
-_CHUNK = 1 << 20
+MIN_ROUGHNESS = lobes.ROUGHNESSES[-1]
+_PAIRS = 2 * len(lobes.NODES)
+WIDTH = 4 * _PAIRS
+"""Numbers in a cell: 4 nodes of RGB and a pad for F = 1, then RGB and a pad for the edge."""
+_SPACING = 0.25
+_CELLS = 300_000
 
 
-def side(roughness: float) -> int:
-    """Cells along the disc that are computed: at most about 35 % of the lobe's width apart, or `_LARGEST`."""
-    return int(min(max(8.0 / roughness**2, _SMALLEST), _LARGEST))
+@functools.cache
+def shape(level: int) -> tuple[int, int]:
+    """Rows and columns of a level's table, without the column that closes the circle."""
+    spacing = max(_SPACING * lobes.ROUGHNESSES[level] ** 2, math.sqrt(lobes.REACH * 2.0 * math.pi / _CELLS))
+    rows = max(64, math.ceil(lobes.REACH / spacing) + 1)
+    return rows, max(128, 2 * math.ceil(math.pi / spacing))
 
 
-def stored_side(roughness: float) -> int:
-    """Cells along the disc that are stored: the computed ones doubled until bilinear look-ups are exact."""
-    size = side(roughness)
-    while size < 26.0 / roughness**2 and 2 * size - 1 <= _STORED:
-        size = 2 * size - 1
-    return size
-
-
-def samples(roughness: float) -> int:
-    """Samples for each cell and node, so that every level costs about the same."""
-    return int(min(max(_BUDGET / side(roughness) ** 2, 24), 1024))
-
-
-SIDES = tuple(stored_side(r) for r in ROUGHNESSES)
-
-
-@dataclass(frozen=True)
-class Pyramid:
-    """A light at halving sizes: ``rows (R, C)`` of all levels, whose heights and first rows are given.
-
-    Each level is stored at twice its height, so that the nearest texel does for an interpolation.
-    """
-
-    rows: Tensor
-    heights: Tensor
-    starts: Tensor
-    base: int
-
-
-def pyramid(env: Tensor) -> Pyramid:
-    """The pyramid of one light ``(1, C, h, 2h)``; differentiable."""
-    level = environment.resize(env, min(environment.check(env), TOP))
-    base = environment.check(level)
-    parts, heights = [], []
-    while True:
-        h = environment.check(level)
-        grid = level
-        if h < TOP:
-            dirs = environment.directions(2 * h, env.device, env.dtype).permute(2, 0, 1)[None]
-            grid = environment.sample(level, dirs)
-        heights.append(grid.shape[-2])
-        parts.append(grid[0].flatten(1).T)
-        if h <= 4:
-            break
-        level = environment.resize(level, (h + 1) // 2)
-    sizes = torch.tensor(heights, device=env.device)
-    counts = 2 * sizes * sizes
-    return Pyramid(torch.cat(parts), sizes, torch.cumsum(counts, 0) - counts, base)
-
-
-def _fetch(light: Pyramid, dirs: Tensor, omega: Tensor) -> Tensor:
-    """Radiance ``(..., C)`` at unit directions ``(3, ...)`` over footprints of ``omega`` sr."""
-    texel = (math.pi / light.base) ** 2
-    level = (0.5 * torch.log2(omega / texel) + (_BIAS + 0.5)).to(torch.int64)
-    level = level.clamp(0, light.heights.numel() - 1)
-    x, y, z = dirs
-    h = light.heights[level]
-    hf = h.to(x.dtype)
-    column = ((torch.atan2(x, -z) * (0.5 / math.pi) + 0.5) * (2.0 * hf)).to(torch.int64)
-    row = (torch.atan2((x * x + z * z).sqrt(), y) * (1.0 / math.pi) * hf).to(torch.int64)
-    row, column = torch.minimum(row, h - 1), torch.minimum(column, 2 * h - 1)
-    index = light.starts[level] + row * (2 * h) + column
-    return light.rows[index.reshape(-1)].reshape(*index.shape, -1)
-
-
-def _cells(size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the cells that the disc touches, and the θ0 and azimuth of their n0, each ``(P,)``."""
-    axis = torch.linspace(-REACH, REACH, size, device=like.device, dtype=like.dtype)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    radius = (x * x + y * y).sqrt()
-    inside = (radius <= REACH + 6.0 * REACH / size).reshape(-1).nonzero()[:, 0]
-    theta = 2.0 * torch.asin(radius.clamp_max(REACH) / math.sqrt(2.0))
-    return inside, theta.reshape(-1)[inside], torch.atan2(y, x).reshape(-1)[inside]
-
-
-def table(light: Pyramid, roughness: float) -> Tensor:
-    """``(stored_side² * 3, 2C)``: cell by cell, its three nodes; mean radiance of the lobe for F = 1, then edge."""
-    size, count = side(roughness), samples(roughness)
-    inside, theta0, phi = _cells(size, light.rows)
-    base = theta0.clamp_max(_LAST)
-    step = max(1, _CHUNK // count)
-    nodes = []
-    for k in (-1, 0, 1):
-        parts = [
-            _lobe(light, roughness, count, *(t[s : s + step, None] for t in (theta0, phi, base + k * SPREAD)))
-            for s in range(0, inside.numel(), step)
-        ]
-        nodes.append(torch.cat(parts))
-    values = torch.stack(nodes, dim=1)
-    out = values.new_zeros(size * size, *values.shape[1:])
-    grid = out.index_copy(0, inside, values).reshape(size, size, -1)
-    while size < stored_side(roughness):
-        finer = _doubling(size).to(grid)
-        grid = torch.matmul(finer, torch.matmul(finer, grid.flatten(1)).reshape(-1, size, grid.shape[2]))
-        size = 2 * size - 1
-    return grid.reshape(size * size * 3, -1)
-
-
-def _doubling(size: int) -> Tensor:
-    """``(2 size - 1, size)``: the samples, and between them the cubic (-1, 9, 9, -1) / 16 of Catmull and Rom."""
-    out = torch.zeros(2 * size - 1, size)
-    index = torch.arange(size)
-    out[2 * index, index] = 1.0
-    for offset, weight in ((-1, -1.0), (0, 9.0), (1, 9.0), (2, -1.0)):
-        middle = index[:-1]
-        out.index_put_(
-            (2 * middle + 1, (middle + offset).clamp(0, size - 1)),
-            torch.tensor(weight / 16.0),
-            accumulate=True,
-        )
-    return out
-
-
-def _lobe(light: Pyramid, roughness: float, count: int, theta0: Tensor, phi: Tensor, theta: Tensor) -> Tensor:
-    """Mean radiance ``(P, 2C)`` of the lobes with ρ at 2 θ0 from +Z and v at θ from n, all ``(P, 1)``."""
-    local, weight, edge, density = sampling.visible_lobe(theta, roughness * roughness, count)
-    lx, ly, lz = local
-    # n lies θ before ρ on the arc from +Z; +X of the lobe's frame points back along it, towards v.
-    angle = 2.0 * theta0 - theta
-    s, c, sp, cp = torch.sin(angle), torch.cos(angle), torch.sin(phi), torch.cos(phi)
-    along = s * lz - c * lx
-    dirs = (along * cp + sp * ly, along * sp - cp * ly, c * lz + s * lx)
-    radiance = _fetch(light, torch.stack(dirs), 1.0 / (count * density))
-    both = torch.stack((weight, weight * edge), dim=1)
-    both = both / both.sum(-1, keepdim=True).clamp_min(1e-20)
-    return torch.bmm(both, radiance).flatten(1)
-
-
-def lookup(tables: Tensor, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor) -> Tensor:
-    """Mean radiance of the lobe ``(P, 2C)`` for pixels given as ``(3, P)`` and ``(P,)``.
+def raw(level: int, light: Tensor, wider: Tensor | None) -> Tensor:
+    """Spectrum of a level before the division by its energy: ``(O, F, 4 nodes * 2, C * 2)``.
 
     Args:
-        tables: the levels' tables, one after another.
-        normal, view: unit vectors; ``nv`` their cosine, above 0.
-        roughness: perceptual, 0.05 to 1 (clamped).
+        light: the light's spectrum, from :func:`polar.spectrum`.
+        wider: for narrow levels, this function's answer for :func:`lobes.wider` under the same light.
     """
-    mirror = 2.0 * nv * normal - view
-    axis = torch.zeros_like(mirror)
-    axis[2] = 1.0
-    half = (mirror + axis) * torch.where(nv + normal[2] < 0.0, -1.0, 1.0)
-    half = half / half.square().sum(0).clamp_min(1e-12).sqrt()
-    scale = (1.0 + half[2]).clamp_min(0.2).rsqrt()
-    px, py = half[0] * scale, half[1] * scale
-    radius2 = px * px + py * py
-    shrink = torch.where(radius2 > REACH * REACH, REACH * radius2.clamp_min(0.1).rsqrt(), 1.0)
-    px, py = px * shrink, py * shrink
-    cosine0 = 1.0 - (px * px + py * py)
-    theta = torch.acos(nv.clamp(-1.0, 1.0 - 1e-6))
-    theta0 = torch.acos(cosine0.clamp(-1.0, 1.0 - 1e-6))
-    t = ((theta - theta0.clamp_max(_LAST)) / SPREAD).clamp(-1.5, 1.5)
-    node_weight = torch.stack((0.5 * t * (t - 1.0), 1.0 - t * t, 0.5 * t * (t + 1.0)), dim=-1)
-    level = (torch.log(roughness.clamp(MIN_ROUGHNESS, 1.0) / MIN_ROUGHNESS) / _STEP).clamp(0.0, LEVELS - 1.0)
-    low = level.detach().floor().clamp_max(LEVELS - 2.0)
-    fraction = level - low
-    sides = torch.tensor(SIDES, device=nv.device)
-    starts = torch.cumsum(sides * sides, 0) - sides * sides
+    kernel = lobes.kernel(level, light.device, light.dtype)
+    rows, channels = kernel.theta0.numel(), light.shape[2] * 2
+    x = polar.coarsen(light, kernel.rings, kernel.frequencies).flatten(2)
+    if kernel.dense is not None or wider is None:
+        assert kernel.dense is not None
+        out = torch.bmm(kernel.dense, x.transpose(0, 1))
+        return out.reshape(-1, rows, _PAIRS, channels).transpose(0, 1)
+    wide = lobes.far(level) * wider
+    up = polar.cubic(kernel.theta0.cpu(), lobes.REACH, wide.shape[0] - 1).to(wide)
+    wide = (up @ wide.flatten(1)).reshape(rows, *wide.shape[1:])
+    base = torch.nn.functional.pad(wide, (0, 0, 0, 0, 0, kernel.frequencies - wide.shape[1]))
+    nodes = []
+    for node, groups in enumerate(kernel.groups):
+        parts, start = [], 0
+        for group in groups:
+            kept, rings = group.cosines.shape[0], group.window.shape[-1]
+            weights = (group.cosines @ group.window.flatten(1)).reshape(kept, -1, rings)
+            near = x[group.first : group.first + rings, :kept].transpose(0, 1)
+            value = torch.bmm(weights, near).reshape(kept, 2, group.count, channels).permute(2, 0, 1, 3)
+            far = base[start : start + group.count, :, 2 * node : 2 * node + 2]
+            parts.append(torch.cat((far[:, :kept] + value, far[:, kept:]), dim=1))
+            start += group.count
+        nodes.append(torch.cat(parts))
+    return torch.cat(nodes, dim=2)
+
+
+def table(level: int, spectrum: Tensor) -> Tensor:
+    """``(rows * (columns + 1), 32)`` of a level from its spectrum of :func:`raw`."""
+    kernel = lobes.kernel(level, spectrum.device, spectrum.dtype)
+    rows, columns = shape(level)
+    mean = spectrum.unflatten(-1, (-1, 2)) / kernel.energy.reshape(-1, 1, _PAIRS, 1, 1)
+    angles = torch.linspace(0.0, lobes.REACH, rows, dtype=torch.float64)
+    up = polar.cubic(angles, lobes.REACH, mean.shape[0] - 1).to(mean)
+    kept = min(mean.shape[1], columns // 2 + 1)
+    mean = (up @ mean[:, :kept].flatten(1)).reshape(rows, kept, _PAIRS, -1, 2)
+    grid = torch.fft.irfft(torch.view_as_complex(mean.contiguous()), n=columns, dim=1) * columns
+    grid = torch.nn.functional.pad(grid, (0, 1))
+    grid = torch.cat((grid, grid[:, :1]), dim=1)
+    return grid.reshape(rows * (columns + 1), WIDTH)
+
+
+def place(roughness: Tensor) -> Tensor:
+    """The level of a roughness, with its fraction."""
+    return torch.log10(roughness) * (1.0 - lobes.LEVELS)
+
+
+def levels(roughness: Tensor) -> tuple[int, int]:
+    """First and last level that roughnesses need."""
+    low, high = (min(max(float(r), MIN_ROUGHNESS), 1.0) for r in torch.aminmax(roughness.detach()))
+    place = [math.log10(r) * (1.0 - lobes.LEVELS) for r in (high, low)]
+    return int(place[0] + 1e-4), min(math.ceil(place[1] - 1e-4), lobes.LEVELS - 1)
+
+
+def lookup(
+    tables: Tensor, levels: tuple[int, int], normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor
+) -> Tensor:
+    """Mean radiance of the lobe ``(P, 8)``, RGB and a pad for F = 1 and for the edge.
+
+    Args:
+        tables: the tables of all levels from the first to the last of ``levels``, one after another.
+        levels: these two.
+        normal, view: unit vectors ``(3, P)``; ``nv (P,)`` their cosine, above 0.
+        roughness: perceptual ``(P,)``, within the levels (clamped).
+    """
+    half = 2.0 * nv * normal - view
+    half = torch.stack((half[0], half[1], half[2] + 1.0)) * torch.where(nv + normal[2] < 0.0, -1.0, 1.0)
+    flat = half[0].square() + half[1].square()
+    pole = flat < 1e-16
+    phi = torch.atan2(torch.where(pole, 0.0, half[1]), torch.where(pole, 1.0, half[0]))
+    sine = flat.clamp_min(1e-16).sqrt()
+    theta0 = torch.atan2(sine, half[2]).clamp_max(lobes.REACH)
+    tangent = torch.tan(0.5 * theta0)
+    low_end, high_end = (lobes.bend(end) for end in lobes.ends(tangent))
+    cosine = nv.clamp(-1.0, 1.0 - 1e-6)
+    angle = lobes.bend(((1.0 - cosine) / (1.0 + cosine)).sqrt())
+    t = (2.0 * (angle - low_end) / (high_end - low_end) - 1.0).clamp(-1.3, 1.3)
+    first, last = levels
+    top = float(last - first)
+    level = (place(roughness) - first).clamp(0.0, top)
+    low = level.detach().floor().clamp_max(max(top - 1.0, 0.0))
+    shapes = [shape(k) for k in range(first, last + 1)]
+    rows = torch.tensor([s[0] for s in shapes], device=nv.device)
+    columns = torch.tensor([s[1] for s in shapes], device=nv.device)
+    starts = torch.cumsum(rows * (columns + 1), 0) - rows * (columns + 1)
+    turn = phi * (0.5 / math.pi)
+    turn = turn + torch.where(turn < 0.0, 1.0, 0.0)
     indices, weights = [], []
-    node = torch.arange(3, device=nv.device)
-    for k in (0, 1):
+    for k in range(2 if last > first else 1):
         which = low.to(torch.int64) + k
-        size = sides[which]
-        reach = (size - 1).to(nv.dtype) / (2.0 * REACH)
-        index, weight = sampling.corners((px + REACH) * reach, (py + REACH) * reach, size, size)
-        index = (index + starts[which][:, None])[:, :, None] * 3 + node
-        share = fraction if k else 1.0 - fraction
-        weight = weight[:, :, None] * (share[:, None] * node_weight)[:, None, :]
-        indices.append(index.flatten(1))
-        weights.append(weight.flatten(1))
-    return sampling.gather(tables, torch.cat(indices, 1), torch.cat(weights, 1))
+        width = columns[which]
+        y = theta0 * ((rows - 1) / lobes.REACH).to(nv.dtype)[which]
+        index, weight = sampling.corners(turn * width.to(nv.dtype), y, rows[which], width + 1)
+        share = level - low if k else 1.0 - (level - low)
+        indices.append(index + starts[which][:, None])
+        weights.append(weight * share[:, None])
+    cell = sampling.gather(tables, torch.cat(indices, 1), torch.cat(weights, 1))
+    mixed = cell.reshape(-1, len(lobes.NODES), 8) * lobes.node_weights(t)[..., None]
+    return mixed.sum(1)

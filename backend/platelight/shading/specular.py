@@ -1,0 +1,77 @@
+"""The specular half of a light: its lamps and the tables of :mod:`.tables`, level by level as they are asked for."""
+
+from __future__ import annotations
+
+from threading import RLock
+
+import torch
+from torch import Tensor
+
+from platelight.shading import environment, lamps, lobes, polar, tables
+
+TOP = lobes.FINE // 2
+"""Rows of the light that narrow levels read; wide ones read half."""
+_STARTS = [0]
+for _level in range(lobes.LEVELS):
+    _rows, _columns = tables.shape(_level)
+    _STARTS.append(_STARTS[-1] + _rows * (_columns + 1))
+
+
+class Specular:
+    """Tables of one light ``(1, 3, h, 2h)``, differentiable with respect to it where it asks for gradients.
+
+    Wide levels hold the weak lamps too; narrow ones, whose grids are too coarse for a sun, leave them to be evaluated
+    pixel by pixel, with :func:`lamp_share`. Most plates have no roughness below 0.25, so levels are made when first used. Thread-safe.
+    """
+
+    def __init__(self, env: Tensor) -> None:
+        self._lock = RLock()
+        self._spectra: dict[bool, Tensor] = {}
+        self._raw: dict[tuple[int, bool], Tensor] = {}
+        self._tables: dict[int, Tensor] = {}
+        self._store: Tensor | None = None
+        self.rest, self.lamps = lamps.take(environment.resize(env, TOP))
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Tables of the levels ``first`` to ``last``, one after another: ``(R, 32)``."""
+        with self._lock:
+            if self.rest.requires_grad:
+                return torch.cat([self._table(k) for k in range(first, last + 1)])
+            # Out of inference mode, so that kept tables serve a caller who wants gradients of the maps.
+            with torch.inference_mode(False), torch.no_grad():
+                if self._store is None:
+                    # Memory that is never written to is never taken.
+                    self._store = self.rest.new_empty(_STARTS[-1], tables.WIDTH)
+                for k in range(first, last + 1):
+                    if k not in self._tables:
+                        self._tables[k] = self._store[_STARTS[k] : _STARTS[k + 1]]
+                        self._tables[k].copy_(tables.table(k, self._known(k, k >= lobes.NARROW)))
+                return self._store[_STARTS[first] : _STARTS[last + 1]]
+
+    def _table(self, level: int) -> Tensor:
+        if level not in self._tables:
+            self._tables[level] = tables.table(level, self._known(level, level >= lobes.NARROW))
+        return self._tables[level]
+
+    def _known(self, level: int, bare: bool) -> Tensor:
+        """The raw level; ``bare`` leaves the lamps out."""
+        if (level, bare) not in self._raw:
+            wider = self._known(lobes.wider(level), True) if level >= lobes.NARROW else None
+            self._raw[level, bare] = tables.raw(level, self._spectrum(bare), wider)
+        return self._raw[level, bare]
+
+    def _spectrum(self, bare: bool) -> Tensor:
+        if bare not in self._spectra:
+            rows, last = (TOP, lobes.LEVELS - 1) if bare else (TOP // 2, lobes.NARROW - 1)
+            frequencies = lobes.size(last)[2]
+            found = polar.spectrum(environment.resize(self.rest, rows), 2 * rows, frequencies)
+            if not bare:
+                dirs, power = (t[0, self.lamps.strong :] for t in (self.lamps.dirs, self.lamps.power))
+                found = found + polar.points(dirs, power, 2 * rows, frequencies)
+            self._spectra[bare] = found
+        return self._spectra[bare]
+
+
+def lamp_share(roughness: Tensor) -> Tensor:
+    """How much of the weak lamps the tables lack: 0 for wide levels, 1 for narrow ones, between them in between."""
+    return (tables.place(roughness) - (lobes.NARROW - 1.0)).clamp(0.0, 1.0)
