@@ -15,6 +15,7 @@ from platelight.client import load_or_make_keys, read_connection
 from platelight.protocol import messages as m
 from platelight.protocol.frames import Plane, chunks, describe, pack, unpack_from_server
 from platelight.protocol.requests import Decompose
+from platelight.protocol.version import SUPPORTED_VERSIONS
 
 PLATE = np.random.default_rng(3).random((400, 400, 3), dtype=np.float32)
 
@@ -49,7 +50,7 @@ class Peer:
             assert isinstance(message, m.Progress | m.Credit), message
 
     def hello(self) -> Peer:
-        self.say(m.Hello((1,), "peer", ("raw",)))
+        self.say(m.Hello(SUPPORTED_VERSIONS, "peer", ("raw",)))
         assert isinstance(self.hear(), m.Welcome)
         return self
 
@@ -167,7 +168,7 @@ def test_a_client_that_vanishes_mid_upload_leaves_nothing(shared_server: Server)
     peer.expect(m.Credit)
     blobs = shared_server.folder / "config" / "store" / "blobs"
     assert len(list(blobs.glob("tmp-*"))) == 1
-    peer.say(m.Hello((1,), "peer", ("raw",)))  # a new life drops the old one's uploads
+    peer.say(m.Hello(SUPPORTED_VERSIONS, "peer", ("raw",)))  # a new life drops the old one's uploads
     assert isinstance(peer.hear(), m.Welcome)
     assert list(blobs.glob("tmp-*")) == []
     peer.close()
@@ -197,7 +198,7 @@ def test_mutated_conversations(shared_server: Server) -> None:
     script: list[list[bytes]] = [
         [bytes(frame) for frame in frames]
         for frames in (
-            pack(m.Hello((1,), "peer", ("raw",))),
+            pack(m.Hello(SUPPORTED_VERSIONS, "peer", ("raw",))),
             pack(m.Submit(1, Decompose(fov=toys.DOUBLE), (plane.info,))),
             pack(piece, data),
             pack(m.Watch(2, plane.info.hash)),
@@ -232,7 +233,7 @@ def test_mutated_conversations(shared_server: Server) -> None:
 def answers(peer: Peer, ticket: int) -> bool:
     """True when the server answers a ping; asked again because a busy machine may miss a heartbeat."""
     for _ in range(3):
-        peer.say(m.Hello((1,), "peer", ("raw",)))
+        peer.say(m.Hello(SUPPORTED_VERSIONS, "peer", ("raw",)))
         peer.say(m.Ping(ticket))
         while peer.socket.poll(3000):
             if unpack_from_server(peer.socket.recv_multipart())[0] == m.Pong(ticket):

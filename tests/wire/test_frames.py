@@ -53,7 +53,21 @@ FROM_SERVER = [
     m.Failed(HASH, "bad_input", "No.", "Yes."),
     m.Placed(HASH, "/x"),
     m.Located(HASH, "/x"),
-    m.Report(1, "test", 1.0, {m.JobState.DONE: 1}, (m.WorkerReport("w", "cpu", "idle", 1),), 1, 2, 3),
+    m.Report(
+        1,
+        "test",
+        1.0,
+        {m.JobState.DONE: 1},
+        (m.WorkerReport("w", "cpu", "idle", 1),),
+        1,
+        2,
+        3,
+        4,
+        5,
+        False,
+        m.Totals(),
+        m.Rates(),
+    ),  # fmt: skip
     m.Pong(7),
 ]
 

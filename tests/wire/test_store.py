@@ -15,7 +15,8 @@ from platelight.protocol.frames import Plane, describe, job_key
 from platelight.protocol.messages import JobState
 from platelight.protocol.requests import Decompose
 from platelight.server.blobs import BlobFolder, full
-from platelight.server.store import SCHEMA_VERSION, Store
+from platelight.server.schema import SCHEMA_VERSION
+from platelight.server.store import Store
 
 GIB = 1024**3
 
@@ -84,14 +85,14 @@ def test_quota_evicts_the_oldest_result_and_no_waiting_job(tmp_path: Path) -> No
     store.set_state("f" * 64, JobState.QUEUED)
     store.touch(first)  # used later than the second
     age(store)
-    assert store.size() == 2000
-    store.make_room(400)
+    assert store.room.size() == 2000
+    store.room.make("ada", 400)
     assert store.get(first) is not None
     assert store.get(second) is None
     assert not store.blobs.has(plane_of(2.0).info.hash, 400)
     assert store.complete([waiting.info, plane_of(1.5).info])
     with pytest.raises(StoreFull, match="has no room"):
-        store.make_room(2000)
+        store.room.make("eve", 2000)
     assert store.get("f" * 64) is not None
     assert store.complete([waiting.info])
     store.close()
@@ -103,10 +104,10 @@ def test_results_expire(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as other:
         other.execute("UPDATE jobs SET used = used - 100 WHERE key = ?", (old,))
     age(store)
-    store.make_room(0)
+    store.room.make("ada", 0)
     assert store.get(old) is None
     assert store.get(new) is not None
-    assert store.size() == 800
+    assert store.room.size() == 800
     store.close()
 
 
@@ -117,7 +118,7 @@ def test_a_plane_that_two_jobs_use_stays(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as other:
         other.execute("UPDATE jobs SET used = 0 WHERE key = ?", (old,))
     age(store)
-    store.make_room(0)
+    store.room.make("ada", 0)
     assert store.complete([plane_of(1.0).info])
     assert not store.complete([plane_of(1.5).info])
     store.close()
