@@ -67,7 +67,7 @@ FROM_SERVER = [
         False,
         m.Totals(),
         m.Rates(),
-    ),  # fmt: skip
+    ),
     m.Pong(7),
 ]
 

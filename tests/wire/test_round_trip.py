@@ -43,7 +43,7 @@ def test_every_request_and_shape(
     with shared_server.client() as client:
         result = client.run(request_type(fov=toys.DOUBLE), {"plate": plane}, timeout=30)
     np.testing.assert_array_equal(result.planes["plate_twice"], plane * 2)
-    assert result.meta == {"kind": request_type.__name__, "shapes": {"plate": list(shape)}}
+    assert result.meta == {"kind": request_type.__name__, "shapes": {"plate": list(shape)}, "lean": False}
 
 
 def test_non_finite_pixels_travel_unchanged(shared_server: Server) -> None:

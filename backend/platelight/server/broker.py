@@ -5,6 +5,7 @@ Longer than most files here: the loop, what each message does, and what goes out
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 import time
@@ -20,6 +21,7 @@ from platelight.protocol.errors import (
     MalformedMessage,
     PlatelightError,
     ProtocolError,
+    StoreFull,
     UnknownJob,
     VersionSkew,
 )
@@ -198,10 +200,7 @@ class Broker:
                 self._drop(identity)
         except (OSError, sqlite3.Error) as error:
             log.exception("the store failed")
-            sentence = f"The server's store failed: {type(error).__name__}."
-            self._send(
-                identity, Refused("store_failed", sentence, "The server's log has the details.", ticket)
-            )
+            self._send(identity, _store_failed(error, ticket))
             self._drop(identity)
         except Exception:  # the boundary of a message: a bug here costs one session, not the server
             log.exception("a message could not be handled")
@@ -316,9 +315,9 @@ class Broker:
             except PlatelightError as error:
                 self._send(session.identity, Refused(error.code, error.sentence, error.remedy))
                 self._drop(session.identity)
-            except (OSError, sqlite3.Error):
+            except (OSError, sqlite3.Error) as error:
                 log.exception("a plane could not be stored")
-                self._send(session.identity, Refused("store_failed", "The server's store failed."))
+                self._send(session.identity, _store_failed(error))
                 self._drop(session.identity)
 
     def _arrived(self, session: Session, plane: PlaneInfo) -> None:
@@ -416,3 +415,12 @@ class Broker:
         for identity, session in list(self._sessions.items()):
             if now - session.heard > self._config.session_seconds:
                 self._drop(identity)
+
+
+def _store_failed(error: OSError | sqlite3.Error, ticket: int | None = None) -> Refused:
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return Refused(Busy.code, "The server has too many open files.", "Try again in a moment.", ticket, 1.0)
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+        return Refused(StoreFull.code, "The server's disk is full.", "Free some space on the server.", ticket)
+    sentence = f"The server's store failed: {type(error).__name__}."
+    return Refused("store_failed", sentence, "The server's log has the details.", ticket)

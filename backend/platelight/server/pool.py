@@ -332,11 +332,12 @@ class Pool:
     def _bury(self, process: _Process, code: int, now: float) -> list[Event]:
         del self._processes[process.name]
         place = process.place
-        if process.state is WorkerState.STARTING:
+        if isinstance(error := process.starting.exception(), OSError):  # no files or processes left: may pass
+            place.not_before = now + 1.0
+            log.error("worker %s: could not be started: %s", process.name, error)
+        elif process.state is WorkerState.STARTING:
             place.failed_starts += 1
             place.not_before = now + min(_LONGEST_BACKOFF, 0.25 * 2**place.failed_starts)
-            if (error := process.starting.exception()) is not None:
-                log.error("worker %s: could not be started: %s", process.name, error)
         if code:
             self.lost += process.state is not WorkerState.STARTING
             log.error("worker %s: gone (%s)", process.name, _cause(code))
