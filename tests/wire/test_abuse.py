@@ -28,6 +28,7 @@ class Peer:
             keys = load_or_make_keys()
         info = read_connection(server.folder / "config" / "server.json")
         self.context = zmq.Context()
+        self.context.linger = 0  # a test that fails must not hang in its wreckage
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.curve_serverkey = info.server_key.encode()

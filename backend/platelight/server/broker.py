@@ -68,7 +68,7 @@ log = logging.getLogger(__name__)
 SOFTWARE = f"platelight-server {__version__}"
 MAX_SESSIONS, MAX_SESSIONS_OF_ONE = 256, 64
 _TICK_MS = 50
-_TIDY_SECONDS = 5.0
+_TIDY_SECONDS = 1.0
 _HWM = 16  # twice the credit: what one client that does not read can hold in memory
 
 

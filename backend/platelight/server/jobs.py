@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from platelight.protocol.errors import Busy, Cancelled, JobFailed, Poisoned
+from platelight.protocol.errors import Busy, Cancelled, JobFailed, Poisoned, StoreFull
 from platelight.protocol.messages import Done, Failed, JobState, Message, Progress
 from platelight.server.config import ServeConfig
 from platelight.server.inside import Broken, Finished, Working
@@ -58,6 +58,7 @@ class Jobs:
         self._lean: set[str] = set()  # jobs that ran out of memory once
         self._began: dict[str, float] = {}
         self._owed: deque[Event] = deque()  # what the store could not take
+        self._complained = float("-inf")
         self.draining = False
 
     @property
@@ -119,8 +120,8 @@ class Jobs:
                     self._queue.popleft()
             while self._queue and not self.draining and self._pool.can_run:
                 self._lease(self._queue[0])
-        except sqlite3.Error:  # a full disk, say: nothing is forgotten, and the next step tries again
-            log.exception("the job table cannot be written")
+        except sqlite3.Error as error:  # a full disk, say: nothing is forgotten, and the next step tries again
+            self._cannot_write(error)
 
     def flush(self) -> None:
         """Tell watchers the latest progress of the jobs that made some."""
@@ -217,6 +218,15 @@ class Jobs:
         self._meter.cancelled += state is JobState.CANCELLED
         log.info("%s (%s)", state.value, code, extra={"job": key})
         self._tell(key, Failed(key, code, sentence, remedy))
+
+    def _cannot_write(self, error: sqlite3.Error) -> None:
+        if time.monotonic() - self._complained > 10.0:
+            self._complained = time.monotonic()
+            log.error("the job table cannot be written: %s", error, exc_info=error)
+        if self._owed:  # whoever waits for this job is told now; the table is told when it can be
+            full = StoreFull("The server's disk is full.", "Free some space on the server, then run it again.")
+            key = self._owed[0].key
+            self._tell(key, Failed(key, full.code, full.sentence, full.remedy))
 
     def _settled(self, key: str) -> None:
         self._began.pop(key, None)
