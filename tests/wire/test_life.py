@@ -51,7 +51,7 @@ class Background:
 
     def join(self) -> Background:
         self._thread.join(70)
-        assert not self._thread.isalive()
+        assert not self._thread.is_alive()
         return self
 
 

@@ -287,7 +287,9 @@ def test_a_client_has_its_quota(make_server: Callable[..., Server]) -> None:
 def test_busy_says_when_to_try_again(make_server: Callable[..., Server]) -> None:
     server = make_server("--max-queue", "1")
     with server.client() as client:
-        client.run(Decompose(fov=toys.SLOW), SMALL, timeout=60)  # about 2 seconds: what the server learns from
+        client.run(
+            Decompose(fov=toys.SLOW), SMALL, timeout=60
+        )  # about 2 seconds: what the server learns from
     with server.client() as one, server.client() as two:
         first = Background(one, toys.SLOW, {"plate": SMALL["plate"] + 1})
         wait_for(lambda: len(server.runs()) == 2)

@@ -17,6 +17,7 @@ import zmq
 from platelight import __version__
 from platelight.client.samehost import is_loopback
 from platelight.protocol.errors import (
+    AccessDenied,
     Busy,
     MalformedMessage,
     PlatelightError,
@@ -33,6 +34,7 @@ from platelight.protocol.messages import (
     Chunk,
     ClientMessage,
     Credit,
+    Done,
     Failed,
     Fetch,
     Filled,
@@ -68,7 +70,7 @@ log = logging.getLogger(__name__)
 SOFTWARE = f"platelight-server {__version__}"
 MAX_SESSIONS, MAX_SESSIONS_OF_ONE = 256, 64
 _TICK_MS = 50
-_TIDY_SECONDS = 1.0
+_TIDY_SECONDS, _FETCH_SECONDS = 1.0, 1.0
 _HWM = 16  # twice the credit: what one client that does not read can hold in memory
 
 
@@ -96,7 +98,7 @@ class Broker:
         self._model = model_version()
         self._storer = ThreadPoolExecutor(1, "store")
         self._storing: list[tuple[Session, Upload, Future[bool]]] = []
-        self._started = self._tidied = time.monotonic()
+        self._started = self._tidied = self._fetched = time.monotonic()
         self._socket = context.socket(zmq.ROUTER)
         socket = self._socket
         socket.linger = 0
@@ -118,7 +120,8 @@ class Broker:
     def serve(self, stopping: Callable[[], int]) -> None:
         """Serve until ``stopping`` says 1, then finish what runs; 2 ends at once.
 
-        What is not finished within ``drain_seconds`` stays in the store and runs again at the next start.
+        What is not finished within ``drain_seconds`` stays in the store and runs again at the next start. What is
+        finished can still be fetched.
         """
         poller = zmq.Poller()
         for socket in (self._socket, self._gate.socket, self._pool.socket):
@@ -131,7 +134,8 @@ class Broker:
                 until = now + self._config.drain_seconds
                 self._jobs.draining = True
                 log.info("stopping; %d jobs run, %d wait", self._pool.busy, self._jobs.waiting)
-            if until is not None and (asked > 1 or now >= until or not self._pool.busy):
+            quiet = not self._pool.busy and now - self._fetched > _FETCH_SECONDS
+            if until is not None and (asked > 1 or now >= until or quiet):
                 return
             ready = dict(poller.poll(2 if self._storing else _TICK_MS))
             if self._gate.socket in ready:
@@ -180,6 +184,11 @@ class Broker:
         try:
             message, body = unpack_from_client(frames)
             ticket = getattr(message, "ticket", None)
+            if not self._gate.allows(owner):
+                self._drop(identity)
+                raise AccessDenied(
+                    "The server no longer knows this client's key.", "Ask whoever runs the server."
+                )
             if isinstance(message, Hello):
                 self._hello(identity, owner, message)
                 return
@@ -361,6 +370,7 @@ class Broker:
         self._send(session.identity, Chunk(plane.hash, fetch.offset), data)
 
     def _result_of(self, session: Session, key: str, hash: str) -> PlaneInfo:
+        self._fetched = time.monotonic()
         job = self._job_of(session, key)
         plane = next((one for one in job.outputs if one.hash == hash), None)
         if plane is None or job.state is not JobState.DONE:
@@ -387,6 +397,8 @@ class Broker:
         return any(key in session.watching for session in self._sessions.values())
 
     def _tell(self, key: str, message: Message) -> None:
+        if isinstance(message, Done):
+            self._fetched = time.monotonic()
         for session in list(self._sessions.values()):
             if key in session.watching:
                 self._send(session.identity, message)
@@ -419,7 +431,9 @@ class Broker:
 
 def _store_failed(error: OSError | sqlite3.Error, ticket: int | None = None) -> Refused:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return Refused(Busy.code, "The server has too many open files.", "Try again in a moment.", ticket, 1.0)
+        return Refused(
+            Busy.code, "The server has too many open files.", "Try again in a moment.", ticket, 1.0
+        )
     if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
         return Refused(StoreFull.code, "The server's disk is full.", "Free some space on the server.", ticket)
     sentence = f"The server's store failed: {type(error).__name__}."

@@ -120,7 +120,9 @@ class Jobs:
                     self._queue.popleft()
             while self._queue and not self.draining and self._pool.can_run:
                 self._lease(self._queue[0])
-        except sqlite3.Error as error:  # a full disk, say: nothing is forgotten, and the next step tries again
+        except (
+            sqlite3.Error
+        ) as error:  # a full disk, say: nothing is forgotten, and the next step tries again
             self._cannot_write(error)
 
     def flush(self) -> None:
@@ -224,7 +226,9 @@ class Jobs:
             self._complained = time.monotonic()
             log.error("the job table cannot be written: %s", error, exc_info=error)
         if self._owed:  # whoever waits for this job is told now; the table is told when it can be
-            full = StoreFull("The server's disk is full.", "Free some space on the server, then run it again.")
+            full = StoreFull(
+                "The server's disk is full.", "Free some space on the server, then run it again."
+            )
             key = self._owed[0].key
             self._tell(key, Failed(key, full.code, full.sentence, full.remedy))
 
