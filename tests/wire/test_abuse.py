@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -173,62 +171,6 @@ def test_a_client_that_vanishes_mid_upload_leaves_nothing(shared_server: Server)
     assert isinstance(peer.hear(), m.Welcome)
     assert list(blobs.glob("tmp-*")) == []
     peer.close()
-
-
-def test_a_client_that_never_reads_does_not_grow_the_server(shared_server: Server) -> None:
-    peer = Peer(shared_server)
-    plane = begin(peer, 50)
-    for chunk, body in chunks(plane):
-        peer.say(chunk, body)
-    done = peer.expect(m.Done)
-    assert isinstance(done, m.Done)
-    with shared_server.client() as client:
-        before = client.status().memory
-        for _ in range(400):
-            peer.say(m.Fetch(done.key, done.planes[0].hash, 0))
-        time.sleep(1.0)
-        assert client.status().memory - before < 32 * 2**20
-    peer.close()
-
-
-def test_mutated_conversations(shared_server: Server) -> None:
-    """400 conversations with frames flipped, cut, doubled, swapped or left out; the server answers after each."""
-    rng = random.Random(2)
-    plane = describe("plate", PLATE[:16])
-    piece, data = next(chunks(plane))
-    script: list[list[bytes]] = [
-        [bytes(frame) for frame in frames]
-        for frames in (
-            pack(m.Hello(SUPPORTED_VERSIONS, "peer", ("raw",))),
-            pack(m.Submit(1, Decompose(fov=toys.DOUBLE), (plane.info,))),
-            pack(piece, data),
-            pack(m.Watch(2, plane.info.hash)),
-            pack(m.Fetch(plane.info.hash, plane.info.hash, 0)),
-            pack(m.Cancel(plane.info.hash)),
-            pack(m.Ask(3)),
-        )
-    ]
-    peer = Peer(shared_server)
-    for number in range(400):
-        for frames in script:
-            mutant = [bytearray(frame) for frame in frames]
-            victim = rng.choice(mutant)
-            action = rng.randrange(6)
-            if action == 0:
-                victim[rng.randrange(len(victim))] ^= 1 << rng.randrange(8)
-            elif action == 1:
-                del victim[rng.randrange(len(victim)) :]
-            elif action == 2:
-                mutant.append(victim)
-            elif action == 3:
-                mutant.reverse()
-            elif action == 4:
-                continue
-            peer.socket.send_multipart(mutant)
-        assert answers(peer, 10_000 + number), shared_server.log[-2000:]
-    peer.close()
-    assert shared_server.process is not None
-    assert shared_server.process.poll() is None
 
 
 def answers(peer: Peer, ticket: int) -> bool:

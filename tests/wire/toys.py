@@ -19,7 +19,7 @@ from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Request
 
 DOUBLE, SLOW, DIE, FAIL, TYPED, DEAF, DIE_ONCE, BAD_META, COUNT = (float(n) for n in range(10, 19))
-STEPS, HUNGRY, GREEDY, HOARD, FILL, NAP = (float(n) for n in range(19, 25))
+STEPS, HUNGRY, GREEDY, HOARD, FILL, ECHO = (float(n) for n in range(19, 25))
 _lean = False
 Planes = dict[str, np.ndarray[Any, Any]]
 
@@ -69,8 +69,6 @@ def run(
         hoard = np.ones(64 * 2**20, np.float32)  # 256 MiB, until the guard sees it
         time.sleep(10)
         meta["hoard"] = float(hoard[0])
-    if toy == NAP:
-        time.sleep(1.0)  # heeds no cancel, but not for long
     if toy == FILL:
         filler = os.environ["PLATELIGHT_TOY_FILL"]
         with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
@@ -79,6 +77,8 @@ def run(
     meta["lean"] = _lean
     if toy == BAD_META:
         meta["text"] = "x" * 100_000
+    if toy == ECHO:
+        return ToyResult(dict(planes), meta)
     progress(1.0, "doubling")
     return ToyResult({f"{name}_twice": plane * plane.dtype.type(2) for name, plane in planes.items()}, meta)
 

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import zmq
 
@@ -96,6 +97,7 @@ class Broker:
         self._jobs = Jobs(config, store, pool, self._meter, self._tell, self._watched)
         self._sessions: dict[bytes, Session] = {}
         self._model = model_version()
+        self._names_files = is_loopback(config.endpoint) and _can_travel(store.blobs.folder)
         self._storer = ThreadPoolExecutor(1, "store")
         self._storing: list[tuple[Session, Upload, Future[bool]]] = []
         self._started = self._tidied = self._fetched = time.monotonic()
@@ -227,7 +229,7 @@ class Broker:
         self._drop(identity)
         self._sessions[identity] = Session(identity, owner)
         models = {"platelight": self._model}
-        codec = "mmap" if "mmap" in hello.codecs and is_loopback(self._config.endpoint) else "raw"
+        codec = "mmap" if "mmap" in hello.codecs and self._names_files else "raw"
         self._send(identity, Welcome(version, SOFTWARE, codec, self._config.limits, models))
 
     def _dispatch(self, session: Session, message: ClientMessage, body: memoryview) -> None:
@@ -427,6 +429,14 @@ class Broker:
         for identity, session in list(self._sessions.items()):
             if now - session.heard > self._config.session_seconds:
                 self._drop(identity)
+
+
+def _can_travel(folder: Path) -> bool:
+    """True when the paths of files in a folder can be told in a message."""
+    try:
+        return len(str(folder).encode()) < 3800
+    except UnicodeEncodeError:
+        return False  # its name is no UTF-8
 
 
 def _store_failed(error: OSError | sqlite3.Error, ticket: int | None = None) -> Refused:
