@@ -72,7 +72,11 @@ SOFTWARE = f"platelight-server {__version__}"
 MAX_SESSIONS, MAX_SESSIONS_OF_ONE = 256, 64
 _TICK_MS = 50
 _TIDY_SECONDS, _FETCH_SECONDS = 1.0, 1.0
-_HWM = 16  # twice the credit: what one client that does not read can hold in memory
+_HWM = 16  # twice the credit; with the backlog, what one client that does not read can hold in memory
+_BACKLOG_BYTES, _BACKLOG_MESSAGES = (
+    4 * 1024 * 1024,
+    512,
+)  # answers for which the socket had no room in this moment
 
 
 class Broker:
@@ -145,6 +149,7 @@ class Broker:
             if self._socket in ready:
                 self._receive()
             self._stored()
+            self._push_backlogs()
             self._jobs.step()
             now = time.monotonic()
             if now - flushed >= _TICK_MS / 1000:
@@ -408,17 +413,35 @@ class Broker:
                     session.watching.discard(key)
 
     def _send(self, identity: bytes, message: Message, body: Buffer | None = None) -> None:
+        frames = [identity, *pack(message, body)]
+        session = self._sessions.get(identity)
+        if (session is None or not session.backlog) and self._push(identity, frames):
+            return
+        if session is None or isinstance(message, Progress) or identity not in self._sessions:
+            return  # progress may be lost, an answer may not
+        session.backlog.append(frames)
+        size = sum(len(frame) for one in session.backlog for frame in one)
+        if size > _BACKLOG_BYTES or len(session.backlog) > _BACKLOG_MESSAGES:
+            log.warning("a client does not read; its session ends")
+            self._drop(identity)
+
+    def _push(self, identity: bytes, frames: list[Buffer]) -> bool:
+        """Give frames to the socket; False when the client has as many unread as it may."""
         try:
-            frames = [identity, *pack(message, body)]
-            self._socket.send_multipart(frames, zmq.DONTWAIT, copy=body is None)
+            self._socket.send_multipart(frames, zmq.DONTWAIT, copy=len(frames) < 3)
         except zmq.Again:
-            if not isinstance(message, Progress):  # progress may be lost, an answer may not: let it ask again
-                log.warning("a client does not read; its session ends")
-                self._drop(identity)
+            return False
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             self._drop(identity)
+        return True
+
+    def _push_backlogs(self) -> None:
+        for identity, session in list(self._sessions.items()):
+            while session.backlog and self._push(identity, session.backlog[0]):
+                if session.backlog:  # cleared if the client turned out to be gone
+                    session.backlog.popleft()
 
     def _drop(self, identity: bytes) -> None:
         session = self._sessions.pop(identity, None)

@@ -28,7 +28,7 @@ _REQUEST: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _PLANES: msgspec.msgpack.Decoder[tuple[PlaneInfo, ...]] = msgspec.msgpack.Decoder(tuple[PlaneInfo, ...])
 
 
-def _kept(method: Callable[_P, _R]) -> Callable[_P, _R]:
+def kept(method: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let a method that writes to the table try again without the ballast when the disk is full."""
 
     @functools.wraps(method)
@@ -122,7 +122,7 @@ class Store:
             _PLANES.decode(row[5]), *row[6:],
         )  # fmt: skip
 
-    @_kept
+    @kept
     def add(self, key: str, request: Request, inputs: Sequence[PlaneInfo]) -> Job:
         """Return the job of this key, made in state ``need`` if it is new."""
         with self._db:
@@ -144,7 +144,7 @@ class Store:
         assert job is not None
         return job
 
-    @_kept
+    @kept
     def own(self, key: str, owner: str) -> None:
         """Give a client the right to a job and, if it is done, to its planes."""
         self._db.execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (key, owner))
@@ -157,19 +157,19 @@ class Store:
         found = self._db.execute("SELECT 1 FROM owners WHERE key=? AND owner=?", (key, owner)).fetchone()
         return found is not None
 
-    @_kept
+    @kept
     def set_state(self, key: str, state: JobState) -> None:
         """Move a job to another state that carries no result."""
         self._db.execute("UPDATE jobs SET state=?, used=? WHERE key=?", (state.value, self._now(), key))
 
-    @_kept
+    @kept
     def requeue(self, key: str) -> None:
         """Forget how a job ended, so that it runs again."""
         self._db.execute(
             "UPDATE jobs SET state='need', crashes=0, code='', sentence='', remedy='' WHERE key=?", (key,)
         )
 
-    @_kept
+    @kept
     def finish(self, key: str, outputs: Sequence[PlaneInfo], meta: str) -> None:
         """Store a job's result."""
         with self._db:
@@ -182,7 +182,7 @@ class Store:
             for owner in self.owners(key):
                 self.hold(owner, (plane.hash for plane in outputs))
 
-    @_kept
+    @kept
     def fail(self, key: str, state: JobState, code: str, sentence: str, remedy: str) -> None:
         """Store why a job ended without a result."""
         self._db.execute(
@@ -190,14 +190,14 @@ class Store:
             (state.value, code, sentence, remedy, self._now(), key),
         )
 
-    @_kept
+    @kept
     def crashed(self, key: str) -> int:
         """Count one more crash of a job's worker and return the count."""
         self._db.execute("UPDATE jobs SET crashes=crashes+1 WHERE key=?", (key,))
         row = self._db.execute("SELECT crashes FROM jobs WHERE key=?", (key,)).fetchone()
         return 0 if row is None else int(row[0])
 
-    @_kept
+    @kept
     def touch(self, key: str) -> None:
         """Note that a result was used, which keeps it longer."""
         self._db.execute("UPDATE jobs SET used=? WHERE key=?", (self._now(), key))
@@ -229,7 +229,7 @@ class Store:
         held = self._db.execute("SELECT 1 FROM held WHERE hash=? AND owner=?", (plane.hash, owner)).fetchone()
         return held is not None and self.blobs.has(plane.hash, plane.nbytes)
 
-    @_kept
+    @kept
     def hold(self, owner: str, hashes: Iterable[str]) -> None:
         """Note that a client has these planes."""
         self._db.executemany("INSERT OR IGNORE INTO held VALUES (?, ?)", ((hash, owner) for hash in hashes))
