@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,3 +142,31 @@ def test_soak(make_server: Callable[..., Server]) -> None:
     after = np.array(memory[100:])
     assert after.max() <= 1.05 * after[0], (after[0], after.max())
     assert {worker.state for worker in report.workers} == {"idle"}
+
+
+def test_the_process_that_workers_are_forked_from_is_killed(make_server: Callable[..., Server]) -> None:
+    """It comes back with the next worker; the job that ran is done, and no worker of before lives on."""
+    server = make_server()
+    sender = Sender(server.client(), 1)
+    plate = next(iter(sender.frames.values()))
+    sender.frames = {toys.SLOW + 0.5: plate, toys.DOUBLE: plate}
+    sender.start()
+    wait_for(lambda: server.frames())
+    first = server.runs()[0]
+    nursery = next(pid for pid in children(server.pid) if "forkserver" in command(pid))
+    os.kill(nursery, signal.SIGKILL)
+    sender.join()
+    assert sender.error is None
+    for result in sender.results.values():
+        np.testing.assert_array_equal(result.planes["plate_twice"], plate * 2)
+    assert not alive(first)
+    assert len(server.frames()) <= 3
+
+
+def children(pid: int) -> list[int]:
+    texts = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(word) for text in texts for word in text.split()]
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()

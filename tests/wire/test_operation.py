@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import toys
@@ -17,7 +18,7 @@ from platelight import cli
 from platelight.client import Client, KeyPair, load_or_make_keys
 from platelight.protocol.errors import AccessDenied, Busy, InputError
 from platelight.protocol.requests import Decompose
-from platelight.server.config import build_config, read_config
+from platelight.server.config import ServeConfig, build_config, read_config
 from platelight.server.devices import parse_devices, pin
 from platelight.server.gate import check_key
 from prometheus_client.parser import text_string_to_metric_families
@@ -62,6 +63,15 @@ def test_bad_configuration_files(tmp_path: Path, content: str | bytes, sentence:
     with pytest.raises(InputError) as error:
         read_config(path)
     assert str(error.value).startswith(sentence.format(p=path))
+
+
+def test_the_documented_file_holds_the_defaults() -> None:
+    """``docs/deploy.md`` names every field, with the value that it has anyway."""
+    text = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    fields = msgspec.toml.decode(text.split("```toml\n")[1].split("```")[0])
+    assert build_config(fields) == ServeConfig()
+    unset = {"threads", "store", "connection_file", "worker_memory_gib", "job"}
+    assert set(fields) | unset == set(ServeConfig.__struct_fields__)
 
 
 def test_a_missing_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
