@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import bench
 import numpy as np
 import pytest
 import toys
@@ -327,6 +328,18 @@ def test_replacement_workers(make_server: Callable[..., Server]) -> None:
             took = time.monotonic() - killed
             assert job.join().error is None
         assert took < bound + 0.3, spares  # what a busy machine adds
+
+
+@pytest.mark.slow
+def test_status_and_cancel_answer_during_a_4k_upload(make_server: Callable[..., Server]) -> None:
+    """Within 50 ms in the middle; ``bench.py`` tells the slowest of 100, which a busy machine decides."""
+    spent = bench.answers_while_uploading(make_server(), 1)
+    assert spent["status p50"] <= 50.0 + 2 * spent["echo p50"], spent
+    assert spent["cancel p50"] <= 50.0 + 2 * spent["echo p50"], spent
+
+
+def test_a_header_is_read_in_ten_microseconds() -> None:
+    assert bench.decode_header() <= 10.0
 
 
 def ready(client) -> int:  # type: ignore[no-untyped-def]

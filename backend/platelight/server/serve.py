@@ -33,6 +33,7 @@ from platelight.server.pool import Pool
 from platelight.server.store import Store
 
 log = logging.getLogger(__name__)
+_IO_THREADS = 4
 
 
 def serve(config: ServeConfig) -> None:
@@ -49,7 +50,8 @@ def serve(config: ServeConfig) -> None:
     client_keys = load_or_make_keys()
     config.parsed_devices  # noqa: B018  (a wrong name is told before anything is started)
     stopping = _count_signals()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    # several threads, so that an upload being decrypted does not hold up the next client's short message
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(_IO_THREADS)
     with contextlib.ExitStack() as stack:
         stack.callback(context.destroy, linger=0)
         gate = Gate(context, client_keys.public, config_dir() / ALLOWED)
