@@ -148,8 +148,8 @@ class BlobFolder:
             os.close(file)
 
     def remove(self, hash: str) -> None:
-        """Remove a blob if it is here."""
-        with contextlib.suppress(FileNotFoundError):
+        """Remove a blob if it is here. On Windows one that a client has mapped stays until it is an orphan."""
+        with contextlib.suppress(FileNotFoundError, PermissionError):
             self.path(hash).unlink()
 
     def all(self) -> Iterator[tuple[str, int, float]]:
