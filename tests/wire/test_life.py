@@ -173,7 +173,8 @@ def test_results_outlive_the_server(make_server: Callable[..., Server]) -> None:
 def test_graceful_stop_ends_the_workers_and_keeps_the_job(make_server: Callable[..., Server]) -> None:
     server = make_server()
     with server.client() as client, pytest.raises(TimedOut):
-        client.run(Decompose(fov=toys.SLOW), PLANE, timeout=1.0)
+        client.run(Decompose(fov=toys.SLOW), PLANE, timeout=0.5)
+    wait_for(server.runs)
     worker = server.runs()[0]
     assert server.stop() == 0
     assert not alive(worker)
