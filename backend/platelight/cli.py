@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 FORWARDED = {
     "serve": ("platelight.server.serve:main", "start a server that others, and Blender, send jobs to"),
+    "pair": ("platelight.commands.pair:main", "exchange public keys with a client or server elsewhere"),
+    "status": ("platelight.commands.status:main", "show what a server does: queue, workers, memory, rates"),
     "train": ("platelight.training.cli:main", "make training data or train a network"),
     "demo": ("platelight.demo:main", "relight a portrait in Blender from one command"),
 }

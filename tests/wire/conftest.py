@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from platelight.client import Client
+import zmq
+from platelight.client import Client, KeyPair
+from platelight.server.resources import resident_memory
 
 HERE = Path(__file__).parent
 
@@ -24,6 +26,7 @@ class Server:
 
     folder: Path
     options: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
     endpoint: str = ""
     process: subprocess.Popen[str] | None = None
 
@@ -35,6 +38,7 @@ class Server:
         environment = dict(os.environ, PLATELIGHT_CONFIG_DIR=str(self.folder / "config"))
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE), environment.get("PYTHONPATH", "")])
         environment["PLATELIGHT_TOY_LOG"] = str(self.toy_log)
+        environment.update(self.environment)
         port = self.endpoint.rsplit(":", 1)[1] if self.endpoint else "0"
         command = [
             sys.executable,
@@ -56,6 +60,20 @@ class Server:
         self.endpoint = line.split()[-1]
         return self
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def memory(self) -> int:
+        """Resident memory of the broker in bytes."""
+        return resident_memory(self.pid)
+
+    @property
+    def blobs(self) -> Path:
+        return self.folder / "config" / "store" / "blobs"
+
     def client(self, **options: object) -> Client:
         with configured(self.folder / "config"):
             return Client(connection_file=self.folder / "config" / "server.json", **options)  # type: ignore[arg-type]
@@ -76,7 +94,14 @@ class Server:
         if not self.toy_log.exists():
             return []
         lines = [line.split() for line in self.toy_log.read_text().splitlines()]
-        return [int(pid) for kind, pid in lines if fov is None or float(kind) == fov]
+        return [int(pid) for kind, pid in lines if fov is None or int(float(kind)) == int(fov)]
+
+    def frames(self) -> list[tuple[float, int]]:
+        """The full ``fov`` and process id of the executions so far."""
+        if not self.toy_log.exists():
+            return []
+        lines = [line.split() for line in self.toy_log.read_text().splitlines()]
+        return [(float(kind), int(pid)) for kind, pid in lines]
 
     @property
     def log(self) -> str:
@@ -105,15 +130,34 @@ def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+def alive(pid: int) -> bool:
+    """True while a process runs (a zombie does not)."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def guest_of(server: Server, name: str = "guest") -> KeyPair:
+    """Make a key pair that the server lets in."""
+    public, secret = zmq.curve_keypair()
+    listing = server.folder / "config" / "allowed_clients"
+    listing.touch(mode=0o600)
+    with open(listing, "a", encoding="utf-8") as file:
+        file.write(f"{public.decode()} {name}\n")
+    return KeyPair(public.decode(), secret.decode())
+
+
 @pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers; all are ended after the test."""
     servers: list[Server] = []
 
-    def make(*options: str) -> Server:
+    def make(*options: str, **environment: str) -> Server:
         folder = tmp_path / f"server{len(servers)}"
         folder.mkdir()
-        server = Server(folder, list(options))
+        server = Server(folder, list(options), environment)
         servers.append(server)
         return server.start()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +13,7 @@ from platelight.client import load_or_make_keys, read_connection
 from platelight.protocol import messages as m
 from platelight.protocol.frames import Plane, chunks, describe, pack, unpack_from_server
 from platelight.protocol.requests import Decompose
+from platelight.protocol.version import SUPPORTED_VERSIONS
 
 PLATE = np.random.default_rng(3).random((400, 400, 3), dtype=np.float32)
 
@@ -27,6 +26,7 @@ class Peer:
             keys = load_or_make_keys()
         info = read_connection(server.folder / "config" / "server.json")
         self.context = zmq.Context()
+        self.context.linger = 0  # a test that fails must not hang in its wreckage
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.curve_serverkey = info.server_key.encode()
@@ -49,7 +49,7 @@ class Peer:
             assert isinstance(message, m.Progress | m.Credit), message
 
     def hello(self) -> Peer:
-        self.say(m.Hello((1,), "peer", ("raw",)))
+        self.say(m.Hello(SUPPORTED_VERSIONS, "peer", ("raw",)))
         assert isinstance(self.hear(), m.Welcome)
         return self
 
@@ -167,72 +167,16 @@ def test_a_client_that_vanishes_mid_upload_leaves_nothing(shared_server: Server)
     peer.expect(m.Credit)
     blobs = shared_server.folder / "config" / "store" / "blobs"
     assert len(list(blobs.glob("tmp-*"))) == 1
-    peer.say(m.Hello((1,), "peer", ("raw",)))  # a new life drops the old one's uploads
+    peer.say(m.Hello(SUPPORTED_VERSIONS, "peer", ("raw",)))  # a new life drops the old one's uploads
     assert isinstance(peer.hear(), m.Welcome)
     assert list(blobs.glob("tmp-*")) == []
     peer.close()
 
 
-def test_a_client_that_never_reads_does_not_grow_the_server(shared_server: Server) -> None:
-    peer = Peer(shared_server)
-    plane = begin(peer, 50)
-    for chunk, body in chunks(plane):
-        peer.say(chunk, body)
-    done = peer.expect(m.Done)
-    assert isinstance(done, m.Done)
-    with shared_server.client() as client:
-        before = client.status().memory
-        for _ in range(400):
-            peer.say(m.Fetch(done.key, done.planes[0].hash, 0))
-        time.sleep(1.0)
-        assert client.status().memory - before < 32 * 2**20
-    peer.close()
-
-
-def test_mutated_conversations(shared_server: Server) -> None:
-    """400 conversations with frames flipped, cut, doubled, swapped or left out; the server answers after each."""
-    rng = random.Random(2)
-    plane = describe("plate", PLATE[:16])
-    piece, data = next(chunks(plane))
-    script: list[list[bytes]] = [
-        [bytes(frame) for frame in frames]
-        for frames in (
-            pack(m.Hello((1,), "peer", ("raw",))),
-            pack(m.Submit(1, Decompose(fov=toys.DOUBLE), (plane.info,))),
-            pack(piece, data),
-            pack(m.Watch(2, plane.info.hash)),
-            pack(m.Fetch(plane.info.hash, plane.info.hash, 0)),
-            pack(m.Cancel(plane.info.hash)),
-            pack(m.Ask(3)),
-        )
-    ]
-    peer = Peer(shared_server)
-    for number in range(400):
-        for frames in script:
-            mutant = [bytearray(frame) for frame in frames]
-            victim = rng.choice(mutant)
-            action = rng.randrange(6)
-            if action == 0:
-                victim[rng.randrange(len(victim))] ^= 1 << rng.randrange(8)
-            elif action == 1:
-                del victim[rng.randrange(len(victim)) :]
-            elif action == 2:
-                mutant.append(victim)
-            elif action == 3:
-                mutant.reverse()
-            elif action == 4:
-                continue
-            peer.socket.send_multipart(mutant)
-        assert answers(peer, 10_000 + number), shared_server.log[-2000:]
-    peer.close()
-    assert shared_server.process is not None
-    assert shared_server.process.poll() is None
-
-
 def answers(peer: Peer, ticket: int) -> bool:
     """True when the server answers a ping; asked again because a busy machine may miss a heartbeat."""
     for _ in range(3):
-        peer.say(m.Hello((1,), "peer", ("raw",)))
+        peer.say(m.Hello(SUPPORTED_VERSIONS, "peer", ("raw",)))
         peer.say(m.Ping(ticket))
         while peer.socket.poll(3000):
             if unpack_from_server(peer.socket.recv_multipart())[0] == m.Pong(ticket):

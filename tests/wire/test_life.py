@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import threading
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import toys
-from conftest import Server, wait_for
+from conftest import Server, alive, wait_for
 from platelight.client import Client, Result
 from platelight.client.link import Link
 from platelight.protocol.errors import Cancelled, JobFailed, Poisoned, TimedOut
@@ -152,7 +151,7 @@ def test_broker_killed_under_a_job(make_server: Callable[..., Server]) -> None:
         wait_for(lambda: server.runs(toys.SLOW))
         worker = server.runs()[0]
         server.kill()
-        wait_for(lambda: not _alive(worker))  # its worker does not outlive it
+        wait_for(lambda: not alive(worker))  # its worker does not outlive it
         server.start()
         job.join()
         assert job.result is not None, job.error
@@ -174,10 +173,11 @@ def test_results_outlive_the_server(make_server: Callable[..., Server]) -> None:
 def test_graceful_stop_ends_the_workers_and_keeps_the_job(make_server: Callable[..., Server]) -> None:
     server = make_server()
     with server.client() as client, pytest.raises(TimedOut):
-        client.run(Decompose(fov=toys.SLOW), PLANE, timeout=1.0)
+        client.run(Decompose(fov=toys.SLOW), PLANE, timeout=0.5)
+    wait_for(server.runs)
     worker = server.runs()[0]
     assert server.stop() == 0
-    assert not _alive(worker)
+    assert not alive(worker)
     assert not (server.folder / "config" / "server.json").exists()
     server.start()  # hands the job out again by itself
     wait_for(lambda: len(server.runs()) == 2)
@@ -213,47 +213,6 @@ def test_jobs_of_two_clients_queue(make_server: Callable[..., Server]) -> None:
             check(result, planes)
 
 
-@pytest.mark.slow
-def test_chaos(make_server: Callable[..., Server]) -> None:
-    """10 jobs come back bit-exact through 5 kills of workers and 2 of the broker."""
-    server = make_server()
-    rng = random.Random(5)
-    jobs = [{"plate": PLANE["plate"] + index} for index in range(10)]
-    kills = {"worker": 0, "broker": 0}
-    results: list[Result] = []
-    failure: list[Exception] = []
-
-    def work() -> None:
-        try:
-            with server.client() as client:
-                for planes in jobs:
-                    results.append(client.run(Decompose(fov=toys.COUNT), planes, timeout=60))
-        except Exception as error:  # handed to the test
-            failure.append(error)
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    while worker.is_alive() and (kills["worker"] < 5 or kills["broker"] < 2):
-        before = len(server.runs())
-        wait_for(lambda before=before: len(server.runs()) > before or not worker.is_alive(), 30)
-        time.sleep(rng.uniform(0.0, 0.2))
-        if kills["broker"] < 2 and kills["worker"] % 2 == 1 and kills["broker"] * 2 < kills["worker"]:
-            server.kill()
-            kills["broker"] += 1
-            server.start()
-        elif kills["worker"] < 5 and _alive(server.runs()[-1]):
-            os.kill(server.runs()[-1], signal.SIGKILL)
-            kills["worker"] += 1
-            done = len(results)  # one kill a job: three would rightly poison it
-            wait_for(lambda done=done: len(results) > done or not worker.is_alive(), 30)
-    worker.join(120)
-    assert not failure
-    assert kills == {"worker": 5, "broker": 2}
-    for planes, result in zip(jobs, results, strict=True):
-        check(result, planes)
-    assert len(server.runs()) <= len(jobs) + sum(kills.values())
-
-
 def test_busy_makes_the_client_wait(make_server: Callable[..., Server]) -> None:
     server = make_server("--max-queue", "1")
     third = {"plate": PLANE["plate"] + 2}
@@ -268,11 +227,3 @@ def test_busy_makes_the_client_wait(make_server: Callable[..., Server]) -> None:
         wait_for(lambda: "waiting for the server" in last.stages)
         for job in (first, second, last):
             assert job.join().error is None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -12,6 +12,7 @@ from platelight.client import samehost
 from platelight.protocol import messages as m
 from platelight.protocol.frames import describe
 from platelight.protocol.requests import Decompose
+from platelight.protocol.version import SUPPORTED_VERSIONS
 from test_abuse import Peer, refused
 
 RNG = np.random.default_rng(7)
@@ -75,13 +76,13 @@ def test_falls_back_to_chunks_by_itself(
 def test_a_file_that_is_not_what_was_told(shared_server: Server) -> None:
     peer = Peer(shared_server)
     plane = describe("plate", RNG.random((50, 50), dtype=np.float32))
-    peer.say(m.Hello((1,), "peer", ("mmap", "raw")))
+    peer.say(m.Hello(SUPPORTED_VERSIONS, "peer", ("mmap", "raw")))
     welcome = peer.hear()
     assert isinstance(welcome, m.Welcome)
     assert welcome.codec == "mmap"
     peer.say(m.Place(plane.info.hash))  # nothing was asked for yet
     assert refused(peer).code == "protocol"
-    peer.say(m.Hello((1,), "peer", ("mmap", "raw")))
+    peer.say(m.Hello(SUPPORTED_VERSIONS, "peer", ("mmap", "raw")))
     peer.expect(m.Welcome)
     peer.say(m.Submit(1, Decompose(fov=toys.DOUBLE), (plane.info,)))
     peer.expect(m.Need)

@@ -6,16 +6,20 @@ import errno
 import os
 import sqlite3
 import stat
+import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from platelight.protocol.errors import InputError, InsecureKeys, StoreFull
 from platelight.protocol.frames import Plane, describe, job_key
 from platelight.protocol.messages import JobState
 from platelight.protocol.requests import Decompose
+from platelight.server import schema
 from platelight.server.blobs import BlobFolder, full
-from platelight.server.store import SCHEMA_VERSION, Store
+from platelight.server.schema import SCHEMA_VERSION
+from platelight.server.store import Store, kept
 
 GIB = 1024**3
 
@@ -84,14 +88,14 @@ def test_quota_evicts_the_oldest_result_and_no_waiting_job(tmp_path: Path) -> No
     store.set_state("f" * 64, JobState.QUEUED)
     store.touch(first)  # used later than the second
     age(store)
-    assert store.size() == 2000
-    store.make_room(400)
+    assert store.room.size() == 2000
+    store.room.make("ada", 400)
     assert store.get(first) is not None
     assert store.get(second) is None
     assert not store.blobs.has(plane_of(2.0).info.hash, 400)
     assert store.complete([waiting.info, plane_of(1.5).info])
     with pytest.raises(StoreFull, match="has no room"):
-        store.make_room(2000)
+        store.room.make("eve", 2000)
     assert store.get("f" * 64) is not None
     assert store.complete([waiting.info])
     store.close()
@@ -103,10 +107,10 @@ def test_results_expire(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as other:
         other.execute("UPDATE jobs SET used = used - 100 WHERE key = ?", (old,))
     age(store)
-    store.make_room(0)
+    store.room.make("ada", 0)
     assert store.get(old) is None
     assert store.get(new) is not None
-    assert store.size() == 800
+    assert store.room.size() == 800
     store.close()
 
 
@@ -117,7 +121,7 @@ def test_a_plane_that_two_jobs_use_stays(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as other:
         other.execute("UPDATE jobs SET used = 0 WHERE key = ?", (old,))
     age(store)
-    store.make_room(0)
+    store.room.make("ada", 0)
     assert store.complete([plane_of(1.0).info])
     assert not store.complete([plane_of(1.5).info])
     store.close()
@@ -173,3 +177,144 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     assert isinstance(full(OSError(errno.ENOSPC, "")), StoreFull)
     with pytest.raises(PermissionError):
         raise full(PermissionError(errno.EACCES, ""))
+
+
+# ---- versions, clocks, room
+
+
+def first_version(folder: Path) -> str:
+    """Write a store as version 1 did, with one finished job."""
+    folder.mkdir(mode=0o700)
+    blobs = BlobFolder(folder / "blobs")
+    given, made = plane_of(1.0), plane_of(1.5)
+    key = job_key(Decompose(), [given.info], "1")
+    for plane in (given, made):
+        blobs.put(plane.data)
+    with sqlite3.connect(folder / "jobs.sqlite3") as db:
+        for statement in schema._FIRST.split(";"):
+            db.execute(statement)
+        encode = msgspec.msgpack.encode
+        db.execute(
+            "INSERT INTO jobs VALUES (?, 7, 'done', ?, ?, ?, '{}', 0, '', '', '', ?)",
+            (key, encode(Decompose()), encode((given.info,)), encode((made.info,)), time.time()),
+        )
+        for plane in (given, made):
+            db.execute("INSERT INTO refs VALUES (?, ?)", (key, plane.info.hash))
+            db.execute("INSERT INTO held VALUES (?, 'ada')", (plane.info.hash,))
+        db.execute("INSERT INTO owners VALUES (?, 'ada')", (key,))
+        db.execute("PRAGMA user_version=1")
+    return key
+
+
+def test_a_store_of_version_1_is_brought_up(tmp_path: Path) -> None:
+    key = first_version(tmp_path / "s")
+    store = Store(tmp_path / "s", GIB, 1e9)
+    job = store.get(key)
+    assert job is not None
+    assert (job.state, job.number, job.outputs) == (JobState.DONE, 7, (plane_of(1.5).info,))
+    assert store.complete((*job.inputs, *job.outputs))
+    assert store.room.size() == store.room.held_by("ada") == 800
+    store.close()
+    with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+
+
+def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_version(tmp_path / "s")
+
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("CREATE TABLE half_way (x)")
+        raise sqlite3.OperationalError("power cut")
+
+    monkeypatch.setattr(schema, "_STEPS", (*schema._STEPS[:1], fail))
+    with pytest.raises(InputError, match="cannot be opened: power cut"):
+        Store(tmp_path / "s", GIB, 1e9)
+    monkeypatch.undo()
+    Store(tmp_path / "s", GIB, 1e9).close()
+
+
+def test_a_damaged_table_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir(mode=0o700)
+    (tmp_path / "s" / "jobs.sqlite3").write_bytes(b"no database" * 100)
+    with pytest.raises(InputError) as error:
+        Store(tmp_path / "s", GIB, 1e9)
+    assert str(error.value) == (
+        f"The job store {tmp_path / 's'} cannot be opened: file is not a database. "
+        "Move it away, or use another --store folder."
+    )
+
+
+@pytest.mark.parametrize("jump", [-1e8, 1e8])
+def test_a_jump_of_the_clock_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """The wall clock jumps three years either way while the server runs: no result expires, none stays for ever."""
+    store = Store(tmp_path / "s", GIB, 3600.0)
+    before = finished_job(store, 1.0)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+    after = finished_job(store, 2.0)
+    store.room.tidy()
+    for key, value in ((before, 1.5), (after, 2.5)):
+        assert store.get(key) is not None
+        assert store.complete([plane_of(value).info])
+    store.close()
+    monkeypatch.undo()
+    with sqlite3.connect(
+        tmp_path / "s" / "jobs.sqlite3"
+    ) as db:  # written by a clock that was three years ahead
+        db.execute("UPDATE jobs SET used = used + 1e8 WHERE key = ?", (after,))
+    store = Store(tmp_path / "s", GIB, 3600.0)
+    with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as db:
+        assert db.execute("SELECT max(used) FROM jobs").fetchone()[0] <= time.time() + 1.0
+    store.close()
+
+
+def test_files_that_no_job_knows_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a start at once; while the server runs only when nobody has wanted them for ten minutes."""
+    blobs = BlobFolder(tmp_path / "s" / "blobs")
+    (tmp_path / "s").chmod(0o700)
+    blobs.put(plane_of(1.0).data)
+    store = Store(tmp_path / "s", GIB, 1e9)
+    assert list(store.blobs.all()) == []
+    store.blobs.put(plane_of(2.0).data)
+    clock = time.monotonic()
+    for minutes, there in ((2, True), (11, True), (13, False)):  # first seen at two minutes
+        monkeypatch.setattr(time, "monotonic", lambda now=clock + 60 * minutes: now)
+        store.room.tidy()
+        assert store.blobs.has(plane_of(2.0).info.hash, 400) is there
+    store.close()
+
+
+def test_a_job_whose_planes_never_came_goes(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s", GIB, 1e9)
+    key = store.add("f" * 64, Decompose(), [plane_of(3.0).info]).key
+    assert store.room.size() == 400  # its room is kept for it
+    with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as other:
+        other.execute("UPDATE jobs SET used = used - 90000 WHERE key = ?", (key,))
+    store.room.make("ada", 0)
+    assert store.get(key) is None
+    assert store.room.size() == 0
+    store.close()
+
+
+def test_the_reserve_keeps_the_table_when_the_disk_is_full(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s", GIB, 1e9)
+    ballast = tmp_path / "s" / "ballast"
+    assert ballast.stat().st_size == 8 * 2**20
+    calls: list[str] = []
+
+    @kept
+    def write(self: Store) -> str:
+        calls.append("x")
+        if len(calls) == 1:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return "written"
+
+    assert write(store) == "written"
+    assert not ballast.exists()
+    assert store.ballast.fill()
+    assert ballast.stat().st_size == 8 * 2**20
+    store.close()

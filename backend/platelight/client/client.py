@@ -69,7 +69,7 @@ class Client:
         connection_file: Path | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         patience: float = PATIENCE,
-        same_host: bool = False,
+        same_host: bool = True,
     ) -> None:
         self._keys = keys or load_or_make_keys()
         self._given = (endpoint, server_key, connection_file)

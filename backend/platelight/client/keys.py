@@ -76,11 +76,16 @@ def check_private(path: Path, kind: str, mode: str) -> None:
 
 def write_private(path: Path, content: dict[str, Any]) -> None:
     """Write JSON to a 0600 file in a 0700 folder, complete or not at all."""
+    write_private_text(path, json.dumps(content, indent=1))
+
+
+def write_private_text(path: Path, text: str) -> None:
+    """Write text to a 0600 file in a 0700 folder, complete or not at all."""
     private_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mkstemp makes it 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -172,8 +177,22 @@ def read_connection(path: Path | None = None) -> ConnectionInfo:
 def remember_server(endpoint: str, server_key: str, folder: Path | None = None) -> None:
     """Keep a server's public key, so that ``--server ENDPOINT`` alone reaches it from now on."""
     path = (folder or config_dir()) / KNOWN_SERVERS
-    known = read_private(path) if path.exists() else {}
-    write_private(path, {**known, endpoint: server_key})
+    write_private(path, {**known_servers(folder), endpoint: server_key})
+
+
+def known_servers(folder: Path | None = None) -> dict[str, str]:
+    """Return the public keys of remembered servers by endpoint. Raises InsecureKeys."""
+    path = (folder or config_dir()) / KNOWN_SERVERS
+    return {str(name): str(key) for name, key in read_private(path).items()} if path.exists() else {}
+
+
+def forget_server(endpoint: str, folder: Path | None = None) -> bool:
+    """Forget a server's public key; False when it was not known."""
+    known = known_servers(folder)
+    if known.pop(endpoint, None) is None:
+        return False
+    write_private((folder or config_dir()) / KNOWN_SERVERS, known)
+    return True
 
 
 def server_key_of(endpoint: str, folder: Path | None = None) -> str:
@@ -188,11 +207,10 @@ def server_key_of(endpoint: str, folder: Path | None = None) -> str:
         info = read_connection(local)
         if info.endpoint == endpoint:
             return info.server_key
-    known = read_private(folder / KNOWN_SERVERS) if (folder / KNOWN_SERVERS).exists() else {}
-    key = known.get(endpoint)
-    if isinstance(key, str):
+    key = known_servers(folder).get(endpoint)
+    if key is not None:
         return key
     raise ConnectionFailed(
         f"No server at {endpoint} is known here.",
-        "Start one with 'platelight serve', or remember a remote server's key first.",
+        "Start one with 'platelight serve', or give a remote server's key: platelight pair trust ENDPOINT KEY.",
     )

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from platelight.protocol.messages import PlaneInfo
 
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
 
 def is_loopback(endpoint: str) -> bool:
     """True when an endpoint's host is a literal loopback address."""
@@ -26,13 +28,13 @@ def is_loopback(endpoint: str) -> bool:
 def write_plane(path: str, data: memoryview) -> bool:
     """Write a plane into the file that the server made for it; False when that cannot be done from here."""
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        file = os.open(path, os.O_WRONLY | _FLAGS)
         try:
             if not _is_file_of(file, len(data)):
                 return False
             offset = 0
             while offset < len(data):
-                offset += os.pwrite(file, data[offset:], offset)
+                offset += os.write(file, data[offset:])
         finally:
             os.close(file)
     except OSError:
@@ -43,7 +45,7 @@ def write_plane(path: str, data: memoryview) -> bool:
 def map_plane(path: str, info: PlaneInfo) -> mmap.mmap | None:
     """Return a result plane's bytes, in private pages of its file; None when that cannot be done from here."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        file = os.open(path, os.O_RDONLY | _FLAGS)
         try:
             if not _is_file_of(file, info.nbytes):
                 return None

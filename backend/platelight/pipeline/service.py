@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable
@@ -63,6 +64,17 @@ def networks() -> Networks:
         if _networks is None:
             _networks = Networks.load(_device)
         return _networks
+
+
+def make_room() -> bool:
+    """Give memory back after a job ran out of it: networks and the accelerator's cached blocks. True: try again."""
+    global _networks
+    with _lock:
+        _networks = None
+    gc.collect()
+    if _device.type == "cuda":
+        torch.cuda.empty_cache()
+    return True
 
 
 def run_job(

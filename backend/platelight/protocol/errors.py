@@ -94,7 +94,10 @@ class Busy(PlatelightError):  # noqa: N818
     """The server cannot take more now; ``retry_after`` is in seconds."""
 
     code = "busy"
-    retry_after: float = 1.0
+
+    def __init__(self, sentence: str, remedy: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(sentence, remedy)
+        self.retry_after = min(60.0, max(0.2, retry_after))
 
 
 class StoreFull(PlatelightError):  # noqa: N818

@@ -29,6 +29,8 @@ Offset = Annotated[int, Meta(ge=0, lt=2**53)]
 Size = Annotated[int, Meta(ge=0, lt=2**53)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
+Total = Annotated[int, Meta(ge=0, lt=2**62)]
+Rate = Annotated[float, Meta(ge=0.0, le=1e15)]
 Code = Annotated[str, Meta(pattern=r"^[a-z][a-z_]{0,31}\Z", max_length=32)]
 Label = Annotated[str, Meta(max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
@@ -237,13 +239,37 @@ class Failed(Message, frozen=True):
 
 
 class WorkerReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One worker process: its device, state (starting, idle, busy, stopping) and memory in bytes."""
+    """One worker process: its device, state (starting, idle, busy, silent), memory in bytes, job and process id."""
 
     name: Label
     device: Label
     state: Label
     memory: Size
     job: Label = ""
+    pid: Count = 0
+
+
+class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Counts since the server's start; bytes are those of chunks, on the wire."""
+
+    submitted: Total = 0
+    executions: Total = 0
+    done: Total = 0
+    failed: Total = 0
+    cancelled: Total = 0
+    refused: Total = 0
+    workers_lost: Total = 0
+    bytes_in: Total = 0
+    bytes_out: Total = 0
+
+
+class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Means over the last minute: jobs done a minute, bytes a second; and the mean seconds of recent jobs."""
+
+    jobs_per_minute: Seconds = 0.0
+    bytes_in_per_second: Rate = 0.0
+    bytes_out_per_second: Rate = 0.0
+    job_seconds: Seconds = 0.0
 
 
 class Placed(Message, frozen=True):
@@ -261,16 +287,21 @@ class Located(Message, frozen=True):
 
 
 class Report(Message, frozen=True):
-    """Answer to ``Ask``: the server as a whole."""
+    """Answer to ``Ask``: the server as a whole. ``stored`` and ``quota`` are bytes of planes, ``waiting`` the queue."""
 
     ticket: Ticket
     software: Label
     uptime: Seconds
     jobs: dict[JobState, Count]
-    workers: Annotated[tuple[WorkerReport, ...], Meta(max_length=64)]
+    workers: Annotated[tuple[WorkerReport, ...], Meta(max_length=128)]
     memory: Size
     stored: Size
+    quota: Size
     clients: Count
+    waiting: Count
+    draining: bool
+    totals: Totals
+    rates: Rates
 
 
 class Pong(Message, frozen=True):

@@ -4,4 +4,5 @@ import sys
 
 from platelight.server.serve import main
 
-sys.exit(main())
+if __name__ == "__main__":  # worker processes import this module where they cannot be forked
+    sys.exit(main())

@@ -14,6 +14,7 @@ from platelight.protocol.errors import StoreFull
 from platelight.protocol.frames import Buffer
 
 _RESERVE = 64 * 1024 * 1024
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _HASH_LETTERS = frozenset("0123456789abcdef")
 
 
@@ -24,7 +25,7 @@ class BlobWriter:
         self.hash = hash
         self._final = folder / hash
         self._temporary = folder / f"tmp-{os.getpid()}-{os.urandom(8).hex()}"
-        self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         try:
             os.ftruncate(self._file, size)
         except OSError:
@@ -36,7 +37,7 @@ class BlobWriter:
         view = memoryview(data)
         try:
             while view:
-                written = os.pwrite(self._file, view, offset)
+                written = _write_at(self._file, view, offset)
                 view, offset = view[written:], offset + written
         except OSError as error:
             raise full(error) from error
@@ -56,7 +57,7 @@ class BlobWriter:
 
     def read(self, start: int, stop: int) -> bytes:
         """Return bytes written before."""
-        return os.pread(self._file, stop - start, start)
+        return _read_at(self._file, stop - start, start)
 
     def commit(self) -> None:
         """Sync and rename. Raises StoreFull when the disk is."""
@@ -76,6 +77,20 @@ class BlobWriter:
             self._file = -1
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._temporary)
+
+
+def _write_at(file: int, data: memoryview, offset: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file, data, offset)
+    os.lseek(file, offset, os.SEEK_SET)  # Windows
+    return os.write(file, data)
+
+
+def _read_at(file: int, size: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(file, size, offset)
+    os.lseek(file, offset, os.SEEK_SET)  # Windows
+    return os.read(file, size)
 
 
 def full(error: OSError) -> StoreFull:
@@ -126,15 +141,15 @@ class BlobFolder:
 
     def read(self, hash: str, offset: int, size: int) -> bytes:
         """Return up to ``size`` bytes of a blob from an offset. Raises FileNotFoundError."""
-        file = os.open(self.path(hash), os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(self.path(hash), os.O_RDONLY | _FLAGS)
         try:
-            return os.pread(file, size, offset)
+            return _read_at(file, size, offset)
         finally:
             os.close(file)
 
     def remove(self, hash: str) -> None:
-        """Remove a blob if it is here."""
-        with contextlib.suppress(FileNotFoundError):
+        """Remove a blob if it is here. On Windows one that a client has mapped stays until it is an orphan."""
+        with contextlib.suppress(FileNotFoundError, PermissionError):
             self.path(hash).unlink()
 
     def all(self) -> Iterator[tuple[str, int, float]]:

@@ -1,22 +1,29 @@
-"""The broker: one thread, one loop. Talks to clients, keeps sessions, stores planes; computes nothing."""
+"""The broker: one thread, one loop. Talks to clients, keeps sessions, stores planes; computes nothing.
+
+Longer than most files here: the loop, what each message does, and what goes out are one piece of state.
+"""
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import zmq
 
 from platelight import __version__
 from platelight.client.samehost import is_loopback
 from platelight.protocol.errors import (
+    AccessDenied,
     Busy,
     MalformedMessage,
     PlatelightError,
     ProtocolError,
+    StoreFull,
     UnknownJob,
     VersionSkew,
 )
@@ -28,6 +35,7 @@ from platelight.protocol.messages import (
     Chunk,
     ClientMessage,
     Credit,
+    Done,
     Failed,
     Fetch,
     Filled,
@@ -50,9 +58,10 @@ from platelight.protocol.messages import (
     Welcome,
 )
 from platelight.protocol.version import negotiate
-from platelight.server.config import ServeConfig, model_version
+from platelight.server.config import GIB, ServeConfig, model_version
 from platelight.server.gate import DOMAIN, Gate
 from platelight.server.jobs import CANCELLED, Jobs
+from platelight.server.meter import Meter
 from platelight.server.pool import Pool
 from platelight.server.resources import resident_memory
 from platelight.server.sessions import Session, Upload
@@ -60,10 +69,14 @@ from platelight.server.store import Job, Store
 
 log = logging.getLogger(__name__)
 SOFTWARE = f"platelight-server {__version__}"
-SESSION_SECONDS = 30.0
-MAX_SESSIONS = 256
+MAX_SESSIONS, MAX_SESSIONS_OF_ONE = 256, 64
 _TICK_MS = 50
-_HWM = 16  # twice the credit: what one client that does not read can hold in memory
+_TIDY_SECONDS, _FETCH_SECONDS = 1.0, 1.0
+_HWM = 16  # twice the credit; with the backlog, what one client that does not read can hold in memory
+_BACKLOG_BYTES, _BACKLOG_MESSAGES = (
+    4 * 1024 * 1024,
+    512,
+)  # answers for which the socket had no room in this moment
 
 
 class Broker:
@@ -84,12 +97,14 @@ class Broker:
         self._store = store
         self._pool = pool
         self._gate = gate
-        self._jobs = Jobs(config, store, pool, self._tell, self._watched)
+        self._meter = Meter()
+        self._jobs = Jobs(config, store, pool, self._meter, self._tell, self._watched)
         self._sessions: dict[bytes, Session] = {}
         self._model = model_version()
+        self._names_files = is_loopback(config.endpoint) and _can_travel(store.blobs.folder)
         self._storer = ThreadPoolExecutor(1, "store")
         self._storing: list[tuple[Session, Upload, Future[bool]]] = []
-        self._started = time.monotonic()
+        self._started = self._tidied = self._fetched = time.monotonic()
         self._socket = context.socket(zmq.ROUTER)
         socket = self._socket
         socket.linger = 0
@@ -108,25 +123,50 @@ class Broker:
         self._socket.bind(self._config.endpoint)
         return self._socket.get_string(zmq.LAST_ENDPOINT)
 
-    def serve(self, stopping: Callable[[], bool]) -> None:
-        """Serve until ``stopping`` says so. Jobs under way stay in the store and run again at the next start."""
+    def serve(self, stopping: Callable[[], int]) -> None:
+        """Serve until ``stopping`` says 1, then finish what runs; 2 ends at once.
+
+        What is not finished within ``drain_seconds`` stays in the store and runs again at the next start. What is
+        finished can still be fetched.
+        """
         poller = zmq.Poller()
         for socket in (self._socket, self._gate.socket, self._pool.socket):
             poller.register(socket, zmq.POLLIN)
-        flushed = 0.0
-        while not stopping():
+        flushed, until = 0.0, None
+        while True:
+            now = time.monotonic()
+            asked = stopping()
+            if asked and until is None:
+                until = now + self._config.drain_seconds
+                self._jobs.draining = True
+                log.info("stopping; %d jobs run, %d wait", self._pool.busy, self._jobs.waiting)
+            quiet = not self._pool.busy and now - self._fetched > _FETCH_SECONDS
+            if until is not None and (asked > 1 or now >= until or quiet):
+                return
             ready = dict(poller.poll(2 if self._storing else _TICK_MS))
             if self._gate.socket in ready:
                 self._gate.answer()
             if self._socket in ready:
                 self._receive()
             self._stored()
+            self._push_backlogs()
             self._jobs.step()
             now = time.monotonic()
             if now - flushed >= _TICK_MS / 1000:
                 flushed = now
                 self._jobs.flush()
                 self._expire(now)
+                self._meter.tick(now)
+            if now - self._tidied >= _TIDY_SECONDS:
+                self._tidied = now
+                self._tidy()
+
+    def _tidy(self) -> None:
+        try:
+            self._store.room.tidy()
+            self._store.ballast.fill()
+        except (OSError, sqlite3.Error):
+            log.exception("the store cannot be tidied")
 
     def close(self) -> None:
         """Drop all sessions and close the socket."""
@@ -151,6 +191,11 @@ class Broker:
         try:
             message, body = unpack_from_client(frames)
             ticket = getattr(message, "ticket", None)
+            if not self._gate.allows(owner):
+                self._drop(identity)
+                raise AccessDenied(
+                    "The server no longer knows this client's key.", "Ask whoever runs the server."
+                )
             if isinstance(message, Hello):
                 self._hello(identity, owner, message)
                 return
@@ -161,6 +206,7 @@ class Broker:
             session.heard = time.monotonic()
             self._dispatch(session, message, body)
         except PlatelightError as error:
+            self._meter.refused += 1
             retry = error.retry_after if isinstance(error, Busy) else None
             self._send(
                 identity, Refused(error.code, error.sentence[:2000], error.remedy[:2000], ticket, retry)
@@ -168,25 +214,27 @@ class Broker:
             if isinstance(error, MalformedMessage | ProtocolError):
                 log.warning("a client broke the protocol: %s", error)
                 self._drop(identity)
-
         except (OSError, sqlite3.Error) as error:
             log.exception("the store failed")
-            sentence = f"The server's store failed: {type(error).__name__}."
-            self._send(
-                identity, Refused("store_failed", sentence, "The server's log has the details.", ticket)
-            )
+            self._send(identity, _store_failed(error, ticket))
+            self._drop(identity)
+        except Exception:  # the boundary of a message: a bug here costs one session, not the server
+            log.exception("a message could not be handled")
+            self._send(identity, Refused("failed", "The server failed on a message.", "", ticket))
             self._drop(identity)
 
     def _hello(self, identity: bytes, owner: str, hello: Hello) -> None:
         version = negotiate(hello.versions)
         if "raw" not in hello.codecs:
             raise VersionSkew("The client does not offer the codec 'raw'.", "Update the client.")
-        if len(self._sessions) >= MAX_SESSIONS and identity not in self._sessions:
-            raise Busy("The server has as many clients as it takes.", "Try again in a moment.")
+        if identity not in self._sessions:
+            own = sum(session.owner == owner for session in self._sessions.values())
+            if len(self._sessions) >= MAX_SESSIONS or own >= MAX_SESSIONS_OF_ONE:
+                raise Busy("The server has as many connections as it takes.", "Try again in a moment.")
         self._drop(identity)
         self._sessions[identity] = Session(identity, owner)
         models = {"platelight": self._model}
-        codec = "mmap" if "mmap" in hello.codecs and is_loopback(self._config.endpoint) else "raw"
+        codec = "mmap" if "mmap" in hello.codecs and self._names_files else "raw"
         self._send(identity, Welcome(version, SOFTWARE, codec, self._config.limits, models))
 
     def _dispatch(self, session: Session, message: ClientMessage, body: memoryview) -> None:
@@ -222,13 +270,16 @@ class Broker:
         check_planes(submit.planes, limits)
         key = job_key(submit.request, submit.planes, self._model)
         job = self._store.get(key)
-        if job is None:
+        if job is None or job.state is JobState.NEED:
             self._jobs.check_busy(session.owner)
+            if key not in session.needs and len(session.needs) >= self._config.max_jobs_per_client:
+                raise Busy("This client is sending for as many jobs as it may.", "Wait for one.")
         missing = {
             plane.hash: plane for plane in submit.planes if not self._store.holds(session.owner, plane)
         }
         if missing:
-            self._store.make_room(sum(plane.nbytes for plane in missing.values()))
+            self._store.room.make(session.owner, sum(plane.nbytes for plane in missing.values()))
+        self._meter.submitted += 1
         job = self._again(self._store.add(key, submit.request, submit.planes), submit.fresh)
         session.watching.add(key)
         asked = tuple(hash for hash in missing if hash not in session.uploads)  # each plane is asked for once
@@ -251,6 +302,7 @@ class Broker:
 
     def _chunk(self, session: Session, chunk: Chunk, body: memoryview) -> None:
         upload = session.upload_of(chunk.plane)
+        self._meter.bytes_in += len(body)
         if upload.add(chunk, body):
             self._keep(session, upload)
         self._send(session.identity, Credit(1))
@@ -279,9 +331,9 @@ class Broker:
             except PlatelightError as error:
                 self._send(session.identity, Refused(error.code, error.sentence, error.remedy))
                 self._drop(session.identity)
-            except OSError:
+            except (OSError, sqlite3.Error) as error:
                 log.exception("a plane could not be stored")
-                self._send(session.identity, Refused("store_failed", "The server's store failed."))
+                self._send(session.identity, _store_failed(error))
                 self._drop(session.identity)
 
     def _arrived(self, session: Session, plane: PlaneInfo) -> None:
@@ -321,9 +373,11 @@ class Broker:
             data = self._store.blobs.read(plane.hash, fetch.offset, chunk_bytes)
         except FileNotFoundError as error:
             raise UnknownJob("The job's result has been removed.", "Submit it again.") from error
+        self._meter.bytes_out += len(data)
         self._send(session.identity, Chunk(plane.hash, fetch.offset), data)
 
     def _result_of(self, session: Session, key: str, hash: str) -> PlaneInfo:
+        self._fetched = time.monotonic()
         job = self._job_of(session, key)
         plane = next((one for one in job.outputs if one.hash == hash), None)
         if plane is None or job.state is not JobState.DONE:
@@ -337,9 +391,11 @@ class Broker:
         return job
 
     def _report(self, ticket: int) -> Report:
+        store, pool = self._store, self._pool
         return Report(
-            ticket, SOFTWARE, time.monotonic() - self._started, self._store.counts(), self._pool.report(),
-            resident_memory(), self._store.size(), len(self._sessions),
+            ticket, SOFTWARE, time.monotonic() - self._started, store.counts(), pool.report(),
+            resident_memory(), store.room.size(), int(self._config.quota_gib * GIB), len(self._sessions),
+            self._jobs.waiting, self._jobs.draining, self._meter.totals(pool.lost), self._meter.rates(),
         )  # fmt: skip
 
     # ---- messages out
@@ -348,6 +404,8 @@ class Broker:
         return any(key in session.watching for session in self._sessions.values())
 
     def _tell(self, key: str, message: Message) -> None:
+        if isinstance(message, Done):
+            self._fetched = time.monotonic()
         for session in list(self._sessions.values()):
             if key in session.watching:
                 self._send(session.identity, message)
@@ -355,17 +413,35 @@ class Broker:
                     session.watching.discard(key)
 
     def _send(self, identity: bytes, message: Message, body: Buffer | None = None) -> None:
+        frames = [identity, *pack(message, body)]
+        session = self._sessions.get(identity)
+        if (session is None or not session.backlog) and self._push(identity, frames):
+            return
+        if session is None or isinstance(message, Progress) or identity not in self._sessions:
+            return  # progress may be lost, an answer may not
+        session.backlog.append(frames)
+        size = sum(len(frame) for one in session.backlog for frame in one)
+        if size > _BACKLOG_BYTES or len(session.backlog) > _BACKLOG_MESSAGES:
+            log.warning("a client does not read; its session ends")
+            self._drop(identity)
+
+    def _push(self, identity: bytes, frames: list[Buffer]) -> bool:
+        """Give frames to the socket; False when the client has as many unread as it may."""
         try:
-            frames = [identity, *pack(message, body)]
-            self._socket.send_multipart(frames, zmq.DONTWAIT, copy=body is None)
+            self._socket.send_multipart(frames, zmq.DONTWAIT, copy=len(frames) < 3)
         except zmq.Again:
-            if not isinstance(message, Progress):  # progress may be lost, an answer may not: let it ask again
-                log.warning("a client does not read; its session ends")
-                self._drop(identity)
+            return False
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             self._drop(identity)
+        return True
+
+    def _push_backlogs(self) -> None:
+        for identity, session in list(self._sessions.items()):
+            while session.backlog and self._push(identity, session.backlog[0]):
+                if session.backlog:  # cleared if the client turned out to be gone
+                    session.backlog.popleft()
 
     def _drop(self, identity: bytes) -> None:
         session = self._sessions.pop(identity, None)
@@ -374,5 +450,24 @@ class Broker:
 
     def _expire(self, now: float) -> None:
         for identity, session in list(self._sessions.items()):
-            if now - session.heard > SESSION_SECONDS:
+            if now - session.heard > self._config.session_seconds:
                 self._drop(identity)
+
+
+def _can_travel(folder: Path) -> bool:
+    """True when the paths of files in a folder can be told in a message."""
+    try:
+        return len(str(folder).encode()) < 3800
+    except UnicodeEncodeError:
+        return False  # its name is no UTF-8
+
+
+def _store_failed(error: OSError | sqlite3.Error, ticket: int | None = None) -> Refused:
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return Refused(
+            Busy.code, "The server has too many open files.", "Try again in a moment.", ticket, 1.0
+        )
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+        return Refused(StoreFull.code, "The server's disk is full.", "Free some space on the server.", ticket)
+    sentence = f"The server's store failed: {type(error).__name__}."
+    return Refused("store_failed", sentence, "The server's log has the details.", ticket)

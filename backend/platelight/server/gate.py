@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import struct
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import zmq
 from zmq.utils import z85
 
-from platelight.client.keys import check_private
+from platelight.client.keys import check_private, write_private_text
 from platelight.protocol.errors import InputError, PlatelightError
 
 log = logging.getLogger(__name__)
@@ -57,15 +58,16 @@ class Gate:
                 self.socket.send_multipart([b"1.0", *frames[1:2], b"400", b"CURVE is required", b"", b""])
                 continue
             key: str = z85.encode(frames[6]).decode("ascii")  # type: ignore[no-untyped-call]
-            if key == self._own or self._is_listed(key):
+            if self.allows(key):
                 self.socket.send_multipart([b"1.0", frames[1], b"200", b"OK", key.encode("ascii"), b""])
             else:
                 log.warning("refused an unknown key from %s", frames[3].decode("ascii", "replace"))
                 self.socket.send_multipart([b"1.0", frames[1], b"400", b"unknown key", b"", b""])
 
-    def _is_listed(self, key: str) -> bool:
+    def allows(self, key: str) -> bool:
+        """True when a client with this key may come in, and stay."""
         try:
-            return key in self.listed
+            return key == self._own or key in self.listed
         except (PlatelightError, OSError, UnicodeDecodeError) as error:
             log.error("the list of clients cannot be used: %s", error)
             return False
@@ -91,12 +93,48 @@ def read_allowed(path: Path) -> dict[str, str]:
     return listed
 
 
-def check_endpoint(endpoint: str, allow_remote: bool, listed: int) -> None:
-    """Refuse an endpoint that other machines reach, unless that was asked for and someone is on the list.
+def check_key(key: str) -> str:
+    """Return a public key, less the ``key=`` before it. Raises InputError when the text is none."""
+    key = key.removeprefix("key=")
+    try:
+        if len(key) == 40 and len(z85.decode(key.encode("ascii"))) == 32:  # type: ignore[no-untyped-call]
+            return key
+    except (UnicodeEncodeError, KeyError, ValueError, struct.error):
+        pass
+    raise InputError(
+        f"'{key}' is no public key.",
+        "A key is 40 characters, as 'platelight pair' prints; quote it in a shell.",
+    )
+
+
+def allow(path: Path, key: str, name: str) -> None:
+    """Add a client to the list, or give one on it another name; a running server heeds it at once.
 
     Raises:
-        InputError: no tcp address, or beyond loopback without the flag or with an empty list.
+        InputError: the name is not one line of text, or the list is damaged.
     """
+    if not name.isprintable() or not name.strip():
+        raise InputError(f"{name!r} is no name for a client.", "Use one line of text.")
+    listed = read_allowed(path) if path.exists() else {}
+    _write_allowed(path, {**listed, key: name.strip()})
+
+
+def disallow(path: Path, which: str) -> list[str]:
+    """Take clients of this key or name off the list; returns their names. Raises InputError."""
+    listed = read_allowed(path) if path.exists() else {}
+    gone = {key: name for key, name in listed.items() if which in (key, name)}
+    if gone:
+        _write_allowed(path, {key: name for key, name in listed.items() if key not in gone})
+    return list(gone.values())
+
+
+def _write_allowed(path: Path, listed: dict[str, str]) -> None:
+    lines = [f"{key} {name}" for key, name in listed.items()]
+    write_private_text(path, "\n".join(["# public keys that are let in, each with a name", *lines, ""]))
+
+
+def check_address(endpoint: str) -> tuple[str, int]:
+    """Return host and port of ``tcp://host:port``. Raises InputError."""
     try:
         parts = urlsplit(endpoint)
         host, port = parts.hostname, parts.port
@@ -104,6 +142,16 @@ def check_endpoint(endpoint: str, allow_remote: bool, listed: int) -> None:
         raise InputError(f"'{endpoint}' is no endpoint: {error}.", "Write tcp://127.0.0.1:5599.") from error
     if parts.scheme != "tcp" or host is None or port is None or parts.path:
         raise InputError(f"'{endpoint}' is no endpoint.", "Write tcp://127.0.0.1:5599.")
+    return host, port
+
+
+def check_endpoint(endpoint: str, allow_remote: bool, listed: int) -> None:
+    """Refuse an endpoint that other machines reach, unless that was asked for and someone is on the list.
+
+    Raises:
+        InputError: no tcp address, or beyond loopback without the flag or with an empty list.
+    """
+    host, _ = check_address(endpoint)
     if _loopback(host):
         return
     if not allow_remote:
@@ -113,7 +161,7 @@ def check_endpoint(endpoint: str, allow_remote: bool, listed: int) -> None:
     if not listed:
         raise InputError(
             f"Nobody but this user could connect to {endpoint}.",
-            f"List the public keys of other machines in the file '{ALLOWED}' first.",
+            "Let other machines in first: platelight pair allow KEY NAME.",
         )
 
 

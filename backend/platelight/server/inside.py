@@ -35,12 +35,16 @@ class Beat(Inside, frozen=True):
 
 
 class Run(Inside, frozen=True):
-    """To the worker: do this job. ``lease`` names this attempt, so that answers of an earlier one are known."""
+    """To the worker: do this job. ``lease`` names this attempt, so that answers of an earlier one are known.
+
+    ``lean``: an earlier attempt ran out of memory; take less.
+    """
 
     lease: int
     key: Hash
     request: Request
     planes: tuple[PlaneInfo, ...]
+    lean: bool = False
 
 
 class Stop(Inside, frozen=True):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from platelight.protocol.errors import Busy, Cancelled, JobFailed, Poisoned
+from platelight.protocol.errors import Busy, Cancelled, JobFailed, Poisoned, StoreFull
 from platelight.protocol.messages import Done, Failed, JobState, Message, Progress
 from platelight.server.config import ServeConfig
 from platelight.server.inside import Broken, Finished, Working
+from platelight.server.meter import Meter
 from platelight.server.pool import Event, Lost, Pool, Stopped
 from platelight.server.store import Job, Store
 
@@ -29,6 +32,7 @@ class Jobs:
     """Moves jobs through their states.
 
     Args:
+        meter: counts what happens.
         tell: sends a message to all clients that watch a job.
         watched: True when a client watches a job.
     """
@@ -38,30 +42,46 @@ class Jobs:
         config: ServeConfig,
         store: Store,
         pool: Pool,
+        meter: Meter,
         tell: Callable[[str, Message], None],
         watched: Callable[[str], bool],
     ) -> None:
         self._config = config
         self._store = store
         self._pool = pool
+        self._meter = meter
         self._tell = tell
         self._watched = watched
         self._queue: deque[str] = deque(store.queued())
         self._latest: dict[str, _Latest] = {}
         self._dirty: set[str] = set()
+        self._lean: set[str] = set()  # jobs that ran out of memory once
+        self._began: dict[str, float] = {}
+        self._owed: deque[Event] = deque()  # what the store could not take
+        self._complained = float("-inf")
+        self.draining = False
+
+    @property
+    def waiting(self) -> int:
+        """The number of jobs in the queue."""
+        return len(self._queue)
 
     def check_busy(self, owner: str) -> None:
-        """Raise Busy when no more jobs are taken, from all or from this client."""
+        """Raise Busy when no more jobs are taken, from all or from this client; it says when to try again."""
+        mean = self._meter.job_seconds / self._pool.devices
+        if self.draining:
+            raise Busy("The server is stopping.", "Wait until it has started again.", 2.0)
         if len(self._queue) >= self._config.max_queue:
-            raise Busy(f"The server has {len(self._queue)} jobs waiting.", "Try again in a moment.")
-        if self._store.unfinished_of(owner) >= self._config.max_jobs_per_client:
-            raise Busy("This client has as many unfinished jobs as it may.", "Wait for one to end.")
+            raise Busy(f"The server has {len(self._queue)} jobs waiting.", "Try again in a moment.", mean)
+        mine = self._store.unfinished_of(owner)
+        if mine >= self._config.max_jobs_per_client:
+            raise Busy(f"This client has {mine} unfinished jobs, as many as it may.", "Wait for one.", mean)
 
     def enqueue(self, key: str) -> None:
         """Queue a job whose planes are all here."""
         self._store.set_state(key, JobState.QUEUED)
         self._queue.append(key)
-        log.info("job %s: queued behind %d", key[:12], len(self._queue) - 1)
+        log.info("queued behind %d", len(self._queue) - 1, extra={"job": key})
 
     def standing(self, job: Job) -> Message:
         """Return the message that tells where a job stands."""
@@ -85,17 +105,25 @@ class Jobs:
             self._fail(job.key, JobState.CANCELLED, CANCELLED.code, CANCELLED.sentence, "")
 
     def step(self) -> None:
-        """Take in what workers did and hand out the next job."""
-        for event in self._pool.events():
-            self._happened(event)
-        if self._pool.broken:
-            while self._queue:
-                self._fail(
-                    self._queue.popleft(), JobState.FAILED, JobFailed.code,
-                    self._pool.unable.sentence, self._pool.unable.remedy,
-                )  # fmt: skip
-        while self._queue and self._pool.can_run:
-            self._lease(self._queue.popleft())
+        """Take in what workers did and hand out the next jobs."""
+        self._owed.extend(self._pool.events())
+        try:
+            while self._owed:
+                self._happened(self._owed[0])
+                self._owed.popleft()
+            if self._pool.broken:
+                while self._queue:
+                    self._fail(
+                        self._queue[0], JobState.FAILED, JobFailed.code,
+                        self._pool.unable.sentence, self._pool.unable.remedy,
+                    )  # fmt: skip
+                    self._queue.popleft()
+            while self._queue and not self.draining and self._pool.can_run:
+                self._lease(self._queue[0])
+        except (
+            sqlite3.Error
+        ) as error:  # a full disk, say: nothing is forgotten, and the next step tries again
+            self._cannot_write(error)
 
     def flush(self) -> None:
         """Tell watchers the latest progress of the jobs that made some."""
@@ -108,22 +136,23 @@ class Jobs:
     # ---- inside
 
     def _lease(self, key: str) -> None:
+        """Hand the first job of the queue to a worker."""
         job = self._store.get(key)
         if job is None or job.state is not JobState.QUEUED:
-            return
-        if not self._store.complete(job.inputs):
-            self._fail(
-                key,
-                JobState.FAILED,
-                JobFailed.code,
-                "The job's planes are no longer on the server.",
-                "Run it again.",
-            )
-        elif self._pool.run(job):
-            self._store.set_state(key, JobState.LEASED)
-            self._dirty.add(key)
+            self._queue.popleft()
+        elif not self._store.complete(job.inputs):
+            sentence = "The job's planes are no longer on the server."
+            self._fail(key, JobState.FAILED, JobFailed.code, sentence, "Run it again.")
+            self._queue.popleft()
         else:
-            self._queue.appendleft(key)
+            self._store.set_state(key, JobState.LEASED)
+            if self._pool.run(job, key in self._lean):
+                self._queue.popleft()
+                self._began[key] = time.monotonic()
+                self._meter.executions += 1
+                self._dirty.add(key)
+            else:
+                self._store.set_state(key, JobState.QUEUED)
 
     def _happened(self, event: Event) -> None:
         key = event.key
@@ -139,14 +168,13 @@ class Jobs:
                 self._stopped(key)
             case Broken() as broken:
                 self._fail(key, JobState.FAILED, broken.code, broken.sentence, broken.remedy)
-            case Lost(reason=reason, final=True):
-                self._fail(
-                    key,
-                    JobState.FAILED,
-                    JobFailed.code,
-                    f"The job was stopped: {reason}.",
-                    "Try a smaller plate.",
-                )
+            case Lost(memory=True) if key not in self._lean:
+                log.warning("took too much memory; once more with smaller tiles", extra={"job": key})
+                self._lean.add(key)
+                self._again(key)
+            case Lost(reason=reason, final=final, memory=memory) if final or memory:
+                sentence = f"The job was stopped: {reason}."
+                self._fail(key, JobState.FAILED, JobFailed.code, sentence, "Try a smaller plate.")
             case Lost(reason=reason):
                 self._lost(key, reason)
 
@@ -155,6 +183,7 @@ class Jobs:
             self._lost(key, "its result did not reach the disk")
             return
         self._store.finish(key, finished.planes, finished.meta)
+        self._meter.finished(time.monotonic() - self._began.get(key, time.monotonic()))
         self._settled(key)
         self._tell(key, Done(key, finished.planes, finished.meta))
 
@@ -166,9 +195,8 @@ class Jobs:
             self._fail(key, JobState.CANCELLED, CANCELLED.code, CANCELLED.sentence, "")
 
     def _lost(self, key: str, reason: str) -> None:
-        self._settled(key)
         crashes = self._store.crashed(key)
-        log.error("job %s: lost its worker (%s), %d of %d", key[:12], reason, crashes, CRASHES_ALLOWED)
+        log.error("lost its worker (%s), %d of %d", reason, crashes, CRASHES_ALLOWED, extra={"job": key})
         if crashes >= CRASHES_ALLOWED:
             self._fail(
                 key, JobState.FAILED, Poisoned.code,
@@ -176,6 +204,10 @@ class Jobs:
                 "It is not tried again; change the plate or the settings.",
             )  # fmt: skip
             return
+        self._again(key)
+
+    def _again(self, key: str) -> None:
+        self._settled(key)
         self._store.set_state(key, JobState.QUEUED)
         self._queue.appendleft(key)
         self._dirty.add(key)
@@ -183,9 +215,24 @@ class Jobs:
     def _fail(self, key: str, state: JobState, code: str, sentence: str, remedy: str) -> None:
         self._store.fail(key, state, code, sentence, remedy)
         self._settled(key)
-        log.info("job %s: %s (%s)", key[:12], state.value, code)
+        self._lean.discard(key)
+        self._meter.failed += state is JobState.FAILED
+        self._meter.cancelled += state is JobState.CANCELLED
+        log.info("%s (%s)", state.value, code, extra={"job": key})
         self._tell(key, Failed(key, code, sentence, remedy))
 
+    def _cannot_write(self, error: sqlite3.Error) -> None:
+        if time.monotonic() - self._complained > 10.0:
+            self._complained = time.monotonic()
+            log.error("the job table cannot be written: %s", error, exc_info=error)
+        if self._owed:  # whoever waits for this job is told now; the table is told when it can be
+            full = StoreFull(
+                "The server's disk is full.", "Free some space on the server, then run it again."
+            )
+            key = self._owed[0].key
+            self._tell(key, Failed(key, full.code, full.sentence, full.remedy))
+
     def _settled(self, key: str) -> None:
+        self._began.pop(key, None)
         self._latest.pop(key, None)
         self._dirty.discard(key)

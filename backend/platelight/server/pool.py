@@ -1,31 +1,42 @@
-"""Supervised worker processes: started, given jobs, watched, stopped, replaced. Imports no pipeline code."""
+"""Supervised worker processes: started, given jobs, watched, stopped, replaced. Imports no pipeline code.
+
+Each device has one busy worker at most, with spares ready beside it; all devices take from one queue. Workers are
+forked from a process that has loaded the pipeline once (multiprocessing's forkserver; elsewhere than on Linux each
+starts afresh), so a lost one is replaced in a fraction of a second and they share the memory of what was loaded.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import zmq
 
 from platelight.client.keys import private_folder
 from platelight.protocol.messages import WorkerReport
+from platelight.server import worker
 from platelight.server.config import ServeConfig
+from platelight.server.devices import Device
 from platelight.server.inside import (
     Beat,
     Broken,
     Finished,
+    FromWorker,
     Ready,
     Run,
     Stop,
@@ -34,11 +45,12 @@ from platelight.server.inside import (
     decode_from_worker,
     encode,
 )
+from platelight.server.resources import is_stopped
 from platelight.server.store import Job
 
 log = logging.getLogger(__name__)
 START_SECONDS = 180.0
-SILENT_SECONDS = 20.0
+SILENT_SECONDS, HUNG_SECONDS = 1.5, 20.0
 STARTS_ALLOWED = 3
 TERM_AFTER, KILL_AFTER = 5.0, 8.0
 _LONGEST_BACKOFF = 10.0
@@ -54,10 +66,11 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker that did a job is gone; ``final`` when trying again would be of no use."""
+    """The worker that did a job is gone; ``final`` when trying again is of no use, ``memory`` if it took too much."""
 
     reason: str
     final: bool = False
+    memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,9 +87,19 @@ class Event:
 
 
 @dataclass
+class _Place:
+    """A device and how starting workers on it went."""
+
+    device: Device
+    failed_starts: int = 0
+    not_before: float = 0.0
+
+
+@dataclass
 class _Process:
     name: str
-    popen: subprocess.Popen[bytes]
+    place: _Place
+    starting: Future[BaseProcess]
     state: WorkerState = WorkerState.STARTING
     since: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
@@ -86,12 +109,27 @@ class _Process:
     stop_asked: float | None = None
     verdict: Lost | None = None
 
+    @property
+    def process(self) -> BaseProcess | None:
+        """The process, once it has been started."""
+        started = self.starting.done() and self.starting.exception() is None
+        return self.starting.result() if started else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, None while it runs or is being started."""
+        if self.starting.done() and self.starting.exception() is not None:
+            return 1
+        return None if self.process is None else self.process.exitcode
+
+    @property
+    def silent(self) -> bool:
+        """True when three heartbeats in a row have not come."""
+        return self.state is not WorkerState.STARTING and time.monotonic() - self.heard > SILENT_SECONDS
+
 
 class Pool:
-    """One busy worker at most, and as many ready ones beside it as ``config.spares`` says.
-
-    The broker polls ``socket``, then calls ``events`` at least every 100 ms.
-    """
+    """The workers of all devices. The broker polls ``socket``, then calls ``events`` at least every 100 ms."""
 
     def __init__(self, config: ServeConfig, context: zmq.Context[zmq.Socket[bytes]], store: Path) -> None:
         self._config = config
@@ -101,10 +139,18 @@ class Pool:
         self._prefix = secrets.token_hex(4)
         self._serial = 0
         self._leases = 0
+        self._places = [_Place(device) for device in config.parsed_devices]
         self._processes: dict[str, _Process] = {}
-        self._failed_starts = 0
+        self.lost = 0
         self.unable = Unable("The server's worker process does not start.", "The server's log says why.")
-        self._not_before = 0.0
+        method = "forkserver" if sys.platform == "linux" else "spawn"
+        self._factory: Any = multiprocessing.get_context(method)  # the contexts' common base knows no Process
+        if method == "forkserver":
+            os.environ[worker.JOB_VARIABLE] = config.job
+            self._factory.set_forkserver_preload(["platelight.server.warm"])
+        self._starter = ThreadPoolExecutor(
+            1, "start"
+        )  # the first start waits for what is loaded to be loaded
         self.socket = context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -112,21 +158,31 @@ class Pool:
 
     @property
     def broken(self) -> bool:
-        """True when workers do not even start; ``unable`` then says why, as far as is known."""
-        return self._failed_starts >= STARTS_ALLOWED
+        """True when workers do not even start, on no device; ``unable`` then says why, as far as is known."""
+        return all(place.failed_starts >= STARTS_ALLOWED for place in self._places)
 
     @property
     def can_run(self) -> bool:
-        """True when a worker is ready and none is busy."""
-        states = [process.state for process in self._processes.values()]
-        return WorkerState.IDLE in states and WorkerState.BUSY not in states
+        """True when a device is free and a worker is ready on it."""
+        return self._ready() is not None
 
-    def run(self, job: Job) -> bool:
+    @property
+    def busy(self) -> int:
+        """The number of jobs under way."""
+        return sum(one.state is WorkerState.BUSY for one in self._processes.values())
+
+    @property
+    def devices(self) -> int:
+        """The number of devices."""
+        return len(self._places)
+
+    def run(self, job: Job, lean: bool = False) -> bool:
         """Give a job to a ready worker; False when that worker has gone in this very moment."""
-        process = next(one for one in self._processes.values() if one.state is WorkerState.IDLE)
+        process = self._ready()
+        if process is None:
+            return False
         self._leases += 1
-        message = Run(self._leases, job.key, job.request, job.inputs)
-        if not self._send(process, message):
+        if not self._send(process, Run(self._leases, job.key, job.request, job.inputs, lean)):
             return False
         process.state, process.since = WorkerState.BUSY, time.monotonic()
         process.lease, process.key = self._leases, job.key
@@ -146,33 +202,38 @@ class Pool:
         now = time.monotonic()
         for process in list(self._processes.values()):
             self._check_health(process, now)
-            code = process.popen.poll()
+            code = process.exit_code
             if code is not None:
                 events += self._received()  # what it sent before it died still counts
                 events += self._bury(process, code, now)
-        while len(self._processes) < 1 + self._config.spares and now >= self._not_before:
-            self._start()
+        for place in self._places:
+            there = sum(one.place is place for one in self._processes.values())
+            if there < 1 + self._config.spares and now >= place.not_before:
+                self._start(place)
         return events
 
     def report(self) -> tuple[WorkerReport, ...]:
         """Return the state of every worker."""
         return tuple(
-            WorkerReport(one.name, self._config.device, one.state.value, one.memory, one.key[:12])
+            WorkerReport(
+                one.name, one.place.device.name, "silent" if one.silent else one.state.value, one.memory,
+                one.key[:12], (one.process.pid or 0) if one.process else 0,
+            )
             for one in self._processes.values()
-        )
+        )  # fmt: skip
 
     def close(self) -> None:
         """End all workers: TERM, two seconds, KILL."""
-        for process in self._processes.values():
-            process.popen.terminate()
+        self._starter.shutdown(cancel_futures=True)
+        running = [one.process for one in self._processes.values() if one.process is not None]
+        for process in running:
+            process.terminate()
         deadline = time.monotonic() + 2.0
-        for process in self._processes.values():
-            try:
-                process.popen.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.popen.kill()
-                process.popen.wait()
-            _close_input(process)
+        for process in running:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                process.kill()
+                process.join()
         self._processes.clear()
         self.socket.close(linger=0)
         if self._owned:
@@ -180,29 +241,30 @@ class Pool:
 
     # ---- inside
 
-    def _start(self) -> None:
+    def _ready(self) -> _Process | None:
+        taken = {id(one.place) for one in self._processes.values() if one.state is WorkerState.BUSY}
+        for process in self._processes.values():
+            if process.state is WorkerState.IDLE and id(process.place) not in taken and not process.silent:
+                return process
+        return None
+
+    def _start(self, place: _Place) -> None:
         self._serial += 1
         name = f"{self._prefix}-{self._serial}"
         config = self._config
-        command = [sys.executable, "-m", "platelight.server.worker", "--endpoint", self._endpoint]
-        command += [
-            "--name",
-            name,
-            "--blobs",
-            str(self._blobs),
-            "--job",
-            config.job,
-            "--device",
-            config.device,
-        ]
-        if config.threads is not None:
-            command += ["--threads", str(config.threads)]
-        # a session of its own: Ctrl-C in the terminal is the broker's to handle
-        popen = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        options = worker.WorkerOptions(
+            self._endpoint, name, self._blobs, config.job, place.device, config.threads, config.log_format
         )
-        self._processes[name] = _Process(name, popen)
-        log.info("worker %s: started, pid %d", name, popen.pid)
+
+        def start() -> BaseProcess:
+            process: BaseProcess = self._factory.Process(
+                target=worker.work, args=(options,), name=name, daemon=True
+            )
+            process.start()
+            log.info("worker %s: started on %s, pid %s", name, place.device.name, process.pid)
+            return process
+
+        self._processes[name] = _Process(name, place, self._starter.submit(start))
 
     def _received(self) -> list[Event]:
         events: list[Event] = []
@@ -220,16 +282,14 @@ class Pool:
             events += self._handle(process, message)
         return events
 
-    def _handle(
-        self, process: _Process, message: Ready | Unable | Beat | Working | Finished | Broken
-    ) -> list[Event]:
+    def _handle(self, process: _Process, message: FromWorker) -> list[Event]:
         match message:
             case Ready():
-                process.state, self._failed_starts = WorkerState.IDLE, 0
-                log.info("worker %s: ready after %.1f s", process.name, time.monotonic() - process.since)
+                process.state, process.place.failed_starts = WorkerState.IDLE, 0
+                log.info("worker %s: ready after %.2f s", process.name, time.monotonic() - process.since)
             case Unable():
                 self.unable = message
-                self._failed_starts = max(self._failed_starts, STARTS_ALLOWED)  # it would say the same again
+                process.place.failed_starts = STARTS_ALLOWED  # it would say the same again
                 log.error("worker %s: cannot serve: %s %s", process.name, message.sentence, message.remedy)
             case Beat():
                 process.memory = message.memory
@@ -243,36 +303,53 @@ class Pool:
         return []
 
     def _check_health(self, process: _Process, now: float) -> None:
-        config = self._config
-        if process.verdict is not None:
+        limit, quiet = self._config.worker_memory, now - process.heard
+        running = process.process
+        if process.verdict is not None or running is None:
             return
         if process.state is WorkerState.STARTING and now - process.since > START_SECONDS:
             self._kill(process, Lost("it did not start in time"))
-        elif process.state is not WorkerState.STARTING and now - process.heard > SILENT_SECONDS:
+        elif process.silent and running.pid is not None and is_stopped(running.pid):
+            self._kill(process, Lost("it was frozen by a signal"))
+        elif process.state is not WorkerState.STARTING and quiet > HUNG_SECONDS:
             self._kill(process, Lost("it stopped answering"))
-        elif config.worker_memory is not None and process.memory > config.worker_memory:
-            self._kill(process, Lost(f"it used more than {config.worker_memory / 2**20:.0f} MiB of memory"))
-        elif process.state is WorkerState.BUSY and now - process.since > config.job_seconds:
-            self._kill(process, Lost(f"it took longer than {config.job_seconds:g} seconds", final=True))
+        elif process.memory > limit:
+            self._kill(process, Lost(f"it used more than {limit / 2**20:.0f} MiB of memory", memory=True))
+        elif process.state is WorkerState.BUSY and now - process.since > self._config.job_seconds:
+            self._kill(process, Lost(f"it took longer than {self._config.job_seconds:g} seconds", final=True))
         elif process.stop_asked is not None:
             if now - process.stop_asked > KILL_AFTER:
-                process.popen.kill()
+                running.kill()
             elif now - process.stop_asked > TERM_AFTER:
-                process.popen.terminate()
+                running.terminate()
 
     def _kill(self, process: _Process, verdict: Lost) -> None:
-        log.error("worker %s: ended, because %s", process.name, verdict.reason)
+        log.error("worker %s: ended, because %s", process.name, verdict.reason, extra={"job": process.key})
         process.verdict = verdict
-        process.popen.kill()
+        assert process.process is not None
+        process.process.kill()
 
     def _bury(self, process: _Process, code: int, now: float) -> list[Event]:
         del self._processes[process.name]
-        _close_input(process)
-        if process.state is WorkerState.STARTING:
-            self._failed_starts += 1
-            self._not_before = now + min(_LONGEST_BACKOFF, 0.25 * 2**self._failed_starts)
+        place = process.place
+        if isinstance(error := process.starting.exception(), OSError):  # no files or processes left: may pass
+            place.not_before = now + 1.0
+            log.error("worker %s: could not be started: %s", process.name, error)
+        elif process.state is WorkerState.STARTING:
+            place.failed_starts += 1
+            place.not_before = now + min(_LONGEST_BACKOFF, 0.25 * 2**place.failed_starts)
         if code:
+            self.lost += process.state is not WorkerState.STARTING
             log.error("worker %s: gone (%s)", process.name, _cause(code))
+        if process.process is not None:
+            pid = process.process.pid
+            if (
+                code == 255 and pid
+            ):  # the process it was forked from is gone, so this is only a guess: make it true
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ValueError):
+                process.process.close()
         if not process.key:
             return []
         if process.stop_asked is not None:
@@ -293,12 +370,6 @@ def _cause(code: int) -> str:
         with contextlib.suppress(ValueError):
             return f"it was ended by {signal.Signals(-code).name}"
     return f"it ended with exit code {code}"
-
-
-def _close_input(process: _Process) -> None:
-    if process.popen.stdin is not None:
-        with contextlib.suppress(OSError):
-            process.popen.stdin.close()
 
 
 def _socket_folder(store: Path) -> tuple[Path, bool]:

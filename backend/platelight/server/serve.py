@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -25,18 +26,21 @@ from platelight.client.keys import (
 )
 from platelight.protocol.errors import InputError, PlatelightError
 from platelight.server.broker import Broker
-from platelight.server.config import DEFAULT_ENDPOINT, DEFAULT_JOB, ServeConfig
+from platelight.server.config import DEFAULT_ENDPOINT, GIB, ServeConfig, build_config, read_config
 from platelight.server.gate import ALLOWED, Gate, check_endpoint
+from platelight.server.logs import FORMATS, start_logging
 from platelight.server.pool import Pool
 from platelight.server.store import Store
 
 log = logging.getLogger(__name__)
+_IO_THREADS = 4
 
 
 def serve(config: ServeConfig) -> None:
     """Run a server in this process until SIGTERM or SIGINT; prints ``listening on ENDPOINT`` when ready.
 
-    Jobs under way at the end stay in the store and run again at the next start.
+    At the first signal running jobs get ``drain_seconds`` to finish; at the second, or after that, they are handed
+    back to the store and run again at the next start.
 
     Raises:
         InputError: the endpoint, the store or the allow-list will not do; nothing was started.
@@ -44,15 +48,19 @@ def serve(config: ServeConfig) -> None:
     """
     server_keys = load_or_make_keys(SERVER_KEY)
     client_keys = load_or_make_keys()
-    stop = threading.Event()
-    _stop_on_signals(stop)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    config.parsed_devices  # noqa: B018  (a wrong name is told before anything is started)
+    stopping = _count_signals()
+    # several threads, so that an upload being decrypted does not hold up the next client's short message
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(_IO_THREADS)
     with contextlib.ExitStack() as stack:
         stack.callback(context.destroy, linger=0)
         gate = Gate(context, client_keys.public, config_dir() / ALLOWED)
         stack.callback(gate.close)
         check_endpoint(config.endpoint, config.allow_remote, len(gate.listed))
-        store = Store(config.store_folder, config.quota_bytes, config.ttl_seconds)
+        store = Store(
+            config.store_folder, int(config.quota_gib * GIB), config.ttl_seconds,
+            int(config.client_quota_gib * GIB),
+        )  # fmt: skip
         stack.callback(store.close)
         pool = Pool(config, context, store.folder)
         stack.callback(pool.close)
@@ -69,14 +77,22 @@ def serve(config: ServeConfig) -> None:
         write_connection(ConnectionInfo(endpoint, server_keys.public, os.getpid()), path)
         stack.callback(_remove_connection, path)
         print(f"listening on {endpoint}", flush=True)
-        broker.serve(stop.is_set)
-        log.info("stopping")
+        broker.serve(stopping)
+        log.info("stopped")
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
+def _count_signals() -> Callable[[], int]:
+    """Return how many times the process has been asked to stop."""
+    asked = 0
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, ask)
+    return lambda: asked
 
 
 def _remove_connection(path: Path) -> None:
@@ -86,41 +102,51 @@ def _remove_connection(path: Path) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``platelight serve``; ``config_of`` reads them."""
-    parser.add_argument("--endpoint", default=None, help=f"address to listen on (default {DEFAULT_ENDPOINT})")
+    """Add the options of ``platelight serve``; ``config_of`` reads them. What is not given is left to the file."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file; see docs/deploy.md")
+    parser.add_argument("--endpoint", help=f"address to listen on (default {DEFAULT_ENDPOINT})")
     parser.add_argument("--port", type=int, help="listen on this port of 127.0.0.1; 0 takes any free one")
-    parser.add_argument("--device", default="cpu", help="what to compute on: cpu or cuda")
-    parser.add_argument("--threads", type=int, help="threads a worker may use")
-    parser.add_argument("--store", type=Path, help="folder of jobs and results")
-    parser.add_argument("--connection-file", type=Path, help="where local clients find this server")
-    parser.add_argument("--allow-remote", action="store_true", help="permit an address that others can reach")
-    parser.add_argument("--spares", type=int, default=0, help="ready workers kept beside the busy one")
-    parser.add_argument("--quota-gib", type=float, default=20.0, help="room for planes and results, in GiB")
     parser.add_argument(
-        "--max-queue", type=int, default=64, help="jobs that may wait before the answer is busy"
+        "--device", dest="devices", action="append", metavar="D",
+        help="what to compute on: cpu, cpu:0-3, cuda, cuda:1, mps; again for a further worker (default cpu)",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, help="threads a worker may use")
+    parser.add_argument("--store", help="folder of jobs and results")
+    parser.add_argument("--connection-file", help="where local clients find this server")
+    parser.add_argument(
+        "--allow-remote", action="store_const", const=True, help="permit an address that others can reach"
     )
-    parser.add_argument("--job", default=DEFAULT_JOB, help=argparse.SUPPRESS)
+    parser.add_argument("--spares", type=int, help="ready workers beside each device's busy one (default 1)")
+    parser.add_argument("--quota-gib", type=float, help="room for planes and results, in GiB (default 20)")
+    parser.add_argument("--client-quota-gib", type=float, help="of which one client may use (default 10)")
+    parser.add_argument("--worker-memory-gib", type=float, help="memory at which a worker is stopped")
+    parser.add_argument("--job-seconds", type=float, help="longest time a job may take (default 3600)")
+    parser.add_argument(
+        "--max-queue", type=int, help="jobs that may wait before the answer is busy (default 64)"
+    )
+    parser.add_argument(
+        "--drain", dest="drain_seconds", metavar="SECONDS", type=float,
+        help="at a stop, time for running jobs to finish before they are handed back (default 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--log-format", choices=FORMATS, help="text, or json: one object a line (default text)"
+    )
+    parser.add_argument("--job", help=argparse.SUPPRESS)
 
 
 def config_of(options: argparse.Namespace) -> ServeConfig:
-    """Return the configuration that parsed options ask for. Raises InputError for contradictions."""
-    if options.endpoint is not None and options.port is not None:
-        raise InputError("--endpoint and --port exclude each other.", "Give one of them.")
-    endpoint = options.endpoint or DEFAULT_ENDPOINT
-    if options.port is not None:
-        endpoint = f"tcp://127.0.0.1:{options.port}"
-    return ServeConfig(
-        endpoint=endpoint,
-        device=options.device,
-        threads=options.threads,
-        store=options.store,
-        connection_file=options.connection_file,
-        job=options.job,
-        allow_remote=options.allow_remote,
-        spares=options.spares,
-        quota_bytes=int(options.quota_gib * 1024**3),
-        max_queue=options.max_queue,
-    )
+    """Return the configuration that parsed options and their file ask for.
+
+    Raises:
+        InputError: the file cannot be used, a value is out of range, or options contradict each other.
+    """
+    given: dict[str, Any] = {name: value for name, value in vars(options).items() if value is not None}
+    file, port = given.pop("config", None), given.pop("port", None)
+    if port is not None:
+        if "endpoint" in given:
+            raise InputError("--endpoint and --port exclude each other.", "Give one of them.")
+        given["endpoint"] = f"tcp://127.0.0.1:{port}"
+    return build_config({**(read_config(file) if file is not None else {}), **given})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,9 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="platelight serve", description="Serve Platelight jobs.")
     add_arguments(parser)
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s broker %(message)s")
     try:
-        serve(config_of(options))
+        config = config_of(options)
+        start_logging(config.log_format, "broker")
+        serve(config)
     except PlatelightError as error:
         print(error, file=sys.stderr)
         return error.exit_code

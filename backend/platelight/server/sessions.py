@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from platelight.protocol.errors import ProtocolError
-from platelight.protocol.frames import Assembler
+from platelight.protocol.frames import Assembler, Buffer
 from platelight.protocol.messages import Chunk, PlaneInfo
 from platelight.server.blobs import BlobFolder, BlobWriter
 
@@ -81,6 +82,7 @@ class Session:
     watching: set[str] = field(default_factory=set)
     needs: dict[str, set[str]] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
+    backlog: deque[list[Buffer]] = field(default_factory=deque)
 
     def expect(self, key: str, planes: Iterable[PlaneInfo], blobs: BlobFolder, chunk_bytes: int) -> None:
         """Note the planes that this client is to send for a job."""
@@ -115,7 +117,8 @@ class Session:
             self.uploads.pop(hash).abort()
 
     def close(self) -> None:
-        """Drop all that was being sent."""
+        """Drop all that was being sent, either way."""
+        self.backlog.clear()
         for upload in self.uploads.values():
             upload.abort()
         self.uploads.clear()

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
 from platelight.client.keys import private_folder
-from platelight.protocol.errors import InputError, StoreFull
 from platelight.protocol.messages import JobState, PlaneInfo
 from platelight.protocol.requests import Request
 from platelight.server.blobs import BlobFolder
+from platelight.server.room import Ballast, Room
+from platelight.server.schema import lock_folder, open_database
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE jobs (
-    key TEXT PRIMARY KEY, number INTEGER NOT NULL, state TEXT NOT NULL, request BLOB NOT NULL,
-    inputs BLOB NOT NULL, outputs BLOB NOT NULL, meta TEXT NOT NULL, crashes INTEGER NOT NULL,
-    code TEXT NOT NULL, sentence TEXT NOT NULL, remedy TEXT NOT NULL, used REAL NOT NULL);
-CREATE TABLE owners (key TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, owner TEXT NOT NULL,
-    PRIMARY KEY (key, owner));
-CREATE TABLE held (hash TEXT NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (hash, owner));
-CREATE TABLE refs (key TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, hash TEXT NOT NULL,
-    PRIMARY KEY (key, hash));
-CREATE INDEX refs_by_hash ON refs (hash);
-"""
+log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _REQUEST: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _PLANES: msgspec.msgpack.Decoder[tuple[PlaneInfo, ...]] = msgspec.msgpack.Decoder(tuple[PlaneInfo, ...])
-_FINAL = tuple(state.value for state in JobState if state.final)
+
+
+def kept(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a method that writes to the table try again without the ballast when the disk is full."""
+
+    @functools.wraps(method)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return method(*args, **kwargs)
+        except sqlite3.OperationalError as error:
+            store = args[0]
+            assert isinstance(store, Store)
+            if error.sqlite_errorcode not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+                raise
+            if not store.ballast.drop():
+                raise
+            log.error("the disk is full; its reserve keeps the job table")
+            return method(*args, **kwargs)
+
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -60,21 +73,28 @@ class Store:
         InsecureKeys: others can read the folder.
     """
 
-    def __init__(self, folder: Path, quota_bytes: int, ttl_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, quota_bytes: int, ttl_seconds: float, client_quota_bytes: int | None = None
+    ) -> None:
         private_folder(folder)
         self.folder = folder
-        self._lock = _lock(folder)
-        self._quota = quota_bytes
-        self._ttl = ttl_seconds
-        self.blobs = BlobFolder(folder / "blobs")
-        self.blobs.sweep()
-        self._db = sqlite3.connect(folder / "jobs.sqlite3", isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("PRAGMA foreign_keys=ON")
-        self._upgrade()
+        # a clock that does not jump while the server runs, however the wall's is set
+        self._clock = time.time() - time.monotonic()
+        self._lock = lock_folder(folder)
+        try:
+            self.blobs = BlobFolder(folder / "blobs")
+            self.blobs.sweep()
+            self._db = open_database(folder)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self.ballast = Ballast(folder)
+        client_quota = quota_bytes if client_quota_bytes is None else client_quota_bytes
+        self.room = Room(self._db, self.blobs, quota_bytes, client_quota, ttl_seconds, self._now)
         # what a server that died was doing is to be done again; that is no fault of the job
         self._db.execute("UPDATE jobs SET state='queued' WHERE state IN ('leased', 'running')")
+        # a wall clock that was ahead must not make results live longer than the rest
+        self._db.execute("UPDATE jobs SET used=? WHERE used>?", (self._now(), self._now()))
         row = self._db.execute("SELECT coalesce(max(number), 0) FROM jobs").fetchone()
         self._number = int(row[0])
 
@@ -83,15 +103,8 @@ class Store:
         self._db.close()
         os.close(self._lock)
 
-    def _upgrade(self) -> None:
-        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise InputError(
-                f"The job store {self.folder} was written by a newer Platelight.",
-                "Use another --store folder.",
-            )
-        if version == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+    def _now(self) -> float:
+        return self._clock + time.monotonic()
 
     # ---- jobs
 
@@ -109,6 +122,7 @@ class Store:
             _PLANES.decode(row[5]), *row[6:],
         )  # fmt: skip
 
+    @kept
     def add(self, key: str, request: Request, inputs: Sequence[PlaneInfo]) -> Job:
         """Return the job of this key, made in state ``need`` if it is new."""
         with self._db:
@@ -122,14 +136,15 @@ class Store:
                     msgspec.msgpack.encode(request),
                     _encode(inputs),
                     _encode(()),
-                    time.time(),
+                    self._now(),
                 ),
             )
-            self._refer(key, inputs)
+            self.room.refer(key, inputs)
         job = self.get(key)
         assert job is not None
         return job
 
+    @kept
     def own(self, key: str, owner: str) -> None:
         """Give a client the right to a job and, if it is done, to its planes."""
         self._db.execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (key, owner))
@@ -142,44 +157,50 @@ class Store:
         found = self._db.execute("SELECT 1 FROM owners WHERE key=? AND owner=?", (key, owner)).fetchone()
         return found is not None
 
+    @kept
     def set_state(self, key: str, state: JobState) -> None:
         """Move a job to another state that carries no result."""
-        self._db.execute("UPDATE jobs SET state=?, used=? WHERE key=?", (state.value, time.time(), key))
+        self._db.execute("UPDATE jobs SET state=?, used=? WHERE key=?", (state.value, self._now(), key))
 
+    @kept
     def requeue(self, key: str) -> None:
         """Forget how a job ended, so that it runs again."""
         self._db.execute(
             "UPDATE jobs SET state='need', crashes=0, code='', sentence='', remedy='' WHERE key=?", (key,)
         )
 
+    @kept
     def finish(self, key: str, outputs: Sequence[PlaneInfo], meta: str) -> None:
         """Store a job's result."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._refer(key, outputs)
+            self.room.refer(key, outputs)
             self._db.execute(
                 "UPDATE jobs SET state='done', outputs=?, meta=?, used=? WHERE key=?",
-                (_encode(outputs), meta, time.time(), key),
+                (_encode(outputs), meta, self._now(), key),
             )
             for owner in self.owners(key):
                 self.hold(owner, (plane.hash for plane in outputs))
 
+    @kept
     def fail(self, key: str, state: JobState, code: str, sentence: str, remedy: str) -> None:
         """Store why a job ended without a result."""
         self._db.execute(
             "UPDATE jobs SET state=?, code=?, sentence=?, remedy=?, used=? WHERE key=?",
-            (state.value, code, sentence, remedy, time.time(), key),
+            (state.value, code, sentence, remedy, self._now(), key),
         )
 
+    @kept
     def crashed(self, key: str) -> int:
         """Count one more crash of a job's worker and return the count."""
         self._db.execute("UPDATE jobs SET crashes=crashes+1 WHERE key=?", (key,))
         row = self._db.execute("SELECT crashes FROM jobs WHERE key=?", (key,)).fetchone()
         return 0 if row is None else int(row[0])
 
+    @kept
     def touch(self, key: str) -> None:
         """Note that a result was used, which keeps it longer."""
-        self._db.execute("UPDATE jobs SET used=? WHERE key=?", (time.time(), key))
+        self._db.execute("UPDATE jobs SET used=? WHERE key=?", (self._now(), key))
 
     def queued(self) -> list[str]:
         """Return the keys of waiting jobs, oldest first."""
@@ -208,6 +229,7 @@ class Store:
         held = self._db.execute("SELECT 1 FROM held WHERE hash=? AND owner=?", (plane.hash, owner)).fetchone()
         return held is not None and self.blobs.has(plane.hash, plane.nbytes)
 
+    @kept
     def hold(self, owner: str, hashes: Iterable[str]) -> None:
         """Note that a client has these planes."""
         self._db.executemany("INSERT OR IGNORE INTO held VALUES (?, ?)", ((hash, owner) for hash in hashes))
@@ -220,65 +242,6 @@ class Store:
         """True when all planes are on disk."""
         return all(self.blobs.has(plane.hash, plane.nbytes) for plane in planes)
 
-    def _refer(self, key: str, planes: Iterable[PlaneInfo]) -> None:
-        self._db.executemany(
-            "INSERT OR IGNORE INTO refs VALUES (?, ?)", ((key, plane.hash) for plane in planes)
-        )
-
-    # ---- room
-
-    def size(self) -> int:
-        """Return the bytes of all blobs."""
-        return sum(size for _, size, _ in self.blobs.all())
-
-    def make_room(self, size: int) -> None:
-        """Evict finished jobs, expired first and then oldest, until ``size`` bytes fit the quota.
-
-        Raises:
-            StoreFull: what is left belongs to jobs that wait or run.
-        """
-        self._evict("used < ?", (time.time() - self._ttl,))
-        used = self.size()
-        while used + size > self._quota:
-            row = self._db.execute(
-                f"SELECT key FROM jobs WHERE state IN {_FINAL} ORDER BY used LIMIT 1"
-            ).fetchone()
-            if row is None:
-                raise StoreFull(
-                    f"The server's store has no room for {size / 2**20:.0f} MiB more.",
-                    "Wait for running jobs to end, or raise the quota.",
-                )
-            self._evict("key = ?", (row[0],))
-            used = self.size()
-
-    def _evict(self, condition: str, values: tuple[object, ...]) -> None:
-        self._db.execute(f"DELETE FROM jobs WHERE state IN {_FINAL} AND {condition}", values)
-        young = time.time() - 600.0  # an upload whose job is not yet noted, or a worker's result on its way
-        known = {row[0] for row in self._db.execute("SELECT DISTINCT hash FROM refs")}
-        for hash, _, changed in list(self.blobs.all()):
-            if hash not in known and changed < young:
-                self.blobs.remove(hash)
-        self._db.execute("DELETE FROM held WHERE hash NOT IN (SELECT hash FROM refs)")
-
 
 def _encode(planes: Sequence[PlaneInfo]) -> bytes:
     return msgspec.msgpack.encode(tuple(planes))
-
-
-def _lock(folder: Path) -> int:
-    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if os.name == "posix":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
-
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    except OSError as error:
-        os.close(file)
-        raise InputError(
-            f"Another server uses the store {folder}.", "Stop it, or give this one a --store of its own."
-        ) from error
-    return file

@@ -1,21 +1,22 @@
 """The worker process: takes one job at a time, runs it, writes the planes to the blob folder.
 
 It holds no connection to any client. Planes are mapped from files that the broker has checked; what travels on
-the socket is small. It ends when the broker does: its standard input then closes.
+the socket is small. It ends when the broker does, however that died.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import logging
 import mmap
+import multiprocessing
 import os
-import sys
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from platelight.protocol.frames import check_planes, describe, meta_to_text, res
 from platelight.protocol.messages import Limits, PlaneInfo
 from platelight.protocol.requests import Request
 from platelight.server.blobs import BlobFolder
+from platelight.server.devices import Device, pin
 from platelight.server.inside import (
     Beat,
     Broken,
@@ -40,10 +42,12 @@ from platelight.server.inside import (
     decode_to_worker,
     encode,
 )
+from platelight.server.logs import start_logging
 from platelight.server.resources import resident_memory
 
 log = logging.getLogger(__name__)
 BEAT_SECONDS = 0.5
+JOB_VARIABLE = "PLATELIGHT_WARM_JOB"  # how the process that workers are forked from learns what to load
 
 
 class _Result(Protocol):
@@ -58,15 +62,48 @@ JobFunction = Callable[
 ]
 
 
-def load_job(name: str, device: str, threads: int | None) -> JobFunction:
-    """Import ``module:function`` and let the module configure itself for the device."""
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What a worker process is started with."""
+
+    endpoint: str
+    name: str
+    blobs: Path
+    job: str
+    device: Device
+    threads: int | None
+    log_format: str
+
+
+@dataclass(frozen=True)
+class JobCode:
+    """What runs jobs, and how it is asked to get by with less memory (False: it cannot)."""
+
+    run: JobFunction
+    make_room: Callable[[], bool] = lambda: False
+
+
+def load_job(name: str, device: str, threads: int | None) -> JobCode:
+    """Import ``module:function`` and let the module configure itself for the device.
+
+    The module may have ``configure(device, threads)``, called once, and ``make_room() -> bool``, called after a
+    job ran out of memory and before its one further attempt: it drops caches and takes smaller tiles from then on.
+    """
     module_name, _, function_name = name.partition(":")
     module = importlib.import_module(module_name)
     configure = getattr(module, "configure", None)
     if configure is not None:
         configure(device, threads)
-    function: JobFunction = getattr(module, function_name)
-    return function
+    make_room = getattr(module, "make_room", None)
+    run: JobFunction = getattr(module, function_name)
+    return JobCode(run) if make_room is None else JobCode(run, make_room)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True for Python's and for torch's ways of saying that memory ran out (torch is not imported here)."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 class Worker:
@@ -87,7 +124,7 @@ class Worker:
         self._send(Unable(error.sentence[:2000], error.remedy[:2000]))
         self._context.destroy(linger=1000)
 
-    def serve(self, function: JobFunction) -> None:
+    def serve(self, code: JobCode) -> None:
         """Wait for jobs and run them, one by one."""
         self._send(Ready(os.getpid()))
         while True:
@@ -95,37 +132,65 @@ class Worker:
                 continue
             message = decode_to_worker.decode(self._socket.recv())
             if isinstance(message, Run):
-                self._send(self._run(message, function))
+                self._send(self._run(message, code))
             else:
                 self._stopped.add(message.lease)
 
     def _send(self, message: Inside) -> None:
         self._socket.send(encode(message))
 
-    def _run(self, run: Run, function: JobFunction) -> Finished | Broken:
+    def _run(self, run: Run, code: JobCode) -> Finished | Broken:
         started = time.monotonic()
-        log.info("job %s: started (lease %d)", run.key[:12], run.lease)
+        told = {"job": run.key}
+        log.info("started (lease %d)", run.lease, extra=told)
         self._send(Working(run.lease, 0.0, "starting"))
         try:
-            planes = {info.name: self._map(info) for info in run.planes}
-            result = function(run.request, planes, self._progress(run), self._cancelled(run))
-            if self._cancelled(run)():
-                raise Cancelled("The job was cancelled.")
-            outputs = tuple(self._keep(name, plane) for name, plane in result.planes.items())
-            check_planes(outputs, Limits())
-            message = Finished(run.lease, outputs, meta_to_text(result.meta))
+            if run.lean:
+                code.make_room()
+            outputs, meta = self._attempt(run, code)
+            message = Finished(run.lease, outputs, meta)
         except PlatelightError as error:
             level = logging.INFO if isinstance(error, Cancelled) else logging.WARNING
-            log.log(level, "job %s: %s: %s", run.key[:12], error.code, error)
+            log.log(level, "%s: %s", error.code, error, extra=told)
             return Broken(run.lease, error.code, error.sentence[:2000], error.remedy[:2000])
         except (
             Exception
         ) as error:  # the job boundary: whatever the pipeline throws ends the job, not the worker
-            log.exception("job %s: failed", run.key[:12])
-            sentence = f"The job failed in the worker: {type(error).__name__}: {error}"
-            return Broken(run.lease, JobFailed.code, sentence[:2000], "The server's log has the details.")
-        log.info("job %s: done in %.2f s", run.key[:12], time.monotonic() - started)
+            log.exception("failed", extra=told)
+            if out_of_memory(error):
+                sentence, remedy = "The job ran out of memory on the server.", "Try a smaller plate."
+            else:
+                sentence = f"The job failed in the worker: {type(error).__name__}: {error}"
+                remedy = "The server's log has the details."
+            return Broken(run.lease, JobFailed.code, sentence[:2000], remedy)
+        log.info("done in %.2f s", time.monotonic() - started, extra=told)
         return message
+
+    def _attempt(self, run: Run, code: JobCode) -> tuple[tuple[PlaneInfo, ...], str]:
+        """Run a job, once more with smaller tiles if memory runs out; keep its planes."""
+        try:
+            result = self._call(run, code)
+        except Exception as error:
+            if not out_of_memory(error) or run.lean or not code.make_room():
+                raise
+        else:
+            return self._keep_all(run, result)
+        # out of the except block, so that the traceback no longer holds the first attempt's arrays
+        log.warning("ran out of memory; once more with smaller tiles", extra={"job": run.key})
+        self._send(Working(run.lease, 0.0, "starting again with less memory"))
+        return self._keep_all(run, self._call(run, code))
+
+    def _call(self, run: Run, code: JobCode) -> _Result:
+        planes = {info.name: self._map(info) for info in run.planes}
+        result = code.run(run.request, planes, self._progress(run), self._cancelled(run))
+        if self._cancelled(run)():
+            raise Cancelled("The job was cancelled.")
+        return result
+
+    def _keep_all(self, run: Run, result: _Result) -> tuple[tuple[PlaneInfo, ...], str]:
+        outputs = tuple(self._keep(name, plane) for name, plane in result.planes.items())
+        check_planes(outputs, Limits())
+        return outputs, meta_to_text(result.meta)
 
     def _map(self, info: PlaneInfo) -> np.ndarray[Any, Any]:
         with open(self._blobs.path(info.hash), "rb") as file:
@@ -159,10 +224,11 @@ class Worker:
 
 
 def _watch_parent() -> None:
-    """End this process when the broker's end of our standard input closes, however it died."""
-    while sys.stdin.buffer.read(4096):
-        pass
-    os._exit(3)
+    """End this process when the broker ends, however it died."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(3)
 
 
 def _beat(endpoint: str, name: str) -> None:
@@ -177,31 +243,19 @@ def _beat(endpoint: str, name: str) -> None:
         time.sleep(BEAT_SECONDS)
 
 
-def main() -> int:
-    """Entry of the process; the supervisor writes the command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--endpoint", required=True)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--blobs", type=Path, required=True)
-    parser.add_argument("--job", required=True)
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--threads", type=int)
-    options = parser.parse_args()
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s %(levelname)s worker {options.name} %(message)s"
-    )
+def work(options: WorkerOptions) -> None:
+    """Entry of the process; the supervisor gives the options."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C in the terminal is the broker's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start_logging(options.log_format, f"worker {options.name}")
     threading.Thread(target=_watch_parent, daemon=True).start()
     threading.Thread(target=_beat, args=(options.endpoint, options.name), daemon=True).start()
     worker = Worker(options.endpoint, options.name, options.blobs)
     try:
-        function = load_job(options.job, options.device, options.threads)
+        cores = pin(options.device)
+        code = load_job(options.job, options.device.torch, options.threads or cores)
     except PlatelightError as error:
         worker.refuse(error)
-        return 1
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole group; the broker ends us
-        worker.serve(function)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        raise SystemExit(1) from None
+    worker.serve(code)

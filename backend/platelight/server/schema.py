@@ -1,0 +1,103 @@
+"""The job store's tables, their versions, and the step from each version to the next."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from platelight.protocol.errors import InputError
+from platelight.protocol.messages import PlaneInfo
+
+SCHEMA_VERSION = 2
+_FIRST = """
+CREATE TABLE jobs (
+    key TEXT PRIMARY KEY, number INTEGER NOT NULL, state TEXT NOT NULL, request BLOB NOT NULL,
+    inputs BLOB NOT NULL, outputs BLOB NOT NULL, meta TEXT NOT NULL, crashes INTEGER NOT NULL,
+    code TEXT NOT NULL, sentence TEXT NOT NULL, remedy TEXT NOT NULL, used REAL NOT NULL);
+CREATE TABLE owners (key TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, owner TEXT NOT NULL,
+    PRIMARY KEY (key, owner));
+CREATE TABLE held (hash TEXT NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (hash, owner));
+CREATE TABLE refs (key TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, hash TEXT NOT NULL,
+    PRIMARY KEY (key, hash));
+CREATE INDEX refs_by_hash ON refs (hash);
+"""
+_PLANES: msgspec.msgpack.Decoder[tuple[PlaneInfo, ...]] = msgspec.msgpack.Decoder(tuple[PlaneInfo, ...])
+
+
+def _planes_with_sizes(db: sqlite3.Connection) -> None:
+    """Version 2: the size of every plane that a job refers to, so that room is a sum and not a walk on disk."""
+    db.execute("CREATE TABLE planes (hash TEXT PRIMARY KEY, size INTEGER NOT NULL)")
+    for inputs, outputs in db.execute("SELECT inputs, outputs FROM jobs").fetchall():
+        planes = (*_PLANES.decode(inputs), *_PLANES.decode(outputs))
+        db.executemany(
+            "INSERT OR IGNORE INTO planes VALUES (?, ?)", [(one.hash, one.nbytes) for one in planes]
+        )
+    db.execute("CREATE INDEX jobs_by_state ON jobs (state, used)")
+    db.execute("CREATE INDEX owners_by_owner ON owners (owner)")
+
+
+def _create(db: sqlite3.Connection) -> None:
+    for statement in _FIRST.split(";"):
+        db.execute(statement)
+
+
+_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _planes_with_sizes)
+
+
+def open_database(folder: Path) -> sqlite3.Connection:
+    """Open the tables of a store, bringing them to ``SCHEMA_VERSION`` in one transaction.
+
+    Raises:
+        InputError: a newer version wrote it, or it is damaged.
+    """
+    path = folder / "jobs.sqlite3"
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA foreign_keys=ON")
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:
+            raise InputError(
+                f"The job store {folder} was written by a newer Platelight.", "Use another --store folder."
+            )
+        if version < SCHEMA_VERSION:
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                for step in _STEPS[version:]:
+                    step(db)
+                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
+        db.close()
+        raise InputError(
+            f"The job store {folder} cannot be opened: {error}.",
+            "Move it away, or use another --store folder.",
+        ) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def lock_folder(folder: Path) -> int:
+    """Take a store for this process; returns the file that holds the lock. Raises InputError if it is taken."""
+    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    except OSError as error:
+        os.close(file)
+        raise InputError(
+            f"Another server uses the store {folder}.", "Stop it, or give this one a --store of its own."
+        ) from error
+    return file

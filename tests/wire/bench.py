@@ -1,0 +1,330 @@
+"""Measure the wire on this machine: ``python tests/wire/bench.py [--model] [--json FILE]``.
+
+Every ratio is taken in one run, against a bound measured beside it: raw TCP for tcp, one message for chunks, memcpy
+for files, the pipeline in this process for serving. Peers are separate processes. docs/performance-server.md
+holds a run's table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import toys
+import zmq
+from conftest import Server
+from platelight.client import samehost
+from platelight.protocol import messages as m
+from platelight.protocol.frames import describe
+from platelight.protocol.requests import Decompose
+from test_abuse import Peer
+
+MIB = 2**20
+SHAPE = (2160, 3840, 3)
+TOTAL = 2160 * 3840 * 3 * 2  # bytes of a 4K RGB half frame
+
+
+def best(work: Callable[[], object], times: int = 3) -> float:
+    """Seconds of the fastest of some runs."""
+    spent = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return min(spent)
+
+
+# ---- transport: one frame from a sending process to this one
+
+
+def _send_tcp(port: int, frames: int) -> None:
+    data = memoryview(bytes(TOTAL))
+    with socket.create_connection(("127.0.0.1", port)) as one:
+        for _ in range(frames):
+            one.recv(1)
+            one.sendall(data)
+
+
+def raw_tcp() -> float:
+    """Seconds of a frame over a bare socket."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        child = multiprocessing.Process(target=_send_tcp, args=(server.getsockname()[1], 4))
+        child.start()
+        peer, _ = server.accept()
+        buffer = memoryview(bytearray(TOTAL))
+
+        def receive() -> None:
+            peer.send(b"x")
+            got = 0
+            while got < TOTAL:
+                got += peer.recv_into(buffer[got:])
+
+        receive()
+        spent = best(receive)
+        peer.close()
+        child.join()
+    return spent
+
+
+def _send_zmq(endpoint: str, chunk: int, frames: int, keys: tuple[bytes, bytes, bytes] | None) -> None:
+    context = zmq.Context()
+    one = context.socket(zmq.DEALER)
+    if keys is not None:
+        one.curve_serverkey, one.curve_publickey, one.curve_secretkey = keys
+    one.connect(endpoint)
+    data = memoryview(bytes(TOTAL))
+    pieces = [data[start : start + chunk] for start in range(0, TOTAL, chunk)]
+    one.send(b"ready")
+    for _ in range(frames):
+        waiting = iter(pieces)
+        for piece in waiting:
+            one.recv()  # one credit a chunk
+            one.send_multipart([b"x" * 100, piece], copy=False)
+    one.recv()
+    context.destroy(linger=0)
+
+
+def zmq_frame(chunk: int, curve: bool) -> float:
+    """Seconds of a frame in chunks of a size, under a credit of eight."""
+    context = zmq.Context()
+    server = context.socket(zmq.ROUTER)
+    keys = None
+    if curve:
+        public, secret = zmq.curve_keypair()
+        server.curve_server = True
+        server.curve_secretkey = secret
+        keys = (public, *zmq.curve_keypair())
+    port = server.bind_to_random_port("tcp://127.0.0.1")
+    child = multiprocessing.Process(target=_send_zmq, args=(f"tcp://127.0.0.1:{port}", chunk, 4, keys))
+    child.start()
+    identity, _ = server.recv_multipart()
+    count = -(-TOTAL // chunk)
+    buffer = memoryview(bytearray(TOTAL))
+
+    def receive() -> None:
+        asked = min(8, count)
+        for _ in range(asked):
+            server.send_multipart([identity, b""])
+        for number in range(count):
+            body = server.recv_multipart(copy=False)[2].buffer
+            if asked < count:
+                asked += 1
+                server.send_multipart([identity, b""])
+            buffer[number * chunk : number * chunk + len(body)] = body
+
+    receive()
+    spent = best(receive)
+    server.send_multipart([identity, b""])
+    child.join()
+    context.destroy(linger=0)
+    return spent
+
+
+def copy_frame() -> float:
+    """Seconds of one copy of a frame in memory."""
+    source, target = np.ones(TOTAL, np.uint8), np.empty(TOTAL, np.uint8)
+    np.copyto(target, source)
+    return best(lambda: np.copyto(target, source), 5)
+
+
+def files_frame() -> tuple[float, float]:
+    """Seconds of a frame's way into a server-named file and out of it again, and of copying it there and back."""
+    plane = describe("plate", np.ones(SHAPE, np.float16))
+    target = np.empty(TOTAL, np.uint8)
+    with tempfile.NamedTemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
+        file.truncate(TOTAL)
+
+        def there_and_back() -> None:
+            assert samehost.write_plane(file.name, plane.data)
+            pages = samehost.map_plane(file.name, plane.info)
+            assert pages is not None
+            np.copyto(target, np.frombuffer(pages, np.uint8))
+
+        there_and_back()
+        spent = best(there_and_back)
+    source = np.frombuffer(plane.data, np.uint8)
+    middle = np.empty_like(target)
+
+    def copies() -> None:
+        np.copyto(middle, source)
+        np.copyto(target, middle)
+
+    copies()
+    return spent, best(copies)
+
+
+# ---- the server
+
+
+def round_trip(server: Server, same_host: bool) -> float:
+    """Seconds of a new 4K job of the toy, upload to the last pixel."""
+    plates = [np.full(SHAPE, value, np.float16) for value in (1 + same_host, 3 + same_host)]
+    spent = []
+    with server.client(same_host=same_host) as client:
+        client.status()
+        for plate in plates:
+            began = time.perf_counter()
+            client.run(Decompose(fov=toys.ECHO), {"plate": plate}, timeout=300)
+            spent.append(time.perf_counter() - began)
+    return min(spent)
+
+
+def _echo(endpoint: str) -> None:
+    context = zmq.Context()
+    one = context.socket(zmq.REP)
+    one.bind(endpoint)
+    while (said := one.recv()) != b"end":
+        one.send(said)
+    one.send(b"")
+    context.destroy(linger=1000)
+
+
+def answers_while_uploading(server: Server, plates: int = 2) -> dict[str, float]:
+    """p50 and p99 in ms of status and of cancel, asked over and over while another client sends 4K plates.
+
+    ``echo`` is what a process that only sends back takes at the same moments: the machine's share of the wait.
+    """
+    over = threading.Event()
+
+    def upload() -> None:
+        try:
+            with server.client(same_host=False) as client:
+                for value in range(plates):
+                    plate = np.random.default_rng(value).random(SHAPE, dtype=np.float32).astype(np.float16)
+                    client.run(Decompose(fov=toys.ECHO), {"plate": plate}, timeout=300)
+        finally:
+            over.set()
+
+    def timed(peer: Peer, message: m.Message, answer: type[m.Message]) -> float:
+        began = time.perf_counter()
+        peer.say(message)
+        peer.expect(answer)
+        return 1000 * (time.perf_counter() - began)
+
+    spent: dict[str, list[float]] = {"status": [], "cancel": [], "echo": []}
+    endpoint = f"ipc://{server.folder}/echo"
+    child = multiprocessing.Process(target=_echo, args=(endpoint,))
+    child.start()
+    peer = Peer(server).hello()
+    echo = peer.context.socket(zmq.REQ)
+    echo.connect(endpoint)
+    sender = threading.Thread(target=upload)
+    sender.start()
+    plane = describe("plate", np.ones((8, 8), np.float32))
+    while not over.is_set():
+        spent["status"].append(timed(peer, m.Ask(1), m.Report))
+        peer.say(m.Submit(1, Decompose(fov=toys.DOUBLE + 0.25), (plane.info,)))
+        need = peer.expect(m.Need)
+        assert isinstance(need, m.Need)
+        spent["cancel"].append(timed(peer, m.Cancel(need.key), m.Failed))
+        began = time.perf_counter()
+        echo.send(b"x")
+        echo.recv()
+        spent["echo"].append(1000 * (time.perf_counter() - began))
+        time.sleep(0.005)
+    sender.join()
+    echo.send(b"end")
+    echo.recv()
+    child.join()
+    peer.close()
+    return {
+        f"{name} p{part}": float(np.percentile(values, part))
+        for name, values in spent.items()
+        for part in (50, 99)
+    }
+
+
+def decode_header() -> float:
+    """Microseconds of processor time to read and validate a fetch and a submit with three planes, the mean of both."""
+    planes = tuple(m.PlaneInfo(name, "f2", SHAPE, "0" * 64) for name in ("plate", "matte", "light"))
+    headers = [m.encode(m.Submit(1, Decompose(), planes)), m.encode(m.Fetch("0" * 64, "0" * 64, 0))]
+    spent = []
+    for _ in range(20):
+        began = time.process_time()
+        for _ in range(200):
+            for header in headers:
+                m.decode_from_client(header)
+        spent.append((time.process_time() - began) / 400)
+    return 1e6 * min(spent)
+
+
+def serving_overhead(folder: Path) -> dict[str, float]:
+    """Seconds of a 1080p decompose in a process of its own and through a server, each warm."""
+    plate = np.random.default_rng(0).random((1080, 1920, 3), dtype=np.float32)
+    server = Server(folder, ["--job", "platelight.pipeline.service:run_job", "--spares", "0"])
+    server.start()
+    bare, served = [], []
+    from platelight.pipeline import service
+
+    service.configure("cpu", None)
+    with server.client() as client:
+        for index in range(4):  # by turns, so that another load on the machine meets both
+            request = Decompose(matte="full", fov=40.0 + index)
+            began = time.perf_counter()
+            service.run_job(request, {"plate": plate})
+            bare.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            client.run(request, {"plate": plate}, timeout=600)
+            served.append(time.perf_counter() - began)
+    server.stop()
+    return {"bare": min(bare[1:]), "served": min(served[1:])}
+
+
+def main() -> int:
+    """Entry."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--model", action="store_true", help="also time a real 1080p job with and without a server"
+    )
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    figures: dict[str, float] = {}
+
+    def show(name: str, value: float, unit: str) -> float:
+        figures[f"{name}, {unit}"] = value
+        print(f"{name:58} {value:10.2f} {unit}", flush=True)
+        return value
+
+    rate = TOTAL / MIB
+    show("memcpy", rate / copy_frame(), "MiB/s")
+    tcp = show("raw TCP", rate / raw_tcp(), "MiB/s")
+    show("tcp, one message", rate / zmq_frame(TOTAL, False), "MiB/s")
+    chunked = show("tcp, 1 MiB chunks under credit", rate / zmq_frame(MIB, False), "MiB/s")
+    one = show("CURVE, one message", rate / zmq_frame(TOTAL, True), "MiB/s")
+    curve = show("CURVE, 1 MiB chunks under credit", rate / zmq_frame(MIB, True), "MiB/s")
+    files, copies = files_frame()
+    show("files there and back", 1000 * files, "ms")
+    show("chunked tcp / raw TCP (>= 0.5 busy, 0.8 quiet)", chunked / tcp, "x")
+    show("CURVE chunked / one message (>= 2.5)", curve / one, "x")
+    show("files / memcpy of the same bytes (<= 3)", files / copies, "x")
+    show("header decode, processor time (<= 10)", decode_header(), "us")
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder)).start()
+        show("4K job through files, new", 1000 * round_trip(server, True), "ms")
+        show("4K job through CURVE, new", 1000 * round_trip(server, False), "ms")
+        for name, value in answers_while_uploading(server).items():
+            show(f"{name} during a 4K upload (p99 <= 50)", value, "ms")
+        server.stop()
+    if options.model:
+        with tempfile.TemporaryDirectory() as folder:
+            spent = serving_overhead(Path(folder))
+        show("1080p decompose in this process", spent["bare"], "s")
+        show("1080p decompose through a server", spent["served"], "s")
+        show("serving overhead (<= 10)", 100 * (spent["served"] / spent["bare"] - 1), "%")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
