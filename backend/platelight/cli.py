@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from platelight import __version__
@@ -58,7 +59,18 @@ def build_parser() -> Parser:
     relight.add_argument(
         "plates", nargs="*", metavar="PLATE", help="as for decompose; none when --maps is enough"
     )
-    relight.add_argument("--light", metavar="HDRI", required=True, help="lat-long HDRI to relight with")
+    relight.add_argument(
+        "--light",
+        metavar="HDRI",
+        required=True,
+        help="lat-long HDRI to relight with, or light.####.exr: one a frame",
+    )
+    relight.add_argument(
+        "--light-csv", metavar="FILE", help="keyframes of the light: the columns frame, rotate and exposure"
+    )
+    relight.add_argument(
+        "--light-colorspace", metavar="NAME", default="auto", help="color space of the HDRI, as --colorspace"
+    )
     relight.add_argument(
         "--maps", metavar="FILE", help="a .maps.exr, or the folder of a sequence's: no decompose"
     )
@@ -89,7 +101,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 failed, 2 bad input, 130 cancelled."""
+    """Run the command line; returns the exit code: 0, 1 failed, 2 bad input, 3 some frames failed, 130 cancelled."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = False
     try:
@@ -131,7 +143,10 @@ class _ToStderr(logging.Handler):
     """Looks ``sys.stderr`` up each time: progress bars put their own in its place while they run."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"platelight: {self.format(record)}", file=sys.stderr)
+        # Readers of files keep their libraries' words off the terminal for a moment; ours must not go that way.
+        quiet = sys.modules.get("platelight.images.quiet")
+        with quiet.aloud() if quiet is not None else nullcontext():
+            print(f"platelight: {self.format(record)}", file=sys.stderr)
 
 
 def _log_to_stderr(verbose: bool) -> None:

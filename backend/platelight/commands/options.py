@@ -32,9 +32,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", metavar="RANGE", help="frames of a sequence: 1001-1100, 1001-1100x2")
     parser.add_argument(
         "--colorspace",
-        metavar="NAME",
-        default="auto",
-        help="color space of the plates: auto, linear, srgb or any of OCIO's ACES studio config, e.g. ACEScg",
+        metavar="[GLOB=]NAME",
+        action="append",
+        help="color space of the plates, or of those whose name GLOB fits: auto (the default), linear, srgb or "
+        "any of OCIO's ACES studio config, e.g. ACEScg or '*.mov=ARRI LogC4'; may be given again",
     )
     parser.add_argument(
         "--png", action="store_true", help="write an 8-bit PNG of each map and result as well"
@@ -48,6 +49,28 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "--device", metavar="D", default="cpu", help="without --server: cpu, cuda, cuda:1 or mps"
     )
     parser.add_argument("--threads", metavar="N", type=_positive, help="without --server: CPU threads to use")
+    add_batch(parser)
+
+
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    """Options of long runs."""
+    parser.add_argument(
+        "--temporal", choices=("auto", "on", "off"), default="auto",
+        help="steady maps and one source light along a shot; auto: on for sequences and movies",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-going", action="store_true", help="finish the other frames when one fails; exit code 3 then"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make everything again; without it, frames made before are skipped",
+    )
+    parser.add_argument("--report", metavar="FILE", help="write what became of each frame as JSON")
+    parser.add_argument(
+        "--progress", choices=("auto", "lines", "openjd"), default="auto",
+        help="auto: a bar on a terminal; lines: one a frame; openjd: for Open Job Description workers",
+    )  # fmt: skip
 
 
 def add_matte(parser: argparse.ArgumentParser) -> None:
