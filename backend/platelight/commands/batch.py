@@ -55,7 +55,8 @@ class Work(Generic[P, W]):
 
     ``files`` names all files that a frame's outputs depend on, by role; ``extra`` its own settings (an animated
     light's); ``read``, ``compute`` and ``write`` are the stages, as :func:`platelight.pipeline.batch.overlapped`
-    has them.
+    has them. Where frames need others: ``plan`` turns the frames to make into those to read, ``stored`` gives what
+    stands for reading one, ``finish`` is called when all is made.
     """
 
     files: Callable[[Frame], list[tuple[str, Path]]]
@@ -63,6 +64,9 @@ class Work(Generic[P, W]):
     compute: Callable[[Stream[P], Meter], Computing[W]]
     write: Callable[[Frame, W], Iterable[Path]]
     extra: Callable[[Frame], dict[str, Any]] = field(default=lambda frame: {})
+    plan: Callable[[list[Frame]], list[Frame]] = field(default=lambda frames: frames)
+    stored: Callable[[Frame], Loaded[Any] | None] = field(default=lambda frame: None)
+    finish: Callable[[], None] = field(default=lambda: None)
 
 
 @dataclass
@@ -119,6 +123,8 @@ def run(
             display.done(stem, False)
 
         def read(frame: Frame) -> Loaded[P]:
+            if (kept := work.stored(frame)) is not None:
+                return kept
             value, shape = work.read(frame)
             return Loaded(value, shape, ledger.look(work.files(frame)))
 
@@ -133,7 +139,10 @@ def run(
             return files
 
         try:
-            results = overlapped(todo, read, compute, write, keep_going=parsed.keep_going, clock=report.clock)
+            order = work.plan(todo) if todo else []
+            results = overlapped(
+                order, read, compute, write, keep_going=parsed.keep_going, clock=report.clock
+            )
             for result in results:
                 if result.error is None:
                     report.done.append(result.job.stem)
@@ -154,6 +163,8 @@ def run(
             count = len(report.done) + len(report.skipped)
             error.remedy = f"{count} of {len(frames)} frames are done." if len(frames) > 1 else error.remedy
             failure = error
+    if failure is None and not report.failed:
+        work.finish()
     if parsed.report:
         write_bytes(parsed.report, report.as_json())
     if len(frames) > 1 and (

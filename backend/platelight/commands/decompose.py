@@ -12,10 +12,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from platelight.commands import batch
+from platelight.commands import batch, temporal
 from platelight.commands.options import request_of
+from platelight.commands.progress import Meter
 from platelight.commands.records import Ledger
 from platelight.commands.work import (
+    Apart,
     Planes,
     Progress,
     Runner,
@@ -52,22 +54,14 @@ class Source:
     planes: Planes
 
 
-@dataclass(frozen=True)
-class Apart:
-    """A plate taken apart: its maps, the plane ``plate`` among them, and the header for files."""
-
-    plate: Plate
-    maps: dict[str, npt.NDArray[np.float32]]
-    attributes: dict[str, Any]
-
-
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
     frames = expand(parsed.plates, parsed.frames, strict=not parsed.keep_going)
     folder = Path(parsed.output)
     with cancel_on_interrupt() as cancelled, runner(parsed, cancelled) as job:
-        settings = {**settings_of(parsed), "models": models_of(parsed, job.models)}
-        work = batch.Work(
+        settings = {**settings_of(parsed, frames), "models": models_of(parsed, job.models)}
+        ledger = Ledger(folder, "decompose", settings)
+        work: batch.Work[Source, Apart] = batch.Work(
             files=lambda frame: plate_files(frame, parsed),
             extra=lambda frame: {"colorspace": color_space_of(frame, parsed.colorspace)},
             read=lambda frame: read(frame, parsed),
@@ -76,13 +70,37 @@ def run(parsed: argparse.Namespace) -> int:
             ),
             write=lambda frame, apart: save(folder, frame, apart, parsed.png),
         )
-        return batch.run(frames, parsed, Ledger(folder, "decompose", settings), work, cancelled)
+        if temporal.wanted(parsed, frames):
+            steady = temporal.Steady(
+                frames, parsed.shot, ledger, work.files, temporal_settings(settings, parsed),
+                lambda frame, source, progress: decompose(frame, source, parsed, job, progress), lambda source: None,
+            )  # fmt: skip
+
+            def compute(stream: batch.Stream[Source], display: Meter) -> batch.Computing[Apart]:
+                for frame, taken in steady.stream(stream, display):
+                    if isinstance(taken, Exception):
+                        yield frame, taken
+                    else:
+                        yield frame, batch.Made(taken[1], taken[0].shape, taken[0].inputs)
+
+            work = steady.fitted(work, compute)
+        return batch.run(frames, parsed, ledger, work, cancelled)
 
 
-def settings_of(parsed: argparse.Namespace) -> dict[str, Any]:
+def temporal_settings(settings: Mapping[str, Any], parsed: argparse.Namespace) -> dict[str, Any]:
+    """On what a frame's own maps depend, before they are steadied, beside the files."""
+    return {name: settings[name] for name in ("decompose", "models")} | {"colorspace": parsed.colorspace}
+
+
+def settings_of(parsed: argparse.Namespace, frames: list[Frame]) -> dict[str, Any]:
     """What maps depend on beside files, models and the color space."""
+    steady = temporal.VERSION if temporal.wanted(parsed, frames) else 0
     mode = parsed.matte if parsed.matte in ("auto", "full") else "given"
-    return {"decompose": msgspec.to_builtins(request_of(Decompose, parsed, matte=mode)), "png": parsed.png}
+    return {
+        "decompose": msgspec.to_builtins(request_of(Decompose, parsed, matte=mode)),
+        "png": parsed.png,
+        "temporal": steady,
+    }
 
 
 def plate_files(frame: Frame, parsed: argparse.Namespace) -> list[tuple[str, Path]]:
@@ -107,7 +125,7 @@ def decompose(
     maps = {**as_float(outcome.planes), "plate": source.plate.pixels}
     attributes = header(source.plate, frame, request, outcome.meta)
     attributes["platelight:depth"] = "along -Z, up to scale: the median over the subject is 1"
-    return Apart(source.plate, maps, attributes)
+    return Apart(maps, attributes)
 
 
 def save(folder: Path, frame: Frame, apart: Apart, png: bool) -> list[Path]:

@@ -55,6 +55,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_batch(parser: argparse.ArgumentParser) -> None:
     """Options of long runs."""
     parser.add_argument(
+        "--shot", metavar="RANGE",
+        help="with --temporal: all frames of the shot of which --frames is a part (default: --frames)",
+    )  # fmt: skip
+    parser.add_argument(
         "--temporal", choices=("auto", "on", "off"), default="auto",
         help="steady maps and one source light along a shot; auto: on for sequences and movies",
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from platelight.commands import batch
+from platelight.commands import batch, temporal
 from platelight.commands import decompose as taking_apart
-from platelight.commands.decompose import Apart, Source
+from platelight.commands.decompose import Source
 from platelight.commands.lighting import Lighting
 from platelight.commands.options import request_of
+from platelight.commands.progress import Meter
 from platelight.commands.records import Ledger
 from platelight.commands.work import (
+    Apart,
     Progress,
     Runner,
     as_float,
@@ -29,9 +31,9 @@ from platelight.commands.work import (
     read_frame_plate,
     runner,
 )
-from platelight.images import Frame, Plate, expand, read_maps, read_plate, write_png, write_relit
+from platelight.images import Frame, expand, read_maps, read_plate, write_png, write_relit
 from platelight.images.sequence import numbered
-from platelight.protocol.errors import InputError
+from platelight.protocol.errors import Cancelled, InputError
 from platelight.protocol.requests import Relight
 
 Floats = npt.NDArray[np.float32]
@@ -41,7 +43,7 @@ Floats = npt.NDArray[np.float32]
 class Given:
     """A frame as it was read: a plate to take apart, or maps made before; its light and backdrop."""
 
-    source: Source | Apart
+    source: Source | Apart | None
     light: Floats
     backdrop: Floats | None
 
@@ -65,16 +67,16 @@ def run(parsed: argparse.Namespace) -> int:
         def compute(frame: Frame, given: Given, progress: Progress) -> Relit:
             if isinstance(given.source, Apart):
                 return relight(frame, given.source, given, lighting, parsed, job, progress)
-            apart = taking_apart.decompose(
-                frame, given.source, parsed, job, lambda fraction, stage: progress(0.6 * fraction, stage)
-            )
-            return relight(
-                frame, apart, given, lighting, parsed, job,
-                lambda fraction, stage: progress(0.6 + 0.4 * fraction, stage),
-            )  # fmt: skip
+            apart = take_apart(frame, given, progress)
+            return relight(frame, apart, given, lighting, parsed, job, _part(progress, 0.6, 1.0))
 
-        settings = {**settings_of(parsed), "models": models_of(parsed, job.models)}
-        work = batch.Work(
+        def take_apart(frame: Frame, given: Given, progress: Progress) -> Apart:
+            assert isinstance(given.source, Source)
+            return taking_apart.decompose(frame, given.source, parsed, job, _part(progress, 0.0, 0.6))
+
+        settings = {**settings_of(parsed, frames), "models": models_of(parsed, job.models)}
+        ledger = Ledger(folder, "relight", settings)
+        work: batch.Work[Given, Relit] = batch.Work(
             files=lambda frame: files_of(frame, lighting, parsed),
             extra=lambda frame: {
                 "colorspace": color_space_of(frame, parsed.colorspace),
@@ -84,14 +86,43 @@ def run(parsed: argparse.Namespace) -> int:
             compute=batch.each(compute),
             write=lambda frame, relit: save(folder, frame, relit, parsed),
         )
-        return batch.run(frames, parsed, Ledger(folder, "relight", settings), work, cancelled)
+        if not parsed.maps and temporal.wanted(parsed, frames):
+            steady = temporal.Steady(
+                frames, parsed.shot, ledger, lambda frame: taking_apart.plate_files(frame, parsed),
+                taking_apart.temporal_settings(settings, parsed), take_apart, lambda given: replace(given, source=None),
+            )  # fmt: skip
+
+            def steadily(stream: batch.Stream[Given], display: Meter) -> batch.Computing[Relit]:
+                for frame, taken in steady.stream(stream, display):
+                    if isinstance(taken, Exception):
+                        yield frame, taken
+                        continue
+                    loaded, apart = taken
+                    given = replace(loaded.value, source=apart)
+                    try:
+                        relit = relight(frame, apart, given, lighting, parsed, job, display.begin(frame.stem))
+                    except Cancelled:
+                        raise
+                    except Exception as error:  # a frame is a job: the batch decides whether to go on
+                        yield frame, error
+                        continue
+                    yield frame, batch.Made(relit, loaded.shape, loaded.inputs)
+
+            work = steady.fitted(work, steadily)
+        return batch.run(frames, parsed, ledger, work, cancelled)
 
 
-def settings_of(parsed: argparse.Namespace) -> dict[str, Any]:
+def _part(progress: Progress, low: float, high: float) -> Progress:
+    """Progress of a part of the work that begins at ``low`` and ends at ``high``."""
+    return lambda fraction, stage: progress(low + (high - low) * fraction, stage)
+
+
+def settings_of(parsed: argparse.Namespace, frames: list[Frame]) -> dict[str, Any]:
     """What relit frames depend on beside files, models, color space and the light's animation."""
     request = msgspec.to_builtins(request_of(Relight, parsed, backdrop=_backdrop_mode(parsed)))
     own = {"relight": request, "maps": bool(parsed.maps), "light_colorspace": parsed.light_colorspace}
-    return {**taking_apart.settings_of(parsed), **own}
+    apart = {} if parsed.maps else taking_apart.settings_of(parsed, frames)
+    return {**apart, "png": parsed.png, **own}
 
 
 def files_of(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> list[tuple[str, Path]]:
@@ -161,14 +192,13 @@ def _from_maps(frame: Frame, parsed: argparse.Namespace) -> Apart:
     path = _maps_file(frame, parsed)
     planes, attributes = read_maps(path)
     maps: dict[str, Floats] = dict(planes)
-    plate = Plate(planes["plate"], attributes=attributes)
     if parsed.plates:
         plate = read_frame_plate(frame, parsed)
         if plate.pixels.shape != planes["plate"].shape:
             raise InputError(f"{path} has another size than {frame}.", "Give the maps of this plate.")
         maps["plate"] = plate.pixels
     maps["foreground"] = estimate_foreground(maps["plate"], maps["matte"])
-    return Apart(plate, maps, attributes)
+    return Apart(maps, attributes)
 
 
 def relight(

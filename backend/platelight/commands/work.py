@@ -42,6 +42,14 @@ class Outcome(Protocol):
 
 
 @dataclass(frozen=True)
+class Apart:
+    """A plate taken apart: its maps, the planes ``plate`` and ``light`` among them, and the header for files."""
+
+    maps: dict[str, npt.NDArray[np.float32]]
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Runner:
     """Runs jobs, here or on a server; ``models`` are those that a server says it has."""
 
