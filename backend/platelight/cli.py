@@ -16,6 +16,9 @@ from platelight.commands.options import (
     add_common,
     add_matte,
     add_request_options,
+    add_runner,
+    frame_rate,
+    positive,
 )
 from platelight.protocol.errors import PlatelightError
 from platelight.protocol.requests import Decompose, Relight
@@ -34,6 +37,8 @@ COMMANDS = {
     "relight": "platelight.commands.relight:run",
     "evaluate": "platelight.commands.evaluate:run",
     "bench": "platelight.commands.bench:run",
+    "view": "platelight.commands.view:run",
+    "farm": "platelight.commands.farm:run",
     "doctor": "platelight.commands.doctor:run",
 }
 
@@ -92,6 +97,28 @@ def build_parser() -> Parser:
     bench.add_argument("--json", metavar="FILE", help="write the figures as JSON as well")
     bench.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     bench.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
+
+    view = commands.add_parser("view", help="make a contact sheet, a wipe or a turntable for dailies")
+    view.add_argument("kind", choices=("sheet", "wipe", "turntable"), help="what to make")
+    view.add_argument(
+        "folder", metavar="DIR", help="folder of relit frames; for a turntable also a .maps.exr"
+    )
+    view.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="a .png for the sheet, else an .mp4"
+    )
+    view.add_argument("--tiles", metavar="N", type=positive, default=24, help="sheet: frames, evenly chosen")
+    view.add_argument("--columns", metavar="N", type=positive, default=6, help="sheet: frames in a row")
+    view.add_argument(
+        "--rate", metavar="FPS", type=frame_rate, help="frames a second (the header's, else 24)"
+    )
+    view.add_argument("--light", metavar="HDRI", help="turntable: the light that turns")
+    view.add_argument("--steps", metavar="N", type=positive, default=72, help="turntable: frames of one turn")
+    add_runner(view)
+    add_request_options(view, Relight)
+
+    farm = commands.add_parser("farm", help="templates for render farms")
+    farm.add_argument("what", choices=("openjd", "flamenco"), help="which farm's template to print")
+    farm.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
 
     doctor = commands.add_parser("doctor", help="check that everything needed is here and works")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")

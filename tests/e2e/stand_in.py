@@ -44,6 +44,10 @@ def run_job(request: Any, planes: Any, progress: Any, cancelled: Any) -> Any:
     return Result({**maps, **scalars}, {"models": {"normal": "stand-in"}})
 
 
+def configure(device: str, threads: int | None) -> None:
+    pass
+
+
 class Result:
     def __init__(self, planes: Any, meta: Any) -> None:
         self.planes, self.meta = planes, meta
@@ -51,9 +55,15 @@ class Result:
 
 if __name__ == "__main__":
     service = ModuleType("platelight.pipeline.service")
-    service.configure = lambda device, threads: None  # type: ignore[attr-defined]
+    service.configure = configure  # type: ignore[attr-defined]
     service.run_job = run_job  # type: ignore[attr-defined]
     sys.modules["platelight.pipeline.service"] = service
     from platelight.cli import main
 
+    if sys.argv[1] == "serve":  # the server's workers are processes of their own and import the job by name
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
+        )
+        device = sys.argv.index("--device")
+        raise SystemExit(main([*sys.argv[1:device], *sys.argv[device + 2 :], "--job", "stand_in:run_job"]))
     raise SystemExit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
 from platelight.protocol.requests import Decompose, Option, Relight, options_of
@@ -40,6 +41,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--png", action="store_true", help="write an 8-bit PNG of each map and result as well"
     )
+    add_runner(parser)
+    add_batch(parser)
+
+
+def add_runner(parser: argparse.ArgumentParser) -> None:
+    """Where jobs run."""
     parser.add_argument(
         "--server",
         metavar="ENDPOINT",
@@ -48,8 +55,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", metavar="D", default="cpu", help="without --server: cpu, cuda, cuda:1 or mps"
     )
-    parser.add_argument("--threads", metavar="N", type=_positive, help="without --server: CPU threads to use")
-    add_batch(parser)
+    parser.add_argument("--threads", metavar="N", type=positive, help="without --server: CPU threads to use")
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
@@ -134,10 +140,22 @@ def _number(option: Option) -> Callable[[str], int | float]:
     return convert
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number above zero."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return int(text)
+
+
+def frame_rate(text: str) -> Fraction:
+    """``24``, ``23.976`` or ``24000/1001``."""
+    try:
+        rate = Fraction(text).limit_denominator(1001)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate") from error
+    if not 1 <= rate <= 240:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 240")
+    return rate
 
 
 def _help(request: type[Decompose] | type[Relight], name: str) -> str:

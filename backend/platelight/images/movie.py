@@ -94,7 +94,7 @@ class Movie:
         """Header attributes of a frame: ``framesPerSecond``, ``timeCode`` where the file has one, and its tags."""
         tags = {**self.container.metadata, **self.stream.metadata}
         found: dict[str, Any] = {
-            "framesPerSecond": OpenEXR.Rational(self.rate.numerator, self.rate.denominator),
+            "framesPerSecond": self.rate,
             "platelight:movie": self.path.name,
             "platelight:movieFrame": number,
         }
@@ -149,7 +149,9 @@ def advanced(text: str, frames: int, rate: Fraction) -> Any:
     total, count = divmod(total, nominal)
     total, seconds = divmod(total, 60)
     hours, minutes = divmod(total, 60)
-    return OpenEXR.TimeCode(hours % 24, minutes, seconds, count, drop)
+    return OpenEXR.TimeCode(
+        hours % 24, minutes, seconds, count, drop, *[0] * 13
+    )  # no color frame, no user bits
 
 
 _open: OrderedDict[Path, Movie] = OrderedDict()
