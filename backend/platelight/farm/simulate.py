@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-REACH, KEYS, IN_FLIGHT = 6, 5, 14
+REACH, KEYS, IN_FLIGHT = 8, 5, 16
 """Frames taken apart beside a chunk's own: neighbors at each end and key frames; and those lost with a worker."""
 
 

@@ -19,7 +19,7 @@ from platelight.pipeline.temporal_flow import View, Way, carry, look, reduced, t
 
 Pixels = npt.NDArray[np.float32]
 
-REACH = 6
+REACH = 8
 """Frames on either side that are averaged."""
 FLOW_SIDE = 512
 """Long side of the picture in which flow is found: about what the networks resolve."""

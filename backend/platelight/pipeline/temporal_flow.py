@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.float32]
 
-ROUND_TRIP = 0.7
+ROUND_TRIP = 1.0
 """Distance in pixels, beyond 5 % of the way itself, at which forth and back are no more believed to agree."""
-LIKENESS = 0.12
+LIKENESS = 0.2
 """Difference of logarithmic luminance, beyond that of the whole picture, at which a point does not look alike."""
 MATTE = 0.25
 
