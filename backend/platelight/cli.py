@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from platelight import __version__
@@ -15,6 +16,9 @@ from platelight.commands.options import (
     add_common,
     add_matte,
     add_request_options,
+    add_runner,
+    frame_rate,
+    positive,
 )
 from platelight.protocol.errors import PlatelightError
 from platelight.protocol.requests import Decompose, Relight
@@ -35,6 +39,8 @@ COMMANDS = {
     "relight": "platelight.commands.relight:run",
     "evaluate": "platelight.commands.evaluate:run",
     "bench": "platelight.commands.bench:run",
+    "view": "platelight.commands.view:run",
+    "farm": "platelight.commands.farm:run",
     "doctor": "platelight.commands.doctor:run",
 }
 
@@ -60,7 +66,18 @@ def build_parser() -> Parser:
     relight.add_argument(
         "plates", nargs="*", metavar="PLATE", help="as for decompose; none when --maps is enough"
     )
-    relight.add_argument("--light", metavar="HDRI", required=True, help="lat-long HDRI to relight with")
+    relight.add_argument(
+        "--light",
+        metavar="HDRI",
+        required=True,
+        help="lat-long HDRI to relight with, or light.####.exr: one a frame",
+    )
+    relight.add_argument(
+        "--light-csv", metavar="FILE", help="keyframes of the light: the columns frame, rotate and exposure"
+    )
+    relight.add_argument(
+        "--light-colorspace", metavar="NAME", default="auto", help="color space of the HDRI, as --colorspace"
+    )
     relight.add_argument(
         "--maps", metavar="FILE", help="a .maps.exr, or the folder of a sequence's: no decompose"
     )
@@ -83,6 +100,28 @@ def build_parser() -> Parser:
     bench.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     bench.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
 
+    view = commands.add_parser("view", help="make a contact sheet, a wipe or a turntable for dailies")
+    view.add_argument("kind", choices=("sheet", "wipe", "turntable"), help="what to make")
+    view.add_argument(
+        "folder", metavar="DIR", help="folder of relit frames; for a turntable also a .maps.exr"
+    )
+    view.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="a .png for the sheet, else an .mp4"
+    )
+    view.add_argument("--tiles", metavar="N", type=positive, default=24, help="sheet: frames, evenly chosen")
+    view.add_argument("--columns", metavar="N", type=positive, default=6, help="sheet: frames in a row")
+    view.add_argument(
+        "--rate", metavar="FPS", type=frame_rate, help="frames a second (the header's, else 24)"
+    )
+    view.add_argument("--light", metavar="HDRI", help="turntable: the light that turns")
+    view.add_argument("--steps", metavar="N", type=positive, default=72, help="turntable: frames of one turn")
+    add_runner(view)
+    add_request_options(view, Relight)
+
+    farm = commands.add_parser("farm", help="templates for render farms")
+    farm.add_argument("what", choices=("openjd", "flamenco"), help="which farm's template to print")
+    farm.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
+
     doctor = commands.add_parser("doctor", help="check that everything needed is here and works")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     for name, (_, text) in FORWARDED.items():
@@ -91,7 +130,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 failed, 2 bad input, 130 cancelled."""
+    """Run the command line; returns the exit code: 0, 1 failed, 2 bad input, 3 some frames failed, 130 cancelled."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = False
     try:
@@ -133,7 +172,10 @@ class _ToStderr(logging.Handler):
     """Looks ``sys.stderr`` up each time: progress bars put their own in its place while they run."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"platelight: {self.format(record)}", file=sys.stderr)
+        # Readers of files keep their libraries' words off the terminal for a moment; ours must not go that way.
+        quiet = sys.modules.get("platelight.images.quiet")
+        with quiet.aloud() if quiet is not None else nullcontext():
+            print(f"platelight: {self.format(record)}", file=sys.stderr)
 
 
 def _log_to_stderr(verbose: bool) -> None:

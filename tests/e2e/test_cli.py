@@ -161,7 +161,9 @@ def test_cancel_and_failure_have_their_exit_codes(
 
     monkeypatch.setattr(service, "run_job", broken)
     assert cli.main(["decompose", "shot.0001.png", "-o", "out", "--matte", "full"]) == 1
-    assert capsys.readouterr().err.startswith("platelight: Internal error (RuntimeError: a bug).")
+    assert capsys.readouterr().err.startswith(
+        "platelight: Internal error at shot.0001.png (RuntimeError: a bug)."
+    )
 
 
 def test_doctor_tells_each_thing_and_fails_when_one_is_missing(

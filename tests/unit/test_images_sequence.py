@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from platelight.images import expand, parse_frames
+from platelight.images.sequence import missing_numbers, numbered
 from platelight.protocol.errors import InputError
 
 
@@ -49,8 +50,29 @@ def test_refusals(shot: Path) -> None:
     with pytest.raises(InputError, match=r"would both write shot\.1001\.maps\.exr"):
         expand([str(shot / "shot.1001.exr"), str(shot / "shot.1001.png")])
     (shot / "clip.mov").touch()
-    with pytest.raises(InputError, match=r"is a movie.*ffmpeg -i clip\.mov clip\.%04d\.png"):
+    with pytest.raises(InputError, match=r"clip\.mov is not a movie"):
         expand([str(shot / "clip.mov")])
+
+
+def test_gaps_are_told_and_a_shot_on_twos_has_none(shot: Path, caplog: pytest.LogCaptureFixture) -> None:
+    expand([str(shot / "shot.####.exr")])
+    assert "no files for the frames 1004-1009,1011-9999" in caplog.text
+    assert missing_numbers([1, 3, 5, 7]) == ""
+    assert missing_numbers([1, 3, 7, 9]) == "5"
+    assert missing_numbers([4]) == ""
+
+
+def test_missing_frames_are_listed_when_not_strict(shot: Path) -> None:
+    frames = expand([str(shot / "shot.####.exr")], "1003-1005", strict=False)
+    assert [frame.number for frame in frames] == [1003, 1004, 1005]
+
+
+def test_a_pattern_beside_the_plates_follows_their_numbers(shot: Path) -> None:
+    assert numbered("light.####.exr", 7).name == "light.0007.exr"
+    assert numbered("light.%03d.exr", 1234).name == "light.1234.exr"
+    assert numbered("light.exr", None).name == "light.exr"
+    with pytest.raises(InputError, match="no frame number"):
+        numbered("light.####.exr", None)
 
 
 def test_a_real_file_with_a_hash_is_a_file(tmp_path: Path) -> None:

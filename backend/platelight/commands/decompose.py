@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from platelight.commands import batch, temporal
 from platelight.commands.options import request_of
+from platelight.commands.progress import Meter
+from platelight.commands.records import Ledger
 from platelight.commands.work import (
+    Apart,
+    Planes,
     Progress,
     Runner,
     as_float,
     cancel_on_interrupt,
-    each_frame,
+    color_space_of,
     header,
+    matte_file,
+    models_of,
     plate_planes,
     runner,
 )
@@ -36,46 +45,100 @@ from platelight.protocol.requests import Decompose
 Maps = Mapping[str, npt.NDArray[np.float32]]
 
 
+@dataclass(frozen=True)
+class Source:
+    """A frame as it was read: the plate, the request's matte mode, and the planes of the job."""
+
+    plate: Plate
+    mode: str
+    planes: Planes
+
+
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
-    frames = expand(parsed.plates, parsed.frames)
+    frames = expand(parsed.plates, parsed.frames, strict=not parsed.keep_going)
     folder = Path(parsed.output)
     with cancel_on_interrupt() as cancelled, runner(parsed, cancelled) as job:
+        settings = {**settings_of(parsed, frames), "models": models_of(parsed, job.models)}
+        ledger = Ledger(folder, "decompose", settings)
+        work: batch.Work[Source, Apart] = batch.Work(
+            files=lambda frame: plate_files(frame, parsed),
+            extra=lambda frame: {"colorspace": color_space_of(frame, parsed.colorspace)},
+            read=lambda frame: read(frame, parsed),
+            compute=batch.each(
+                lambda frame, source, progress: decompose(frame, source, parsed, job, progress)
+            ),
+            write=lambda frame, apart: save(folder, frame, apart, parsed.png),
+        )
+        if temporal.wanted(parsed, frames):
+            steady = temporal.Steady(
+                frames, parsed.shot, ledger, work.files, temporal_settings(settings, parsed),
+                lambda frame, source, progress: decompose(frame, source, parsed, job, progress), lambda source: None,
+            )  # fmt: skip
 
-        def work(frame: Frame, progress: Progress) -> list[Path]:
-            plate, maps, attributes = decompose(frame, parsed, job, progress)
-            return save(folder, frame, plate, maps, attributes, parsed.png)
+            def compute(stream: batch.Stream[Source], display: Meter) -> batch.Computing[Apart]:
+                for frame, taken in steady.stream(stream, display):
+                    if isinstance(taken, Exception):
+                        yield frame, taken
+                    else:
+                        yield frame, batch.Made(taken[1], taken[0].shape, taken[0].inputs)
 
-        each_frame(frames, work, cancelled)
-    return 0
+            work = steady.fitted(work, compute)
+        return batch.run(frames, parsed, ledger, work, cancelled)
+
+
+def temporal_settings(settings: Mapping[str, Any], parsed: argparse.Namespace) -> dict[str, Any]:
+    """On what a frame's own maps depend, before they are steadied, beside the files."""
+    return {name: settings[name] for name in ("decompose", "models")} | {"colorspace": parsed.colorspace}
+
+
+def settings_of(parsed: argparse.Namespace, frames: list[Frame]) -> dict[str, Any]:
+    """What maps depend on beside files, models and the color space."""
+    steady = temporal.VERSION if temporal.wanted(parsed, frames) else 0
+    mode = parsed.matte if parsed.matte in ("auto", "full") else "given"
+    return {
+        "decompose": msgspec.to_builtins(request_of(Decompose, parsed, matte=mode)),
+        "png": parsed.png,
+        "temporal": steady,
+    }
+
+
+def plate_files(frame: Frame, parsed: argparse.Namespace) -> list[tuple[str, Path]]:
+    """The files that a frame's maps depend on, by role."""
+    matte = matte_file(frame, parsed)
+    return [("plate", frame.path), *([("matte", matte)] if matte else [])]
+
+
+def read(frame: Frame, parsed: argparse.Namespace) -> tuple[Source, tuple[int, int]]:
+    """Read a frame with its matte; and its (height, width)."""
+    plate, mode, planes = plate_planes(frame, parsed)
+    height, width = plate.pixels.shape[:2]
+    return Source(plate, mode, planes), (height, width)
 
 
 def decompose(
-    frame: Frame, parsed: argparse.Namespace, job: Runner, progress: Progress
-) -> tuple[Plate, dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
-    """Take one frame apart: the plate, its maps with the plane ``plate`` among them, and the header for files."""
-    plate, mode, planes = plate_planes(frame, parsed)
-    request = request_of(Decompose, parsed, matte=mode)
-    outcome = job(request, planes, progress)
-    maps = {**as_float(outcome.planes), "plate": plate.pixels}
-    attributes = header(plate, frame, request, outcome.meta)
+    frame: Frame, source: Source, parsed: argparse.Namespace, job: Runner, progress: Progress
+) -> Apart:
+    """Take one frame apart."""
+    request = request_of(Decompose, parsed, matte=source.mode)
+    outcome = job(request, source.planes, progress)
+    maps = {**as_float(outcome.planes), "plate": source.plate.pixels}
+    attributes = header(source.plate, frame, request, outcome.meta)
     attributes["platelight:depth"] = "along -Z, up to scale: the median over the subject is 1"
-    return plate, maps, attributes
+    return Apart(maps, attributes)
 
 
-def save(
-    folder: Path, frame: Frame, plate: Plate, maps: Maps, attributes: Mapping[str, Any], png: bool
-) -> list[Path]:
+def save(folder: Path, frame: Frame, apart: Apart, png: bool) -> list[Path]:
     """Write ``.maps.exr`` and ``.light.exr``, and one PNG a map where asked; returns the files."""
     made = [folder / f"{frame.stem}.maps.exr", folder / f"{frame.stem}.light.exr"]
-    write_maps(made[0], maps, attributes)
-    write_light(made[1], maps["light"], attributes)
+    write_maps(made[0], apart.maps, apart.attributes)
+    write_light(made[1], apart.maps["light"], apart.attributes)
     if png:
-        made += save_pngs(folder, frame.stem, plate, maps)
+        made += save_pngs(folder, frame.stem, apart.maps)
     return made
 
 
-def save_pngs(folder: Path, stem: str, plate: Plate, maps: Maps) -> list[Path]:
+def save_pngs(folder: Path, stem: str, maps: Maps) -> list[Path]:
     """One 8-bit PNG a map: color as sRGB, normals OpenGL, data as it is, depth near white and far black."""
 
     def path(name: str) -> Path:

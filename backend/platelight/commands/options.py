@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
 from platelight.protocol.requests import Decompose, Option, Relight, options_of
@@ -32,13 +33,20 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", metavar="RANGE", help="frames of a sequence: 1001-1100, 1001-1100x2")
     parser.add_argument(
         "--colorspace",
-        metavar="NAME",
-        default="auto",
-        help="color space of the plates: auto, linear, srgb or any of OCIO's ACES studio config, e.g. ACEScg",
+        metavar="[GLOB=]NAME",
+        action="append",
+        help="color space of the plates, or of those whose name GLOB fits: auto (the default), linear, srgb or "
+        "any of OCIO's ACES studio config, e.g. ACEScg or '*.mov=ARRI LogC4'; may be given again",
     )
     parser.add_argument(
         "--png", action="store_true", help="write an 8-bit PNG of each map and result as well"
     )
+    add_runner(parser)
+    add_batch(parser)
+
+
+def add_runner(parser: argparse.ArgumentParser) -> None:
+    """Where jobs run."""
     parser.add_argument(
         "--server",
         metavar="ENDPOINT",
@@ -47,7 +55,32 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", metavar="D", default="cpu", help="without --server: cpu, cuda, cuda:1 or mps"
     )
-    parser.add_argument("--threads", metavar="N", type=_positive, help="without --server: CPU threads to use")
+    parser.add_argument("--threads", metavar="N", type=positive, help="without --server: CPU threads to use")
+
+
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    """Options of long runs."""
+    parser.add_argument(
+        "--shot", metavar="RANGE",
+        help="with --temporal: all frames of the shot of which --frames is a part (default: --frames)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--temporal", choices=("auto", "on", "off"), default="auto",
+        help="steady maps and one source light along a shot; auto: on for sequences and movies",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-going", action="store_true", help="finish the other frames when one fails; exit code 3 then"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make everything again; without it, frames made before are skipped",
+    )
+    parser.add_argument("--report", metavar="FILE", help="write what became of each frame as JSON")
+    parser.add_argument(
+        "--progress", choices=("auto", "lines", "openjd"), default="auto",
+        help="auto: a bar on a terminal; lines: one a frame; openjd: for Open Job Description workers",
+    )  # fmt: skip
 
 
 def add_matte(parser: argparse.ArgumentParser) -> None:
@@ -107,10 +140,22 @@ def _number(option: Option) -> Callable[[str], int | float]:
     return convert
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number above zero."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return int(text)
+
+
+def frame_rate(text: str) -> Fraction:
+    """``24``, ``23.976`` or ``24000/1001``."""
+    try:
+        rate = Fraction(text).limit_denominator(1001)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate") from error
+    if not 1 <= rate <= 240:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 240")
+    return rate
 
 
 def _help(request: type[Decompose] | type[Relight], name: str) -> str:

@@ -4,60 +4,164 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from platelight.commands import batch, temporal
 from platelight.commands import decompose as taking_apart
+from platelight.commands.decompose import Source
+from platelight.commands.lighting import Lighting
 from platelight.commands.options import request_of
+from platelight.commands.progress import Meter
+from platelight.commands.records import Ledger
 from platelight.commands.work import (
+    Apart,
     Progress,
     Runner,
     as_float,
     cancel_on_interrupt,
-    each_frame,
+    color_space_of,
+    models_of,
+    read_frame_plate,
     runner,
 )
-from platelight.images import Frame, Plate, expand, read_light, read_maps, read_plate, write_png, write_relit
-from platelight.protocol.errors import InputError
+from platelight.images import Frame, expand, read_maps, read_plate, write_png, write_relit
+from platelight.images.sequence import numbered
+from platelight.protocol.errors import Cancelled, InputError
 from platelight.protocol.requests import Relight
 
 Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Given:
+    """A frame as it was read: a plate to take apart, or maps made before; its light and backdrop."""
+
+    source: Source | Apart | None
+    light: Floats
+    backdrop: Floats | None
+
+
+@dataclass(frozen=True)
+class Relit:
+    """A frame relit: passes and result, its header, and the maps where they were made on the way."""
+
+    planes: dict[str, Floats]
+    attributes: dict[str, Any]
+    apart: Apart | None
+
+
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
     frames = _frames(parsed)
-    light = read_light(parsed.light)  # a wrong light is told before anything long begins
+    lighting = Lighting.of(parsed, frames)  # a wrong light is told before anything long begins
     folder = Path(parsed.output)
     with cancel_on_interrupt() as cancelled, runner(parsed, cancelled) as job:
 
-        def work(frame: Frame, progress: Progress) -> list[Path]:
-            if parsed.maps:
-                plate, maps, attributes = _from_maps(frame, parsed)
-                made: list[Path] = []
-            else:
-                plate, maps, attributes = taking_apart.decompose(
-                    frame, parsed, job, lambda fraction, stage: progress(0.6 * fraction, stage)
-                )
-                made = taking_apart.save(folder, frame, plate, maps, attributes, parsed.png)
-            start = 0.0 if parsed.maps else 0.6
-            relit = _relight(
-                maps, light, attributes, parsed, job,
-                lambda fraction, stage: progress(start + (1.0 - start) * fraction, stage),
-            )  # fmt: skip
-            return made + _save(folder, _stem(frame), relit, attributes, parsed.png)
+        def compute(frame: Frame, given: Given, progress: Progress) -> Relit:
+            if isinstance(given.source, Apart):
+                return relight(frame, given.source, given, lighting, parsed, job, progress)
+            apart = take_apart(frame, given, progress)
+            return relight(frame, apart, given, lighting, parsed, job, _part(progress, 0.6, 1.0))
 
-        each_frame(frames, work, cancelled)
-    return 0
+        def take_apart(frame: Frame, given: Given, progress: Progress) -> Apart:
+            assert isinstance(given.source, Source)
+            return taking_apart.decompose(frame, given.source, parsed, job, _part(progress, 0.0, 0.6))
+
+        settings = {**settings_of(parsed, frames), "models": models_of(parsed, job.models)}
+        ledger = Ledger(folder, "relight", settings)
+        work: batch.Work[Given, Relit] = batch.Work(
+            files=lambda frame: files_of(frame, lighting, parsed),
+            extra=lambda frame: {
+                "colorspace": color_space_of(frame, parsed.colorspace),
+                **lighting.moved(frame),
+            },
+            read=lambda frame: read(frame, lighting, parsed),
+            compute=batch.each(compute),
+            write=lambda frame, relit: save(folder, frame, relit, parsed),
+        )
+        if not parsed.maps and temporal.wanted(parsed, frames):
+            steady = temporal.Steady(
+                frames, parsed.shot, ledger, lambda frame: taking_apart.plate_files(frame, parsed),
+                taking_apart.temporal_settings(settings, parsed), take_apart, lambda given: replace(given, source=None),
+            )  # fmt: skip
+
+            def steadily(stream: batch.Stream[Given], display: Meter) -> batch.Computing[Relit]:
+                for frame, taken in steady.stream(stream, display):
+                    if isinstance(taken, Exception):
+                        yield frame, taken
+                        continue
+                    loaded, apart = taken
+                    given = replace(loaded.value, source=apart)
+                    try:
+                        relit = relight(frame, apart, given, lighting, parsed, job, display.begin(frame.stem))
+                    except Cancelled:
+                        raise
+                    except Exception as error:  # a frame is a job: the batch decides whether to go on
+                        yield frame, error
+                        continue
+                    yield frame, batch.Made(relit, loaded.shape, loaded.inputs)
+
+            work = steady.fitted(work, steadily)
+        return batch.run(frames, parsed, ledger, work, cancelled)
+
+
+def _part(progress: Progress, low: float, high: float) -> Progress:
+    """Progress of a part of the work that begins at ``low`` and ends at ``high``."""
+    return lambda fraction, stage: progress(low + (high - low) * fraction, stage)
+
+
+def settings_of(parsed: argparse.Namespace, frames: list[Frame]) -> dict[str, Any]:
+    """What relit frames depend on beside files, models, color space and the light's animation."""
+    request = msgspec.to_builtins(request_of(Relight, parsed, backdrop=_backdrop_mode(parsed)))
+    own = {"relight": request, "maps": bool(parsed.maps), "light_colorspace": parsed.light_colorspace}
+    apart = {} if parsed.maps else taking_apart.settings_of(parsed, frames)
+    return {**apart, "png": parsed.png, **own}
+
+
+def files_of(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> list[tuple[str, Path]]:
+    """The files that a relit frame depends on, by role."""
+    found = [("light", lighting.file(frame))]
+    if parsed.maps:
+        found.append(("maps", _maps_file(frame, parsed)))
+        found += [("plate", frame.path)] if parsed.plates else []
+    else:
+        found += taking_apart.plate_files(frame, parsed)
+    if _backdrop_mode(parsed) == "given":
+        found.append(("backdrop", numbered(parsed.backdrop, frame.number)))
+    return found
+
+
+def read(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> tuple[Given, tuple[int, int]]:
+    """Read all that a frame needs; and its (height, width)."""
+    source: Source | Apart
+    if parsed.maps:
+        source = _from_maps(frame, parsed)
+        height, width = source.maps["matte"].shape
+    else:
+        source, (height, width) = taking_apart.read(frame, parsed)
+    backdrop = None
+    if _backdrop_mode(parsed) == "given":
+        behind = read_plate(numbered(parsed.backdrop, frame.number)).pixels
+        way = cv2.INTER_AREA if behind.shape[0] > height else cv2.INTER_LINEAR
+        backdrop = np.asarray(cv2.resize(behind, (width, height), interpolation=way), dtype=np.float32)
+    return Given(source, lighting.read(frame), backdrop), (height, width)
+
+
+def _backdrop_mode(parsed: argparse.Namespace) -> str:
+    return parsed.backdrop if parsed.backdrop in ("plate", "light", "none") else "given"
 
 
 def _frames(parsed: argparse.Namespace) -> list[Frame]:
+    strict = not parsed.keep_going
     if parsed.plates:
-        frames = expand(parsed.plates, parsed.frames)
+        frames = expand(parsed.plates, parsed.frames, strict)
         if parsed.maps and len(frames) > 1 and not Path(parsed.maps).is_dir():
             raise InputError(
                 f"{parsed.maps} is one file, but there are {len(frames)} plates.",
@@ -73,70 +177,63 @@ def _frames(parsed: argparse.Namespace) -> list[Frame]:
         if not found:
             raise InputError(f"{parsed.maps} holds no .maps.exr.", "Make them by 'platelight decompose'.")
         return expand(found)
-    return expand([parsed.maps], parsed.frames)
+    return expand([parsed.maps], parsed.frames, strict)
 
 
-def _from_maps(frame: Frame, parsed: argparse.Namespace) -> tuple[Plate, dict[str, Floats], dict[str, Any]]:
+def _maps_file(frame: Frame, parsed: argparse.Namespace) -> Path:
+    path = Path(parsed.maps) if parsed.plates else frame.path
+    return path / f"{frame.stem}.maps.exr" if path.is_dir() else path
+
+
+def _from_maps(frame: Frame, parsed: argparse.Namespace) -> Apart:
     """Maps made before; the foreground, which the file does not hold, is estimated again from plate and matte."""
     from platelight.pipeline.matting import estimate_foreground
 
-    path = Path(parsed.maps) if parsed.plates else frame.path
-    if path.is_dir():
-        path = path / f"{frame.stem}.maps.exr"
+    path = _maps_file(frame, parsed)
     planes, attributes = read_maps(path)
     maps: dict[str, Floats] = dict(planes)
-    plate = Plate(planes["plate"], attributes=attributes)
     if parsed.plates:
-        plate = read_plate(frame.path, parsed.colorspace)
+        plate = read_frame_plate(frame, parsed)
         if plate.pixels.shape != planes["plate"].shape:
-            raise InputError(f"{path} has another size than {frame.path}.", "Give the maps of this plate.")
+            raise InputError(f"{path} has another size than {frame}.", "Give the maps of this plate.")
         maps["plate"] = plate.pixels
     maps["foreground"] = estimate_foreground(maps["plate"], maps["matte"])
-    return plate, maps, attributes
+    return Apart(maps, attributes)
 
 
-def _relight(
-    maps: dict[str, Floats],
-    light: Floats,
-    attributes: dict[str, Any],
-    parsed: argparse.Namespace,
-    job: Runner,
+def relight(
+    frame: Frame, apart: Apart, given: Given, lighting: Lighting, parsed: argparse.Namespace, job: Runner,
     progress: Progress,
-) -> dict[str, Floats]:
-    size = maps["matte"].shape
-    mode = parsed.backdrop if parsed.backdrop in ("plate", "light", "none") else "given"
+) -> Relit:  # fmt: skip
+    """Put one frame's maps under its light."""
+    mode = _backdrop_mode(parsed)
     dropped = {"light"} if mode == "plate" else {"light", "plate"}
-    planes: dict[str, Floats] = {name: plane for name, plane in maps.items() if name not in dropped}
-    planes["light"] = light
-    if "light" in maps:
-        planes["source_light"] = maps["light"]
-    if mode == "given":
-        behind = read_plate(parsed.backdrop).pixels
-        smaller = behind.shape[0] > size[0]
-        way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        planes["backdrop"] = np.asarray(cv2.resize(behind, size[::-1], interpolation=way), dtype=np.float32)
-    request = request_of(Relight, parsed, backdrop=mode)
+    planes: dict[str, Floats] = {name: plane for name, plane in apart.maps.items() if name not in dropped}
+    planes["light"] = given.light
+    if "light" in apart.maps:
+        planes["source_light"] = apart.maps["light"]
+    if given.backdrop is not None:
+        planes["backdrop"] = given.backdrop
+    request = request_of(Relight, parsed, backdrop=mode, **lighting.moved(frame))
     outcome = job(request, dict(planes), progress)
     settings = {name: getattr(request, name) for name in request.__struct_fields__}
-    attributes["platelight:relight"] = json.dumps({**settings, "light": Path(parsed.light).name})
+    attributes = dict(apart.attributes)
+    attributes["platelight:relight"] = json.dumps({**settings, "light": lighting.file(frame).name})
     if outcome.meta.get("models"):
         attributes["platelight:models"] = json.dumps(outcome.meta["models"], sort_keys=True, default=str)
-    return as_float(outcome.planes)
+    return Relit(as_float(outcome.planes), attributes, None if parsed.maps else apart)
 
 
-def _stem(frame: Frame) -> str:
-    return frame.stem.removesuffix(".maps")
-
-
-def _save(
-    folder: Path, stem: str, planes: dict[str, Floats], attributes: dict[str, Any], png: bool
-) -> list[Path]:
-    made = [folder / f"{stem}.relit.exr"]
-    write_relit(made[0], planes, attributes)
-    if png:
+def save(folder: Path, frame: Frame, relit: Relit, parsed: argparse.Namespace) -> list[Path]:
+    """Write the maps where they were made, ``.relit.exr``, and PNGs where asked; returns the files."""
+    made = [] if relit.apart is None else taking_apart.save(folder, frame, relit.apart, parsed.png)
+    stem = frame.stem.removesuffix(".maps")
+    made.append(folder / f"{stem}.relit.exr")
+    write_relit(made[-1], relit.planes, relit.attributes)
+    if parsed.png:
         made.append(folder / f"{stem}.relit.png")
-        relit = planes["relit"]
-        alpha = np.clip(relit[..., 3], 0.0, 1.0)
-        color = relit[..., :3] / np.maximum(alpha, 1e-4)[..., None]
+        image = relit.planes["relit"]
+        alpha = np.clip(image[..., 3], 0.0, 1.0)
+        color = image[..., :3] / np.maximum(alpha, 1e-4)[..., None]
         write_png(made[-1], color, alpha=alpha if (alpha < 1.0).any() else None)
     return made

@@ -7,7 +7,9 @@ import contextlib
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -17,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from platelight import __version__
+from platelight.commands.records import shipped_models
 from platelight.images import Frame, Plate, read_matte, read_plate
-from platelight.protocol.errors import Cancelled, PlatelightError
+from platelight.images.plate import plate_of
+from platelight.images.sequence import numbered
 from platelight.protocol.requests import Request
 
 Planes = dict[str, npt.NDArray[Any]]
@@ -37,7 +41,23 @@ class Outcome(Protocol):
         """JSON-like notes: versions, what was replaced."""
 
 
-Runner = Callable[[Request, Planes, Progress], Outcome]
+@dataclass(frozen=True)
+class Apart:
+    """A plate taken apart: its maps, the planes ``plate`` and ``light`` among them, and the header for files."""
+
+    maps: dict[str, npt.NDArray[np.float32]]
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs jobs, here or on a server; ``models`` are those that a server says it has."""
+
+    run: Callable[[Request, Planes, Progress], Outcome]
+    models: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, request: Request, planes: Planes, progress: Progress) -> Outcome:
+        return self.run(request, planes, progress)
 
 
 @contextlib.contextmanager
@@ -47,8 +67,11 @@ def runner(parsed: argparse.Namespace, cancelled: Callable[[], bool]) -> Iterato
         from platelight.client import Client
 
         with Client(None if parsed.server == "local" else parsed.server) as client:
-            client.connect()  # a wrong address is told before minutes are spent on reading plates
-            yield lambda request, planes, progress: client.run(request, planes, progress, cancelled)
+            link = client.connect()  # a wrong address is told before minutes are spent on reading plates
+            yield Runner(
+                lambda request, planes, progress: client.run(request, planes, progress, cancelled),
+                link.welcome.models,
+            )
         return
     ready = False
 
@@ -62,12 +85,12 @@ def runner(parsed: argparse.Namespace, cancelled: Callable[[], bool]) -> Iterato
             ready = True
         return service.run_job(request, planes, progress, cancelled)
 
-    yield run
+    yield Runner(run)
 
 
 @contextlib.contextmanager
 def cancel_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed; a second Ctrl-C interrupts at once."""
+    """Yield a function that tells whether Ctrl-C was pressed, or SIGTERM came; a second one interrupts at once."""
     asked = threading.Event()
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -78,11 +101,12 @@ def cancel_on_interrupt() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    before = signal.signal(signal.SIGINT, handler)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 @contextlib.contextmanager
@@ -110,22 +134,30 @@ def bar(steps: int) -> Iterator[Callable[[int, str], Progress]]:
         live.update(task, completed=steps)
 
 
-def each_frame(
-    frames: list[Frame], work: Callable[[Frame, Progress], list[Path]], cancelled: Callable[[], bool]
-) -> None:
-    """Do ``work`` on each frame under one bar, print the files made, and name the frame in what goes wrong."""
-    with bar(len(frames)) as begin:
-        for number, frame in enumerate(frames):
-            if cancelled():
-                raise Cancelled("The work was cancelled.", f"{number} of {len(frames)} frames are done.")
-            try:
-                made = work(frame, begin(number, frame.path.name))
-            except PlatelightError as error:
-                if str(frame.path) not in error.sentence and error.exit_code != Cancelled.exit_code:
-                    error.sentence = f"{frame.path}: {error.sentence}"
-                raise
-            for path in made:
-                print(path)
+def color_space_of(frame: Frame, chosen: Sequence[str] | None) -> str:
+    """The color space that ``--colorspace`` gives a frame: of ``NAME`` and ``GLOB=NAME``, the last that fits."""
+    space = "auto"
+    for choice in chosen or ():
+        pattern, equals, name = choice.rpartition("=")
+        if not equals or fnmatch(frame.path.name, pattern) or pattern in (frame.shot, str(frame.path)):
+            space = name
+    return space
+
+
+def read_frame_plate(frame: Frame, parsed: argparse.Namespace) -> Plate:
+    """The plate of a frame, from a picture or out of a movie."""
+    space = color_space_of(frame, parsed.colorspace)
+    if not frame.is_movie:
+        return read_plate(frame.path, space)
+    from platelight.images.movie import read_frame
+
+    assert frame.number is not None
+    return plate_of(read_frame(frame.path, frame.number), str(frame), space)
+
+
+def matte_file(frame: Frame, parsed: argparse.Namespace) -> Path | None:
+    """The file that ``--matte`` names for a frame, if it names one."""
+    return None if parsed.matte in ("auto", "full") else numbered(parsed.matte, frame.number)
 
 
 def plate_planes(frame: Frame, parsed: argparse.Namespace) -> tuple[Plate, str, Planes]:
@@ -133,15 +165,22 @@ def plate_planes(frame: Frame, parsed: argparse.Namespace) -> tuple[Plate, str, 
 
     With ``auto``, an alpha channel that cuts something out is taken for the matte.
     """
-    plate = read_plate(frame.path, parsed.colorspace)
+    plate = read_frame_plate(frame, parsed)
     planes: Planes = {"plate": plate.pixels}
-    mode = parsed.matte if parsed.matte in ("auto", "full") else "given"
-    if mode == "given":
+    given = matte_file(frame, parsed)
+    if given is not None:
         height, width = plate.pixels.shape[:2]
-        planes["matte"] = read_matte(parsed.matte, (height, width))
-    elif mode == "auto" and plate.alpha is not None and (plate.alpha < 0.999).any():
-        mode, planes["matte"] = "given", plate.alpha
-    return plate, mode, planes
+        return plate, "given", {**planes, "matte": read_matte(given, (height, width))}
+    if parsed.matte == "auto" and plate.alpha is not None and (plate.alpha < 0.999).any():
+        return plate, "given", {**planes, "matte": plate.alpha}
+    return plate, parsed.matte, planes
+
+
+def models_of(parsed: argparse.Namespace, server: Mapping[str, str]) -> dict[str, Any]:
+    """What computes, for records: the weights (a server's as it says), and the kind of device."""
+    if parsed.server:
+        return {"server": dict(server)}
+    return {"weights": shipped_models(), "device": parsed.device.partition(":")[0]}
 
 
 def header(plate: Plate, frame: Frame, request: Request, meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,9 @@ def _check_size(path: str, window: Window) -> None:
 def _storable(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, str | int | float | np.ndarray) or type(value).__module__.startswith("OpenEXR"):
+    if isinstance(value, str | int | float | Fraction | np.ndarray) or type(value).__module__.startswith(
+        "OpenEXR"
+    ):
         return value
     if isinstance(value, tuple) and all(isinstance(item, float | int) for item in value):
         return value

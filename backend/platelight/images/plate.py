@@ -57,7 +57,11 @@ def read_plate(path: str | os.PathLike[str], colorspace: str = "auto") -> Plate:
         InputError: no such file, not an image, damaged, no color channels, fully transparent, unknown space.
     """
     name = os.fspath(path)
-    raster = _read(name)
+    return plate_of(_read(name), name, colorspace)
+
+
+def plate_of(raster: Raster, name: str, colorspace: str = "auto") -> Plate:
+    """The plate that decoded values are; as :func:`read_plate`, ``name`` being what messages call it."""
     color = raster.color if raster.color.shape[-1] == 3 else np.repeat(raster.color, 3, axis=-1)
     alpha = raster.alpha
     if alpha is not None:

@@ -13,6 +13,13 @@ _redirect = threading.RLock()
 
 
 @contextlib.contextmanager
+def aloud() -> Iterator[None]:
+    """Print within this, and no other thread's :func:`collected_output` swallows it."""
+    with _redirect:
+        yield
+
+
+@contextlib.contextmanager
 def collected_output() -> Iterator[list[str]]:
     """Keep what a C++ library prints out of the terminal; yields a list that gets the text at the end.
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import glob
+import itertools
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from platelight.protocol.errors import InputError
+
+log = logging.getLogger(__name__)
 
 MOVIES = frozenset({".mov", ".mp4", ".m4v", ".mkv", ".avi", ".mxf", ".webm"})
 _PATTERN = re.compile(r"#+|%0?(\d*)d")
@@ -17,16 +22,29 @@ _RANGE = re.compile(r"^(-?\d+)(?:-(-?\d+)(?:x(\d+))?)?$")
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture to work on: its file, its number within a sequence (None for a lone picture), and the stem
-    that names its outputs."""
+    """One picture to work on.
+
+    ``path`` is its file; ``number`` its number within a sequence or a movie (which counts from 1), None for a
+    lone picture; ``shot`` the argument that it came from, the same for all frames of a sequence, empty for a
+    lone picture.
+    """
 
     path: Path
     number: int | None = None
+    shot: str = ""
+
+    @property
+    def is_movie(self) -> bool:
+        """Whether ``path`` holds other frames too."""
+        return self.number is not None and self.path.suffix.lower() in MOVIES
 
     @property
     def stem(self) -> str:
-        """The file's name without its suffix."""
-        return self.path.stem
+        """What names the outputs: the file's name without its suffix, with the number for a movie's frame."""
+        return f"{self.path.stem}.{self.number:04d}" if self.is_movie else self.path.stem
+
+    def __str__(self) -> str:
+        return f"{self.path} frame {self.number}" if self.is_movie else str(self.path)
 
 
 def parse_frames(text: str) -> list[int]:
@@ -49,22 +67,44 @@ def parse_frames(text: str) -> list[int]:
     return list(dict.fromkeys(numbers))
 
 
-def expand(arguments: Iterable[str], frames: str | None = None) -> list[Frame]:
+def is_pattern(argument: str) -> bool:
+    """Whether an argument stands for many files: a run of ``#`` or a ``%04d`` in the name of no real file."""
+    return bool(_PATTERN.search(Path(argument).name)) and not Path(argument).is_file()
+
+
+def numbered(pattern: str, number: int | None) -> Path:
+    """The file of a pattern for one frame; what is no pattern stands for itself.
+
+    Raises:
+        InputError: the pattern has two numbers, or there is no number to put in.
+    """
+    if not is_pattern(pattern):
+        return Path(pattern)
+    if number is None:
+        raise InputError(f"{pattern} is a sequence, but the plate has no frame number.", "Name one file.")
+    head, width, tail = _parts(pattern)
+    return Path(pattern).parent / f"{head}{number:0{width}d}{tail}"
+
+
+def expand(arguments: Iterable[str], frames: str | None = None, strict: bool = True) -> list[Frame]:
     """Turn PLATE arguments into frames, sequences in order of their numbers.
 
     Args:
-        arguments: picture files, or patterns with one run of ``#`` or a ``%04d``.
-        frames: range for the patterns; without it, every file that matches is taken.
+        arguments: picture files, movies, or patterns with one run of ``#`` or a ``%04d``.
+        frames: range for patterns and movies; without it, every frame that is there is taken, and a gap is told.
+        strict: refuse a range of which a file is missing; otherwise its frame is listed all the same.
 
     Raises:
-        InputError: a file or frame does not exist, a pattern matches nothing, an argument is a folder or a
-            movie, or two pictures would write the same outputs.
+        InputError: a file or frame does not exist, a pattern matches nothing, an argument is a folder, or two
+            pictures would write the same outputs.
     """
     numbers = parse_frames(frames) if frames else None
     found: list[Frame] = []
     for argument in arguments:
-        if _PATTERN.search(Path(argument).name) and not Path(argument).is_file():
-            found.extend(_sequence(argument, numbers))
+        if is_pattern(argument):
+            found.extend(_sequence(argument, numbers, strict))
+        elif Path(argument).suffix.lower() in MOVIES and Path(argument).is_file():
+            found.extend(_movie(argument, numbers, strict))
         else:
             found.append(_single(argument))
     stems: dict[str, Path] = {}
@@ -84,35 +124,68 @@ def _single(argument: str) -> Frame:
         raise InputError(f"{argument}: no such file.", "Check the path.")
     if path.is_dir():
         raise InputError(f"{argument} is a folder.", "Name the pictures in it, for instance shot.####.exr.")
-    if path.suffix.lower() in MOVIES:
-        raise InputError(
-            f"{argument} is a movie, which this installation cannot decode.",
-            f"Convert it to pictures: ffmpeg -i {path.name} {path.stem}.%04d.png",
-        )
     return Frame(path)
 
 
-def _sequence(pattern: str, numbers: list[int] | None) -> list[Frame]:
-    folder, name = Path(pattern).parent, Path(pattern).name
+def _movie(argument: str, numbers: list[int] | None, strict: bool) -> list[Frame]:
+    from platelight.images.movie import count
+
+    path = Path(argument)
+    last = count(path)
+    listed = range(1, last + 1) if numbers is None else numbers
+    outside = [number for number in listed if not 1 <= number <= last]
+    if outside and strict:
+        more = f" ({len(outside)} frames are missing)" if len(outside) > 1 else ""
+        raise InputError(
+            f"{argument} has no frame {outside[0]}{more}: it has the frames 1 to {last}.", "Check --frames."
+        )
+    return [Frame(path, number, argument) for number in listed]
+
+
+def _parts(pattern: str) -> tuple[str, int, str]:
+    """What stands before the number, its least width, and what stands behind it."""
+    name = Path(pattern).name
     marks = list(_PATTERN.finditer(name))
     if len(marks) != 1:
         raise InputError(f"{pattern} has more than one frame number.", "Leave one run of # or one %04d.")
     mark = marks[0]
     width = len(mark[0]) if mark[0].startswith("#") else int(mark[1] or 1)
-    head, tail = name[: mark.start()], name[mark.end() :]
+    return name[: mark.start()], width, name[mark.end() :]
+
+
+def _sequence(pattern: str, numbers: list[int] | None, strict: bool) -> list[Frame]:
+    folder = Path(pattern).parent
+    head, width, tail = _parts(pattern)
     if numbers is not None:
-        listed = [Frame(folder / f"{head}{number:0{width}d}{tail}", number) for number in numbers]
-        missing = [frame for frame in listed if not frame.path.is_file()]
+        listed = [Frame(folder / f"{head}{number:0{width}d}{tail}", number, pattern) for number in numbers]
+        missing = [frame for frame in listed if not frame.path.is_file()] if strict else []
         if missing:
             more = f" ({len(missing)} frames are missing)" if len(missing) > 1 else ""
             raise InputError(f"{missing[0].path}: no such file{more}.", "Check --frames.")
         return listed
     number_of = re.compile(re.escape(head) + r"(-?\d{" + str(width) + r",})" + re.escape(tail) + "$")
     matches = [
-        Frame(path, int(match[1]))
+        Frame(path, int(match[1]), pattern)
         for path in map(Path, glob.glob(str(folder / f"{glob.escape(head)}*{glob.escape(tail)}")))
         if (match := number_of.match(path.name))
     ]
     if not matches:
         raise InputError(f"{pattern} matches no file.", "Check the path and the number of #.")
-    return sorted(matches, key=lambda frame: (frame.number or 0, frame.path.name))
+    matches.sort(key=lambda frame: (frame.number or 0, frame.path.name))
+    if gaps := missing_numbers([frame.number or 0 for frame in matches]):
+        log.warning("%s: no files for the frames %s.", pattern, gaps)
+    return matches
+
+
+def missing_numbers(numbers: list[int]) -> str:
+    """Gaps in ascending numbers as ranges, ``1004-1009,1012``; a shot on twos, by its usual step, has none."""
+    steps = Counter(after - before for before, after in itertools.pairwise(numbers))
+    if not steps:
+        return ""
+    usual = max(steps, key=lambda step: (steps[step], -step))
+    gaps = []
+    for before, after in itertools.pairwise(numbers):
+        if after - before > usual:
+            first, last = before + usual, after - usual if (after - before) % usual == 0 else after - 1
+            gaps.append(str(first) if first >= last else f"{first}-{last}")
+    return ",".join(gaps)

@@ -1,0 +1,200 @@
+"""Maps of a shot made steady: one source light, and fields averaged along the surface's own motion.
+
+What is averaged are the networks' fields, at the size at which flow is found; the plate's finer detail is its own and
+stays. Each frame's result depends on the frames within ``REACH`` of it and on the shot's light, on nothing else:
+so any part of a shot, made at any time on any machine, has the same bytes. docs/sequences.md tells why it is so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load, save
+
+from platelight.pipeline.temporal_flow import View, Way, carry, look, reduced, then
+
+Pixels = npt.NDArray[np.float32]
+
+REACH = 8
+"""Frames on either side that are averaged."""
+FLOW_SIDE = 512
+"""Long side of the picture in which flow is found: about what the networks resolve."""
+OUTLIER = {"normal": 0.5, "albedo": 0.5, "finish": 0.3, "depth": 0.2}
+"""Distance from the frame's own value, per field, at which a neighbor's is taken for another surface's."""
+TURNING = ("normal", "depth")
+FLOOR = 0.01
+
+
+RIDGE = 6.0
+"""Frames squared: holds the slope in time back where few neighbors are seen."""
+
+
+@dataclass(frozen=True)
+class Still:
+    """What the neighbors of a frame need of it, small: ``view`` for flow, ``fields`` (h, w, C) by group at flow size,
+    and the frame's own ``light`` (r, 2r, 3); ``shape`` (H, W) is the plate's.
+
+    Groups: unit ``normal`` (3), logarithm of ``albedo`` (3), ``finish`` roughness and f0 (2), logarithm of ``depth``
+    (1). All values are such as half floats hold, so that one read back is the one that was stored.
+    """
+
+    view: View
+    fields: dict[str, Pixels]
+    light: Pixels
+    shape: tuple[int, int]
+
+    def to_bytes(self) -> bytes:
+        """As safetensors, half floats."""
+        planes = {"gray": self.view.gray, "matte": self.view.matte, **self.fields}
+        stored = {name: np.ascontiguousarray(plane, np.float16) for name, plane in planes.items()}
+        data: bytes = save({**stored, "light": self.light, "shape": np.asarray(self.shape, np.int64)})
+        return data
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Still:
+        """Inverse of :meth:`to_bytes`. Raises SafetensorError or KeyError on other data."""
+        found = load(data)
+        planes = {name: np.asarray(plane, np.float32) for name, plane in found.items() if name != "shape"}
+        height, width = (int(side) for side in found["shape"])
+        return Still(
+            View(planes["gray"], planes["matte"]), {name: planes[name] for name in OUTLIER}, planes["light"],
+            (height, width),
+        )  # fmt: skip
+
+
+def flow_size(shape: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of flow for a plate of (H, W)."""
+    scale = min(1.0, FLOW_SIDE / max(shape))
+    return max(16, round(shape[0] * scale)), max(16, round(shape[1] * scale))
+
+
+def shot_light(lights: Sequence[Pixels]) -> Pixels:
+    """One light for all frames: the mean shape of lights (h, 2h, 3), at the geometric mean of their strengths."""
+    strengths = [max(float(light.mean(dtype=np.float64)), 1e-9) for light in lights]
+    shape = np.mean([light / strength for light, strength in zip(lights, strengths, strict=True)], axis=0)
+    return np.asarray(shape * np.exp(np.mean(np.log(strengths))), np.float32)
+
+
+def still(maps: Mapping[str, Pixels]) -> Still:
+    """Reduce a frame's maps, as decompose gives them, with ``light``."""
+    matte = maps["matte"]
+    shape = (matte.shape[0], matte.shape[1])
+    size = flow_size(shape)
+    weight = np.maximum(reduced(matte, size), np.float32(1e-4))[..., None]
+
+    def over_subject(values: Pixels) -> Pixels:
+        values = values[..., None] if values.ndim == 2 else values
+        return np.asarray(np.atleast_3d(reduced(values * matte[..., None], size)) / weight, np.float32)
+
+    normal = over_subject(maps["normal"])
+    fields = {
+        "normal": normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), np.float32(1e-6)),
+        "albedo": over_subject(np.log(maps["albedo"] + np.float32(FLOOR))),
+        "finish": over_subject(np.stack([maps["roughness"], maps["reflectivity"]], -1)),
+        "depth": over_subject(np.log(np.maximum(maps["depth"], np.float32(1e-3)))),
+    }
+    view = look(maps["foreground"], matte, size)
+
+    def half(plane: Pixels) -> Pixels:
+        return plane.astype(np.float16).astype(np.float32)
+
+    return Still(
+        View(half(view.gray), half(view.matte)), {name: half(field) for name, field in fields.items()},
+        np.asarray(maps["light"], np.float32), shape,
+    )  # fmt: skip
+
+
+def ways_from(steps: Sequence[Way]) -> list[Way]:
+    """The ways from a frame to each of its neighbors on one side, from the steps between them, nearest first."""
+    found: list[Way] = []
+    for step in steps:
+        found.append(then(found[-1], step) if found else step)
+    return found
+
+
+def averaged(frame: Still, neighbors: Sequence[tuple[int, Still, Way]]) -> dict[str, Pixels]:
+    """Fields of a frame averaged with those of its neighbors, carried along their ways.
+
+    Args:
+        frame: the frame itself.
+        neighbors: distance in frames (negative in the past), fields, and the way from the frame to them.
+
+    Returns:
+        The groups of ``Still.fields``, at flow size.
+    """
+    names = list(frame.fields)
+    widths = [frame.fields[name].shape[2] for name in names]
+    one = np.ones((*frame.view.gray.shape, 1))
+    # Sums of weight, weight * d, weight * d^2, weight * value, weight * d * value over distances d in time.
+    sums = {name: [one.copy(), 0 * one, 0 * one, frame.fields[name].astype(np.float64), 0.0 * frame.fields[name]]
+            for name in names}  # fmt: skip
+    for distance, other, way in neighbors:
+        near = np.float32(
+            0.5 + 0.5 * np.cos(np.pi * distance / (REACH + 1))
+        )  # Hann: no frame enters with a jump
+        stack = carry(np.concatenate([other.fields[name] for name in names], 2), way.flow)
+        for name, values in zip(names, np.split(stack, np.cumsum(widths)[:-1], axis=2), strict=True):
+            off = np.linalg.norm(values - frame.fields[name], axis=-1) / OUTLIER[name]
+            weight = (near * way.trust / (1.0 + off**4))[..., None].astype(np.float64)
+            terms = (
+                weight,
+                weight * distance,
+                weight * distance**2,
+                weight * values,
+                weight * distance * values,
+            )
+            for total, term in zip(sums[name], terms, strict=True):
+                total += term
+    found = {name: _at_present(sums[name], name in TURNING) for name in names}
+    found["normal"] /= np.maximum(np.linalg.norm(found["normal"], axis=-1, keepdims=True), np.float32(1e-6))
+    return found
+
+
+def _at_present(sums: Sequence[npt.NDArray[np.float64]], turning: bool) -> Pixels:
+    """The mean; for what turns with the surface the value now of the best straight line in time, for where more of
+    the past than of the future is seen, or less, the mean would lag."""
+    s0, s1, s2, x0, x1 = sums
+    if not turning:
+        return np.asarray(x0 / s0, np.float32)
+    s2 = s2 + RIDGE
+    return np.asarray((s2 * x0 - s1 * x1) / (s0 * s2 - s1 * s1), np.float32)
+
+
+def steadied(
+    maps: Mapping[str, Pixels], frame: Still, steady: Mapping[str, Pixels], light: Pixels
+) -> dict[str, Pixels]:
+    """Full-size maps with what averaging changed: their own detail, the steady fields' forms, the shot's light."""
+    matte = maps["matte"]
+    shape = (matte.shape[0], matte.shape[1])
+    size = (frame.view.gray.shape[0], frame.view.gray.shape[1])
+    solid = np.clip(matte / np.float32(0.05), 0, 1)[..., None]
+
+    def change(name: str, before: Pixels) -> Pixels:
+        delta = np.asarray(steady[name] - before, np.float32)
+        if size != shape:
+            # The subject's change goes on beyond its edge, or upsampling would mix in that of the backdrop.
+            cover = np.maximum(frame.view.matte, np.float32(1e-3))
+            spread = cv2.blur(delta * cover[..., None], (5, 5))
+            spread = np.atleast_3d(spread) / cv2.blur(cover, (5, 5))[..., None]
+            inside = frame.view.matte[..., None] > 0.5
+            filled = np.where(inside, delta, spread)
+            delta = np.asarray(cv2.resize(filled, shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+        return np.asarray(np.atleast_3d(delta) * solid, np.float32)
+
+    out = dict(maps)
+    normal = maps["normal"] + change("normal", frame.fields["normal"])
+    out["normal"] = normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), np.float32(1e-6))
+    albedo = np.log(maps["albedo"] + np.float32(FLOOR)) + change("albedo", frame.fields["albedo"])
+    out["albedo"] = np.clip(np.exp(albedo) - np.float32(FLOOR), 0, 1) * np.minimum(solid, 1)
+    finish = np.stack([maps["roughness"], maps["reflectivity"]], -1) + change(
+        "finish", frame.fields["finish"]
+    )
+    out["roughness"] = np.clip(finish[..., 0], 0.02, 1)
+    out["reflectivity"] = np.clip(finish[..., 1], 0, 1)
+    out["depth"] = maps["depth"] * np.exp(change("depth", frame.fields["depth"])[..., 0])
+    out["light"] = light
+    return {name: np.ascontiguousarray(values, np.float32) for name, values in out.items()}

@@ -1,0 +1,100 @@
+"""Steadied batches: whole, killed and split, the bytes are the same."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from platelight import images
+from platelight.pipeline.temporal import REACH
+from test_cli_batch import command, contents, finished
+
+FRAMES = 22
+LINE = "relight shot.####.exr --light sky.exr --matte full --temporal on"
+
+
+@pytest.fixture
+def shot(tmp_path: Path) -> Path:
+    """A texture that drifts to the right, brighter and darker by turns, so that its albedo flickers."""
+    rng = np.random.default_rng(0)
+    texture = np.kron(rng.uniform(0.1, 0.7, (12, 40, 3)), np.ones((4, 4, 1)))
+    for number in range(1, FRAMES + 1):
+        window = texture[:, number : number + 64] * (1.1 if number % 2 else 0.9)
+        images.write_light(tmp_path / f"shot.{number:04d}.exr", window, {})
+    images.write_light(tmp_path / "sky.exr", np.full((8, 16, 3), 2.0, np.float32), {})
+    return tmp_path
+
+
+def maps(folder: Path) -> dict[str, str]:
+    """What a chunk shares with the whole: outputs and their records, not what is kept between runs."""
+    return {name: digest for name, digest in contents(folder).items() if "safetensors" not in name}
+
+
+def test_killed_and_split_equal_the_whole(shot: Path) -> None:
+    assert finished(shot, f"{LINE} -o whole", log="whole.log")[0] == 0
+    assert not list((shot / "whole").rglob("steady/*"))
+    computed = Counter((shot / "whole.log").read_text().splitlines())
+    assert set(computed.values()) == {1}
+    assert len(computed) == 2 * FRAMES
+    for chunk in ("1-7", "17-22", "8-16"):
+        assert finished(shot, f"{LINE} --frames {chunk} --shot 1-{FRAMES} -o split")[0] == 0
+    assert maps(shot / "split") == maps(shot / "whole")
+    rng, kills = random.Random(5), 0
+    for _ in range(30):
+        process = command(shot, f"{LINE} -o killed", seconds=0.03, log="killed.log")
+        try:
+            process.wait(rng.uniform(1.2, 2.6) * 1.25**kills)  # a busy machine gets there too
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+    assert process.returncode == 0
+    assert kills >= 1
+    assert maps(shot / "killed") == maps(shot / "whole")
+    again = Counter((shot / "killed.log").read_text().splitlines())
+    # In flight, beside those read and written: the frames that wait for their neighbors, and key frames.
+    assert sum(again.values()) - 2 * FRAMES <= kills * (REACH + 5 + 2 * 4)
+
+
+def test_flicker_goes_and_the_source_light_is_one(shot: Path) -> None:
+    for mode in ("on", "off"):
+        line = f"decompose shot.####.exr --matte full --temporal {mode} -o {mode}"
+        assert finished(shot, line)[0] == 0
+
+    def flicker(mode: str) -> float:
+        found = [images.read_maps(shot / mode / f"shot.{k:04d}.maps.exr")[0]["albedo"] for k in range(7, 16)]
+        return float(
+            np.mean([np.abs(b[4:-4, 4:-5] - a[4:-4, 5:-4]).mean() for a, b in itertools.pairwise(found)])
+        )
+
+    assert flicker("on") < flicker("off") / 3
+    lights = [images.read_light(shot / "on" / f"shot.{k:04d}.light.exr") for k in range(1, FRAMES + 1)]
+    assert all((light == lights[0]).all() for light in lights)
+
+
+def test_a_gap_and_a_bad_frame_are_done_without(shot: Path) -> None:
+    (shot / "shot.0008.exr").unlink()
+    (shot / "shot.0015.exr").write_bytes(b"\x76\x2f\x31\x01 and no more")
+    code, out, err = finished(shot, f"{LINE} --frames 1-{FRAMES} -o out --keep-going")
+    assert code == 3
+    assert len([path for path in out.split() if path.endswith("relit.exr")]) == FRAMES - 2
+    assert "shot.0008.exr: no such file" in err
+    assert "shot.0015.exr is not a readable EXR file" in err
+    code, _, err = finished(shot, f"{LINE} --frames 5-9 --shot 6-20 -o out")
+    assert code == 2
+    assert "Widen --shot" in err or "no such file" in err
+
+
+def test_stills_have_nothing_to_steady(shot: Path) -> None:
+    code, _, err = finished(shot, "decompose shot.0001.exr --matte full --temporal on -o out")
+    assert code == 2
+    assert (
+        err == "platelight: There is no sequence to steady. Give shot.####.exr, a movie, or --temporal off.\n"
+    )

@@ -1,0 +1,123 @@
+"""Steadying: flow, trust and averages on pictures whose motion is known."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from platelight.pipeline.temporal import REACH, Still, averaged, shot_light, steadied, still, ways_from
+from platelight.pipeline.temporal_flow import View, both_ways, carry
+
+SIZE = (72, 96)
+Maps = dict[str, np.ndarray]
+
+
+def texture(seed: int, shape: tuple[int, int]) -> np.ndarray:
+    noise = np.random.default_rng(seed).uniform(0.05, 0.8, (*shape, 3)).astype(np.float32)
+    soft = cv2.GaussianBlur(noise, (0, 0), 2.0)
+    return np.clip((soft - soft.mean()) * 4 + 0.4, 0.03, 0.9)
+
+
+def maps(k: int, square: bool = False, level: float = 1.0) -> Maps:
+    """A wall that drifts 1.5 pixels a frame; with ``square`` another surface passes before it the other way."""
+    wall = texture(0, (SIZE[0], SIZE[1] + 64))
+    x = 40.0 - 1.5 * k
+    shift = np.array([[1, 0, -x], [0, 1, 0]], np.float32)
+    plate = cv2.warpAffine(wall, shift, SIZE[::-1], flags=cv2.INTER_LINEAR)
+    albedo = np.clip(plate * level, 0, 1)
+    normal = np.zeros_like(plate)
+    normal[..., 2] = 1
+    rough = np.full(SIZE, 0.5, np.float32)
+    if square:
+        left = 60 - 4 * k
+        plate[20:50, left : left + 24] = texture(1, (30, 24)) * 0.4
+        albedo[20:50, left : left + 24] = 0.9
+        rough[20:50, left : left + 24] = 0.1
+    one = np.ones(SIZE, np.float32)
+    return {
+        "plate": plate, "foreground": plate, "matte": one, "normal": normal, "albedo": albedo, "roughness": rough,
+        "reflectivity": one * 0.04, "depth": one, "light": np.full((4, 8, 3), 1.0 + k, np.float32),
+    }  # fmt: skip
+
+
+def result(shot: list[Maps], here: int) -> Maps:
+    stills = [still(one) for one in shot]
+    steps = [both_ways(a.view, b.view) for a, b in zip(stills, stills[1:], strict=False)]  # noqa: RUF007
+    ahead = ways_from([forth for forth, _ in steps[here : here + REACH]])
+    behind = ways_from([back for _, back in reversed(steps[max(0, here - REACH) : here])])
+    around = [(k + 1, stills[here + k + 1], way) for k, way in enumerate(ahead)]
+    around += [(-k - 1, stills[here - k - 1], way) for k, way in enumerate(behind)]
+    light = shot_light([one["light"] for one in shot])
+    return steadied(shot[here], stills[here], averaged(stills[here], around), light)
+
+
+def test_flow_finds_the_drift_and_carries_back() -> None:
+    first, second = (still(maps(k)).view for k in (3, 4))
+    forth, back = both_ways(first, second)
+    inner = (slice(8, -8), slice(12, -12))
+    np.testing.assert_allclose(forth.flow[inner].mean((0, 1)), (1.5, 0), atol=0.15)
+    np.testing.assert_allclose(back.flow[inner].mean((0, 1)), (-1.5, 0), atol=0.15)
+    assert forth.trust[inner].mean() > 0.9
+    moved = carry(second.gray, forth.flow)[inner]
+    assert (
+        np.abs(moved - first.gray[inner]).mean() < np.abs(second.gray[inner] - first.gray[inner]).mean() / 4
+    )
+
+
+def test_what_is_hidden_is_not_trusted() -> None:
+    first, second = (still(maps(k, square=True)).view for k in (3, 4))
+    forth, _ = both_ways(first, second)
+    hidden = (slice(24, 46), slice(60 - 16 + 2, 60 - 12 - 1))  # wall that the square covers next
+    assert forth.trust[20:50, 60 - 16 : 60 - 12].mean() < 0.35, forth.trust[hidden]
+    assert forth.trust[56:68, 20:70].mean() > 0.9
+
+
+def test_flicker_is_averaged_and_detail_kept() -> None:
+    shot = [maps(k, level=1.15 if k % 2 else 0.87) for k in range(13)]
+    made = result(shot, 6)
+    inner = (slice(8, -8), slice(16, -16))
+    before = np.abs(np.log(shot[6]["albedo"][inner] / shot[6]["plate"][inner])).mean()
+    after = np.abs(np.log(made["albedo"][inner] / shot[6]["plate"][inner])).mean()
+    assert after < before / 3
+    assert made["light"].max() == pytest.approx(np.exp(np.mean(np.log(np.arange(1.0, 14.0)))), rel=1e-5)
+
+
+def test_no_ghost_of_what_passes() -> None:
+    shot = [maps(k, square=True) for k in range(13)]
+    made = result(shot, 6)
+    for name in ("roughness", "albedo"):
+        change = np.abs(made[name] - shot[6][name])[8:-8, 12:-12]
+        assert change.mean() < 0.02, name
+        assert np.percentile(change, 99) < 0.12, name
+
+
+def test_turning_normals_do_not_lag_at_an_end() -> None:
+    view = View(np.zeros(SIZE, np.float32), np.ones(SIZE, np.float32))
+    tilt = np.radians(3.0)
+
+    def at(k: int) -> Still:
+        normal = np.broadcast_to(np.array([np.sin(tilt * k), 0, np.cos(tilt * k)], np.float32), (*SIZE, 3))
+        zero = np.zeros((*SIZE, 1), np.float32)
+        fields = {
+            "normal": normal,
+            "albedo": np.repeat(zero, 3, 2),
+            "finish": np.repeat(zero, 2, 2),
+            "depth": zero,
+        }
+        return Still(view, fields, np.ones((2, 4, 3), np.float32), SIZE)
+
+    from platelight.pipeline.temporal_flow import Way
+
+    stay = Way(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32))
+    found = averaged(at(0), [(k, at(k), stay) for k in range(1, REACH + 1)])["normal"][0, 0]
+    assert np.degrees(np.arctan2(found[0], found[2])) < 3.0  # the plain mean would be at about 7
+
+
+def test_what_is_stored_comes_back() -> None:
+    small = still(maps(2))
+    again = Still.from_bytes(small.to_bytes())
+    assert again.shape == small.shape
+    for name, field in small.fields.items():
+        np.testing.assert_array_equal(again.fields[name], field)
+    np.testing.assert_array_equal(again.view.gray, small.view.gray)
+    np.testing.assert_array_equal(again.light, small.light)
