@@ -81,3 +81,24 @@ def pass_channels(planes: dict[str, Any], key: str) -> Any:
         if name.rpartition(".")[2] in _PASS_NAMES[key]:
             return plane
     raise KeyError(key)
+
+
+_IMAGE_SETTINGS = ("media_type", "file_format", "color_mode", "color_depth", "exr_codec")
+
+
+def image_settings(settings: Any) -> dict[str, Any]:
+    """Image settings to be put back later: choosing multilayer changes several behind our back."""
+    return {name: getattr(settings, name) for name in _IMAGE_SETTINGS if hasattr(settings, name)}
+
+
+def restore_image_settings(settings: Any, before: dict[str, Any]) -> None:
+    """Put image settings back in the order in which they depend on one another."""
+    for name, value in before.items():
+        setattr(settings, name, value)
+
+
+def make_panorama(camera: Any) -> None:
+    """Make a camera an equirectangular panorama; 5.0 moved the setting from Cycles' own group to the camera."""
+    camera.type = "PANO"
+    owner = camera if hasattr(camera, "panorama_type") else camera.cycles
+    owner.panorama_type = "EQUIRECTANGULAR"

@@ -165,8 +165,7 @@ def save_displayed(image: Any, target: Path) -> None:
     """
     scene = bpy.context.scene
     settings = scene.render.image_settings
-    names = ("media_type", "file_format", "color_mode", "color_depth")
-    before = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
+    before = compat.image_settings(settings)
     try:
         with tempfile.TemporaryDirectory(prefix="platelight-") as folder:
             scratch = Path(folder) / "shown.png"
@@ -178,5 +177,4 @@ def save_displayed(image: Any, target: Path) -> None:
                 raise InputError(f"{target} cannot be written.", "Choose another folder.") from error
             exr.write_atomically(target, scratch.read_bytes())
     finally:
-        for name, value in before.items():
-            setattr(settings, name, value)
+        compat.restore_image_settings(settings, before)

@@ -4,6 +4,7 @@ Options of the backend's requests (matte, field of view, rotation, exposure...) 
 types themselves, so that names, defaults, ranges and help texts have one home.
 """
 
+import math
 from typing import Any
 
 import bpy
@@ -129,6 +130,54 @@ class PlatelightScene(bpy.types.PropertyGroup):
         description="Lat-long picture, twice as wide as high, that lights the plate",
         subtype="FILE_PATH",
     )
+    light_from: bpy.props.EnumProperty(
+        name="Light",
+        description="What lights the plate",
+        items=[
+            ("HDRI", "HDRI", "A lat-long picture, as the World"),
+            ("PLATE", "Plate's Light", "The light that a plate was shot under, as the World"),
+            ("SCENE", "Scene", "The scene's own World, lamps and surfaces, as Match Scene Light saw them"),
+        ],
+        default="HDRI",
+    )
+    light_plate: bpy.props.StringProperty(options={"HIDDEN"})
+    light_gain: bpy.props.FloatProperty(
+        name="Strength",
+        description="Factor on the plate's light under which a gray card reads as on the plate",
+        default=1.0,
+        min=0.0,
+        soft_max=100.0,
+        precision=3,
+    )
+    split_sun: bpy.props.BoolProperty(
+        name="Sun as Lamp",
+        description="Take the sun out of the light and set up a Sun lamp of its direction, color and energy: crisp shadows",
+        default=False,
+    )
+    sun_angle: bpy.props.FloatProperty(
+        name="Sun Size",
+        description="Angle across the Sun lamp in degrees; 0 takes the size found in the light, the real sun has 0.53",
+        default=0.0,
+        min=0.0,
+        max=math.pi,
+        subtype="ANGLE",
+    )
+    bake_height: bpy.props.IntProperty(
+        name="Light Rows",
+        description="Rows of the picture that Match Scene Light takes; it is twice as wide",
+        default=128,
+        min=16,
+        max=4096,
+    )
+    bake_samples: bpy.props.IntProperty(
+        name="Light Samples",
+        description="Cycles samples a pixel of the picture that Match Scene Light takes",
+        default=128,
+        min=1,
+        max=65536,
+    )
+    baked_light: bpy.props.PointerProperty(type=bpy.types.Image, options={"HIDDEN"})
+    sun: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     engine: bpy.props.EnumProperty(
         name="Engine",
         description="What renders the preview; only Cycles gives the passes that the refiner takes",

@@ -26,12 +26,7 @@ class RenderSetup:
     def __enter__(self) -> Self:
         scene, plate = self._scene, self._plate
         render, image = scene.render, scene.render.image_settings
-        # Remembered first: choosing multilayer changes the others behind our back.
-        self._image = {
-            name: getattr(image, name)
-            for name in ("media_type", "file_format", "color_mode", "color_depth", "exr_codec")
-            if hasattr(image, name)
-        }
+        self._image = compat.image_settings(image)
         compat.set_multilayer_exr(image)
         for owner, name, value in (
             (scene, "camera", plate.camera),
@@ -68,5 +63,4 @@ class RenderSetup:
         while self._undo:
             owner, name, value = self._undo.pop()
             setattr(owner, name, value)
-        for name, value in self._image.items():
-            setattr(self._scene.render.image_settings, name, value)
+        compat.restore_image_settings(self._scene.render.image_settings, self._image)

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import card, compat, exr, images, materials, world
+from . import card, compat, exr, images, light, materials, world
 from .exr import Pixels
 from .properties import MAPS, PLANES, is_analysed
 from .wire import InputError
@@ -23,8 +23,6 @@ PASSES = (
     "use_pass_glossy_indirect",
     "use_pass_glossy_color",
 )
-# A light wider than this is sent smaller where nobody will look at it directly.
-_LIGHT_WIDTH = 2048
 
 
 def put_map(plate: Any, name: str, plane: Pixels) -> Any:
@@ -134,25 +132,6 @@ def keep_maps(plate: Any, planes: dict[str, Pixels]) -> None:
             put_map(plate, name, planes[plane])
 
 
-def light_pixels(path: str, *, full: bool) -> Pixels:
-    """The target light as (h, 2h, 3) linear Rec.709; halved until 2048 wide unless ``full``.
-
-    Raises:
-        InputError: no picture, or far from twice as wide as high.
-    """
-    if not path:
-        raise InputError("No HDRI is chosen.", "Choose a lat-long picture in the Light panel.")
-    light = images.load_picture(path).pixels
-    height, width = light.shape[:2]
-    if abs(width / height - 2.0) > 0.05:
-        raise InputError(f"{path} is {width} by {height}.", "An HDRI has to be twice as wide as high.")
-    height = min(height, width // 2)
-    light = light[:height, : 2 * height]
-    while not full and light.shape[1] > _LIGHT_WIDTH and light.shape[0] % 2 == 0:
-        light = light.reshape(light.shape[0] // 2, 2, light.shape[1] // 2, 2, 3).mean(axis=(1, 3))
-    return np.ascontiguousarray(light, np.float32)
-
-
 def build(scene: Any, plate: Any) -> None:
     """Camera, material, card and world for a plate; a second call updates them in place.
 
@@ -212,30 +191,8 @@ def build(scene: Any, plate: Any) -> None:
     scene.cycles.samples = state.samples
     for name in PASSES:
         setattr(bpy.context.view_layer if scene == bpy.context.scene else scene.view_layers[0], name, True)
-    if state.hdri:
-        update_world(scene, plate)
-
-
-def update_world(scene: Any, plate: Any) -> None:
-    """Light the scene with the chosen HDRI, as the plate's camera sees it.
-
-    Raises:
-        InputError: no such file, or not a lat-long picture.
-    """
-    path = Path(bpy.path.abspath(scene.platelight.hdri))
-    if not path.is_file():
-        raise InputError(f"{path} is not a file.", "Choose an HDRI that exists.")
-    try:
-        image = world.load_hdri(str(path))
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} is not a picture that Blender can read.", "Give an EXR or HDR file."
-        ) from error
-    if image.size[1] == 0 or abs(image.size[0] / image.size[1] - 2.0) > 0.05:
-        raise InputError(
-            f"{path} is {image.size[0]} by {image.size[1]}.", "An HDRI has to be twice as wide as high."
-        )
-    world.build_world(scene, image, plate.camera, driven_by=("platelight.rotation", "platelight.exposure"))
+    if state.hdri or state.light_from != "HDRI":
+        light.update_world(scene, plate)
 
 
 def read_passes(path: Path) -> tuple[Pixels, Pixels, Pixels]:

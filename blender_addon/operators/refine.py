@@ -4,7 +4,7 @@ from typing import Any
 
 import bpy
 
-from .. import images, preferences, remote, scene, wire
+from .. import images, light, preferences, remote, scene, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
 from ..properties import PLANES, active_plate, plate_by_uid
@@ -58,14 +58,15 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
             )
         if plate.source_light is not None:
             planes["source_light"] = images.image_pixels(plate.source_light)[..., :3].copy()
-        planes["light"] = scene.light_pixels(state.hdri, full=state.backdrop == "light")
+        target = light.for_backend(context.scene, plate, full=state.backdrop == "light")
+        planes["light"] = target.pixels
         if state.backdrop == "plate":
             planes["plate"] = scene.map_pixels(plate, "plate", 3)
         elif state.backdrop == "given":
             planes["backdrop"] = scene.backdrop_pixels(state.backdrop_path, shape)
         request = wire.Refine(
-            rotation=state.rotation,
-            exposure=state.exposure,
+            rotation=target.rotation,
+            exposure=target.exposure,
             backdrop=state.backdrop,
             strength=state.strength,
             working_size=plate.working_size,

@@ -109,13 +109,36 @@ def maps(layout: Any, state: Any) -> None:
 
 
 def light(layout: Any, state: Any) -> None:
-    """HDRI, rotation, exposure."""
+    """Where the light comes from, rotation, exposure, the sun."""
     column = layout.column()
-    row = column.row(align=True)
-    row.prop(state, "hdri")
-    row.operator("platelight.set_light", text="", icon="FILEBROWSER")
-    column.prop(state, "rotation")
-    column.prop(state, "exposure")
+    column.prop(state, "light_from")
+    if state.light_from == "HDRI":
+        row = column.row(align=True)
+        row.prop(state, "hdri")
+        row.operator("platelight.set_light", text="", icon="FILEBROWSER")
+    elif state.light_from == "PLATE":
+        lender = next((p for p in state.plates if p.uid == state.light_plate), None)
+        column.label(
+            text=f"Light of {lender.name}" if lender is not None else "No plate chosen", icon="LIGHT_SUN"
+        )
+        column.prop(state, "light_gain")
+    else:
+        column.prop(state, "bake_height")
+        column.prop(state, "bake_samples")
+    if state.light_from == "SCENE":
+        column.operator("platelight.match_scene_light", icon="LIGHTPROBE_SPHERE")
+    else:
+        column.prop(state, "rotation")
+        column.prop(state, "exposure")
+        column.prop(state, "split_sun")
+        if state.split_sun:
+            column.prop(state, "sun_angle")
+        column.operator("platelight.update_light", icon="FILE_REFRESH")
+        column.separator()
+        for plate in state.plates:
+            if plate.source_light is not None:
+                text = f"Use Light of {plate.name}"
+                column.operator("platelight.use_plate_light", text=text, icon="LIGHT_SUN").name = plate.name
 
 
 def preview(layout: Any, state: Any, in_viewport: bool) -> None:

@@ -20,6 +20,7 @@ OPERATORS = [
     "build_scene",
     "cancel",
     "load_plate",
+    "match_scene_light",
     "refine",
     "remove_plate",
     "render_preview",
@@ -29,6 +30,8 @@ OPERATORS = [
     "show_map",
     "start_backend",
     "stop_backend",
+    "update_light",
+    "use_plate_light",
 ]
 
 
