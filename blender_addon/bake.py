@@ -43,12 +43,13 @@ def subject_place(plate: Any, depth: Pixels | None, matte: Pixels | None) -> Vec
 
 
 class BakeSetup:
-    """Context manager: the scene as a panorama from one place, the plates hidden; everything is put back."""
+    """Context manager: the scene as a panorama from one place, the plate ``uid`` hidden; everything is put back."""
 
     def __init__(
         self, scene: Any, place: Vector, heading: float, target: Path, height: int, samples: int
     ) -> None:
         self._scene = scene
+        self._uid = uid
         self._place = place
         self._heading = heading
         self._target = target
@@ -98,7 +99,7 @@ class BakeSetup:
         if scene.world is not None:
             self._set(scene.world.cycles_visibility, "camera", True)
         for thing in scene.objects:
-            if thing.get("platelight") and thing.type == "MESH":
+            if thing.get("platelight") == self._uid and thing.type == "MESH":
                 self._set(thing, "hide_render", True)
             elif thing.type == "LIGHT":
                 self._set(thing, "visible_camera", True)
@@ -148,7 +149,13 @@ def setup_for(
     place = subject_place(plate, depth, matte)
     state = scene.platelight
     return BakeSetup(
-        scene, place, world.heading(camera), target, state.bake_height, samples or state.bake_samples
+        scene,
+        plate.uid,
+        place,
+        world.heading(camera),
+        target,
+        state.bake_height,
+        samples or state.bake_samples,
     )
 
 

@@ -113,6 +113,35 @@ class PlatelightPlate(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         **compat.pointer_poll(_camera_poll),
     )
+    shadow_proxy: bpy.props.BoolProperty(
+        name="Shadow Proxy",
+        description="A solid made from depth, hidden from cameras, that casts the subject's shadow and reflection on CG things",
+        default=False,
+    )
+    self_shadow: bpy.props.FloatProperty(
+        name="Self Shadow",
+        description="How much the proxy shadows the plate itself, 0 to 1",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    relief: bpy.props.FloatProperty(
+        name="Depth Relief",
+        description="Factor on the proxy's depth about the subject's middle: 0 is flat, 1 as the depth map says",
+        default=1.0,
+        min=0.0,
+        soft_max=3.0,
+        max=100.0,
+    )
+    roundness: bpy.props.FloatProperty(
+        name="Back",
+        description="How far the proxy's unseen back bulges: 0 is flat, 1 as much as its front",
+        default=1.0,
+        min=0.0,
+        max=4.0,
+    )
+    proxy: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     camera: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     card: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     material: bpy.props.PointerProperty(type=bpy.types.Material, options={"HIDDEN"})

@@ -52,6 +52,8 @@ class RenderSetup:
         for other in scene.platelight.plates:
             if other.uid != plate.uid and other.card is not None:
                 self._set(other.card, "hide_render", True)
+                if other.proxy is not None:
+                    self._set(other.proxy, "hide_render", True)
         self._set(plate.card, "hide_render", False)
         # The refiner takes the subject alone: what stands in front lights and shadows it, but is not seen.
         for thing in scene.objects:

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import card, compat, exr, images, light, materials, world
+from . import card, compat, exr, images, light, materials, proxy, world
 from .exr import Pixels
 from .properties import MAPS, PLANES, is_analysed
 from .wire import InputError
@@ -183,6 +183,7 @@ def build(scene: Any, plate: Any) -> None:
     )
     plate.card["platelight"] = plate.uid
     plate.card["platelight_depth_scale"] = plate.distance / max(middle, 1e-6)
+    build_proxy(plate, depth, matte)
     scene.camera = plate.camera
     scene.render.engine = compat.engine_id(state.engine)
     scene.render.resolution_x, scene.render.resolution_y = plate.width, plate.height
@@ -193,6 +194,48 @@ def build(scene: Any, plate: Any) -> None:
         setattr(bpy.context.view_layer if scene == bpy.context.scene else scene.view_layers[0], name, True)
     if state.hdri or state.light_from != "HDRI":
         light.update_world(scene, plate)
+
+
+def build_proxy(plate: Any, depth: Pixels, matte: Pixels) -> None:
+    """Make, update or remove the plate's shadow proxy, as its setting says."""
+    if not plate.shadow_proxy:
+        if plate.proxy is not None:
+            mesh = plate.proxy.data
+            bpy.data.objects.remove(plate.proxy)
+            bpy.data.meshes.remove(mesh)
+        return
+    plate.proxy = proxy.build_proxy(
+        f"{plate.name} Proxy",
+        proxy.ProxySettings(
+            field_of_view(plate),
+            plate.card["platelight_depth_scale"],
+            plate.relief,
+            plate.roundness,
+            plate.self_shadow,
+        ),
+        depth,
+        matte,
+        maps={
+            "albedo": plate.albedo,
+            "roughness": plate.roughness,
+            "depth": plate.depth,
+            "matte": plate.matte_map,
+        },
+        camera=plate.camera,
+        collection=plate.collection,
+        existing=plate.proxy,
+    )
+    plate.proxy["platelight"] = plate.uid
+
+
+def subject_width(plate: Any) -> float:
+    """Width of the subject in scene units at the plate's distance, from the matte."""
+    matte = map_pixels(plate, "matte_map", 1)
+    columns = np.nonzero((matte > 0.5).any(axis=0))[0]
+    if not columns.size:
+        raise InputError("The matte has no solid pixel.", "Analyze the plate again with another matte.")
+    share = (columns[-1] - columns[0] + 1) / matte.shape[1]
+    return float(2.0 * np.tan(np.radians(field_of_view(plate)) / 2) * share * plate.distance)
 
 
 def read_passes(path: Path) -> tuple[Pixels, Pixels, Pixels]:

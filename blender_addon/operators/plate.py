@@ -6,7 +6,7 @@ from typing import Any
 import bpy
 
 from .. import exr, images, scene, wire
-from ..properties import MAPS, PLANES, active_plate
+from ..properties import MAPS, PLANES, active_plate, is_built
 from .common import has_maps, has_plate, idle, told
 
 
@@ -146,7 +146,45 @@ class PLATELIGHT_OT_save_maps(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class PLATELIGHT_OT_scale_from_width(bpy.types.Operator):
+    """Set the plate's distance from the true width of the subject, so that lamps and shadows have their true size"""
+
+    bl_idname = "platelight.scale_from_width"
+    bl_label = "Scale From Width"
+    bl_options = {"REGISTER", "UNDO"}
+
+    width: bpy.props.FloatProperty(
+        name="Width",
+        description="Width of the subject between its outermost solid pixels",
+        default=0.5,
+        min=1e-4,
+        max=1e5,
+        subtype="DISTANCE",
+        unit="LENGTH",
+    )
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs maps."""
+        return idle(cls) and has_maps(cls, context)
+
+    def invoke(self, context: Any, _event: Any) -> Any:
+        """Show the width as it is now."""
+        self.width = scene.subject_width(active_plate(context.scene.platelight))
+        return context.window_manager.invoke_props_dialog(self)
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Scale the distance, and what stands in the scene already."""
+        plate = active_plate(context.scene.platelight)
+        plate.distance *= self.width / scene.subject_width(plate)
+        if is_built(plate):
+            scene.build(context.scene, plate)
+        return {"FINISHED"}
+
+
 CLASSES = (
+    PLATELIGHT_OT_scale_from_width,
     PLATELIGHT_OT_load_plate,
     PLATELIGHT_OT_remove_plate,
     PLATELIGHT_OT_show_map,

@@ -146,8 +146,15 @@ def preview(layout: Any, state: Any, in_viewport: bool) -> None:
     active = active_plate(state)
     column = layout.column()
     if active is not None:
-        column.prop(active, "distance")
+        row = column.row(align=True)
+        row.prop(active, "distance")
+        row.operator("platelight.scale_from_width", text="", icon="DRIVER_DISTANCE")
         column.prop(active, "facet_size")
+        column.prop(active, "shadow_proxy")
+        if active.shadow_proxy:
+            column.prop(active, "self_shadow")
+            column.prop(active, "relief")
+            column.prop(active, "roundness")
     column.prop(state, "engine")
     text = "Update Scene" if active is not None and is_built(active) else "Build Scene"
     column.operator("platelight.build_scene", text=text, icon="SCENE_DATA")

@@ -26,6 +26,7 @@ OPERATORS = [
     "render_preview",
     "rendered_view",
     "save_maps",
+    "scale_from_width",
     "set_light",
     "show_map",
     "start_backend",

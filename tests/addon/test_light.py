@@ -36,3 +36,19 @@ def test_the_plate_lends_its_light(run_blender: Callable[..., Any]) -> None:
     assert seen["baked"] == [16, 32, 3]
     assert seen["saved"]
     assert (seen["cameras"], seen["camera back"]) == (1, True)
+
+
+@pytest.mark.slow
+def test_the_proxy_casts_the_subjects_shadow(run_blender: Callable[..., Any]) -> None:
+    seen = run_blender("shadow_proxy.py")
+    assert seen["shadow pixels"] > 50
+    assert seen["overlap"] > 0.6  # the back of the subject is a guess, and it casts a part of the shadow
+    assert seen["card alone"] < 0.03  # facets cast none
+    assert seen["floor"] < 0.02
+    assert seen["reflection seen"] > 0.005
+    assert seen["reflection error"] < 0.5
+    assert abs(seen["bias"]) < 0.01  # the proxy leaves the plate as it is
+    wall = seen["wall"]
+    assert wall["pixels"] > 200
+    assert wall["overlap"] > 0.85
+    assert wall["off"] < 0.01

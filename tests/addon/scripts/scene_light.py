@@ -19,7 +19,7 @@ RADIUS = 0.1  # of the sphere in a room 6 m wide: the light of one point is the 
 
 
 def baked(scene: Any, place: Vector, heading: float, height: int, samples: int) -> np.ndarray:
-    with bake.BakeSetup(scene, place, heading, Path("bake.exr").resolve(), height, samples):
+    with bake.BakeSetup(scene, "", place, heading, Path("bake.exr").resolve(), height, samples):
         bpy.ops.render.render(write_still=True)
     return bake.read_bake(Path("bake.exr"))
 
