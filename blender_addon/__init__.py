@@ -4,8 +4,7 @@ import logging
 
 import bpy
 
-from . import cli, operators, preferences, properties, ui
-from .scene import pack_maps
+from . import cli, maps, operators, preferences, properties, ui
 from .session import session
 
 log = logging.getLogger(__name__)
@@ -14,7 +13,7 @@ _handler: logging.Handler | None = None
 
 @bpy.app.handlers.persistent
 def _before_save(*_args: object) -> None:
-    pack_maps()
+    maps.pack()
 
 
 @bpy.app.handlers.persistent

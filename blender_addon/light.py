@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import bpy
 import numpy as np
 
-from . import images, latlong, world
+from . import images, latlong, maps, world
 from .exr import Pixels
+from .mapfiles import OnMain, Source
 from .properties import is_built
 from .wire import InputError
 
@@ -41,20 +43,46 @@ def lender(state: Any) -> Any:
     return plate
 
 
+def lat_long(light: Pixels, name: str) -> Pixels:
+    """A picture (h, w, 3) as a light (h, 2h, 3).
+
+    Raises:
+        InputError: it is far from twice as wide as high.
+    """
+    height, width = light.shape[:2]
+    if abs(width / height - 2.0) > 0.05:
+        raise InputError(f"{name} is {width} by {height}.", "An HDRI has to be twice as wide as high.")
+    height = min(height, width // 2)
+    return light[:height, : 2 * height]
+
+
 def file_pixels(path: str) -> Pixels:
-    """An HDRI file as (h, 2h, 3).
+    """An HDRI file as (h, 2h, 3), kept for the jobs to come.
 
     Raises:
         InputError: no picture, or far from twice as wide as high.
     """
-    if not path:
+    light = np.ascontiguousarray(lat_long(images.load_picture(path).pixels, path), np.float32)
+    images.keep_picture(path, light)
+    return light
+
+
+def target_source(scene: Any) -> Source:
+    """Where the chosen light's pixels are, before strength, rotation and exposure.
+
+    Raises:
+        InputError: what was chosen is not there.
+    """
+    state = scene.platelight
+    if state.light_from == "PLATE":
+        return maps.source(lender(state), "source_light")
+    if state.light_from == "SCENE":
+        if state.baked_light is None:
+            raise InputError("The light of the scene was not taken yet.", "Press Match Scene Light.")
+        return Source(BAKED, load=lambda: images.image_pixels(state.baked_light), loads_on_main=True)
+    if not state.hdri:
         raise InputError("No HDRI is chosen.", "Choose a lat-long picture in the Light panel.")
-    light = images.load_picture(path).pixels
-    height, width = light.shape[:2]
-    if abs(width / height - 2.0) > 0.05:
-        raise InputError(f"{path} is {width} by {height}.", "An HDRI has to be twice as wide as high.")
-    height = min(height, width // 2)
-    return np.ascontiguousarray(light[:height, : 2 * height], np.float32)
+    return images.picture_source(state.hdri)
 
 
 def target_pixels(scene: Any) -> Pixels:
@@ -64,13 +92,9 @@ def target_pixels(scene: Any) -> Pixels:
         InputError: what was chosen is not there.
     """
     state = scene.platelight
-    if state.light_from == "PLATE":
-        return images.image_pixels(lender(state).source_light)[..., :3] * np.float32(state.light_gain)
-    if state.light_from == "SCENE":
-        if state.baked_light is None:
-            raise InputError("The light of the scene was not taken yet.", "Press Match Scene Light.")
-        return np.ascontiguousarray(images.image_pixels(state.baked_light)[..., :3])
-    return file_pixels(state.hdri)
+    gain = np.float32(state.light_gain if state.light_from == "PLATE" else 1.0)
+    found = target_source(scene)
+    return np.ascontiguousarray(lat_long(found.read(3), found.name) * gain)
 
 
 def camera_axes(camera: Any) -> Pixels:
@@ -82,8 +106,8 @@ def camera_axes(camera: Any) -> Pixels:
     return np.asarray(frame @ np.array(camera.matrix_world.to_3x3().normalized()), np.float32)
 
 
-def for_backend(scene: Any, plate: Any, *, full: bool) -> Target:
-    """The light as the plate's camera sees it; at most 2048 wide unless ``full``.
+def for_backend(scene: Any, plate: Any, *, full: bool) -> Callable[[OnMain], Target]:
+    """The light as the plate's camera sees it, at most 2048 wide unless ``full``: a function for a job's thread.
 
     The World is upright, the backend's frame is the camera's: pitch and roll are resampled into the picture.
 
@@ -91,15 +115,22 @@ def for_backend(scene: Any, plate: Any, *, full: bool) -> Target:
         InputError: as ``target_pixels``.
     """
     state = scene.platelight
-    pixels = target_pixels(scene)
-    if not full:
-        pixels = latlong.reduced(pixels, _LIGHT_WIDTH // 2)
+    pixels = target_source(scene)
     # What the scene sends is the scene's to turn and to brighten.
     rotation, exposure = (0.0, 0.0) if state.light_from == "SCENE" else (state.rotation, state.exposure)
+    gain = np.float32(state.light_gain if state.light_from == "PLATE" else 1.0)
     axes = camera_axes(plate.camera) if plate.camera is not None else np.eye(3, dtype=np.float32)
-    if abs(float(np.trace(axes)) - 3.0) > _UPRIGHT**2:
-        return Target(latlong.turned(pixels, axes, rotation), 0.0, exposure)
-    return Target(np.ascontiguousarray(pixels, np.float32), rotation, exposure)
+    tilted = abs(float(np.trace(axes)) - 3.0) > _UPRIGHT**2
+
+    def make(on_main: OnMain) -> Target:
+        light = lat_long(pixels.read(3, on_main), pixels.name) * gain
+        if not full:
+            light = latlong.reduced(light, _LIGHT_WIDTH // 2)
+        if tilted:
+            return Target(latlong.turned(light, axes, rotation), 0.0, exposure)
+        return Target(np.ascontiguousarray(light, np.float32), rotation, exposure)
+
+    return make
 
 
 def keep_baked(scene: Any, pixels: Pixels) -> None:

@@ -88,6 +88,17 @@ class PlatelightPlate(bpy.types.PropertyGroup):
         description="Grey picture, white where the subject is; empty takes the plate's alpha",
         subtype="FILE_PATH",
     )
+    is_sequence: bpy.props.BoolProperty(options={"HIDDEN"})
+    frame_first: bpy.props.IntProperty(
+        name="First Frame", description="First frame of the plate that is worked on", default=1
+    )
+    frame_last: bpy.props.IntProperty(
+        name="Last Frame", description="Last frame of the plate that is worked on", default=1
+    )
+    map_folder: bpy.props.StringProperty(
+        name="Maps Folder",
+        description="Where the maps of each frame are kept; beside the .blend if it was saved before Analyze",
+    )
     width: bpy.props.IntProperty(options={"HIDDEN"})
     height: bpy.props.IntProperty(options={"HIDDEN"})
     facet_size: bpy.props.FloatProperty(

@@ -11,14 +11,17 @@ from typing import Any
 import bpy
 
 from . import wire
+from .jobs import ENDINGS, Done, Failed, Job
 from .modal import TICK, redraw
 from .session import session
 
 
 class RenderOperator:
-    """A subclass gives ``setup``, a context manager that has the scene render into a file, and ``take``."""
+    """A subclass gives ``setup``, a context manager that has the scene render into a file; ``digest``, the function that
+    reads the file in a thread; and ``take``, which keeps what it read."""
 
     _setup: AbstractContextManager[Any] | None = None
+    _job: Job | None = None
     _handlers: list[tuple[Any, Callable[..., None]]]
 
     def setup(self, context: Any, target: Path) -> AbstractContextManager[Any]:
@@ -29,8 +32,16 @@ class RenderOperator:
         """
         raise NotImplementedError
 
-    def take(self, context: Any, path: Path) -> str:
-        """Read the file that was rendered, keep it, and return a sentence for the panel.
+    def digest(self, context: Any) -> Callable[[Path], Any]:
+        """The function that reads the rendered file; it runs in a thread and may not touch Blender.
+
+        Raises:
+            PlatelightError: the result has no place any more.
+        """
+        raise NotImplementedError
+
+    def take(self, context: Any, value: Any) -> str:
+        """Keep what ``digest`` read, and return a sentence for the panel.
 
         Raises:
             PlatelightError: the result has no place any more.
@@ -47,7 +58,8 @@ class RenderOperator:
         try:
             with self._begin(context):
                 bpy.ops.render.render(write_still=True, scene=context.scene.name)
-            return self._finish(context)
+            session.say(self.take(context, self._digest(context)(self._file)))
+            return {"FINISHED"}
         except wire.PlatelightError as error:
             return self._fail(str(error))
         finally:
@@ -85,25 +97,50 @@ class RenderOperator:
         return mark
 
     def modal(self, context: Any, event: Any) -> set[str]:
-        """Wait for the render's own end; ESC is the render's to take."""
+        """Wait for the render's own end, which takes ESC, and for the thread that reads its file."""
         if event.type != "TIMER" or not self._outcome:
             return {"PASS_THROUGH"}
-        self.cancel(context)
         try:
-            if self._outcome == "cancelled":
+            if self._job is None:
+                self._restore()
+                if self._outcome == "cancelled":
+                    session.say("Cancelled.")
+                    return self._over({"CANCELLED"})
+                digest, path = self._digest(context), self._file
+                self._job = session.job = Job("Reading the render", lambda _reporter: digest(path))
+                self._job.start()
+                return {"PASS_THROUGH"}
+            last = next((item for item in self._job.step() if isinstance(item, ENDINGS)), None)
+            if last is None:
+                return {"PASS_THROUGH"}
+            if isinstance(last, Failed):
+                raise last.error
+            if not isinstance(last, Done):
                 session.say("Cancelled.")
-                return {"CANCELLED"}
-            return self._finish(context)
+                return self._over({"CANCELLED"})
+            session.say(self.take(context, last.value))
+            return self._over({"FINISHED"})
         except wire.PlatelightError as error:
-            return self._fail(str(error))
-        finally:
-            self._folder.cleanup()
-            redraw()
+            return self._over(self._fail(str(error)))
+
+    def _over(self, result: set[str]) -> set[str]:
+        self.cancel(None)
+        redraw()
+        return result
 
     def cancel(self, _context: Any) -> None:
-        """Put settings, handlers and the timer back."""
+        """Put everything back: the end of the operator, or Blender ends it itself."""
+        self._restore()
+        if self._job is not None:
+            self._job.cancel()
+            if session.job is self._job:
+                session.job = None
+            self._job = None
         session.rendering = False
         session.drop_timers()
+        self._folder.cleanup()
+
+    def _restore(self) -> None:
         for handlers, function in self._handlers:
             if function in handlers:
                 handlers.remove(function)
@@ -117,8 +154,7 @@ class RenderOperator:
         self.report({"ERROR"}, message)  # type: ignore[attr-defined]
         return {"CANCELLED"}
 
-    def _finish(self, context: Any) -> set[str]:
+    def _digest(self, context: Any) -> Callable[[Path], Any]:
         if not self._file.is_file():
             raise wire.JobFailed("The render wrote no file.", "Look at Blender's console.")
-        session.say(self.take(context, self._file))
-        return {"FINISHED"}
+        return self.digest(context)

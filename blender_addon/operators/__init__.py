@@ -2,7 +2,7 @@
 
 import bpy
 
-from . import analyse, backend, light, plate, refine, render
+from . import analyse, backend, frames, light, plate, refine, render
 
 CLASSES = (
     *plate.CLASSES,
@@ -10,6 +10,7 @@ CLASSES = (
     *light.CLASSES,
     *render.CLASSES,
     *refine.CLASSES,
+    *frames.CLASSES,
     *backend.CLASSES,
 )
 

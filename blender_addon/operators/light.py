@@ -4,8 +4,8 @@ from typing import Any
 
 import bpy
 
-from .. import compat, images, latlong, light, scene, wire
-from ..properties import active_plate, is_analysed, is_built
+from .. import compat, latlong, light, maps, scene, wire
+from ..properties import active_plate, is_analysed
 from ..session import session
 from .common import has_maps, has_plate, has_scene, idle, told
 
@@ -39,10 +39,8 @@ class PLATELIGHT_OT_set_light(bpy.types.Operator):
         state.hdri, state.light_from = self.filepath, "HDRI"
         plate = active_plate(state)
         try:
-            if plate is not None and is_built(plate):
-                light.update_world(context.scene, plate)
-            else:
-                light.file_pixels(self.filepath)
+            light.file_pixels(self.filepath)
+            light.refresh(context.scene, plate)
         except Exception:
             state.hdri, state.light_from = before
             raise
@@ -79,11 +77,11 @@ class PLATELIGHT_OT_use_plate_light(bpy.types.Operator):
         if lender.source_light is None or not is_analysed(lender):
             raise wire.InputError(f"{lender.name} has no light yet.", "Analyze it first.")
         state.light_gain = latlong.card_strength(
-            images.image_pixels(lender.source_light)[..., :3],
-            scene.map_pixels(lender, "foreground" if lender.foreground else "plate", 3),
-            scene.map_pixels(lender, "albedo", 3),
-            scene.map_pixels(lender, "normal", 3),
-            scene.map_pixels(lender, "matte_map", 1),
+            maps.map_pixels(lender, "source_light", 3),
+            maps.map_pixels(lender, "foreground" if lender.foreground else "plate", 3),
+            maps.map_pixels(lender, "albedo", 3),
+            maps.map_pixels(lender, "normal", 3),
+            maps.map_pixels(lender, "matte_map", 1),
         )
         state.light_plate, state.light_from = lender.uid, "PLATE"
         state.rotation = state.exposure = 0.0

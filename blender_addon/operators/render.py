@@ -1,12 +1,13 @@
 """Renders: the preview with its passes, and the scene's own light."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from .. import bake, exr, images, light, scene, wire
+from .. import bake, exr, light, mapfiles, maps, scene, wire
 from ..properties import active_plate, is_analysed, plate_by_uid
 from ..render_modal import RenderOperator
 from ..rendering import RenderSetup
@@ -50,17 +51,33 @@ class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
         self._uid = plate.uid
         return RenderSetup(context.scene, plate, target, self.samples)
 
-    def take(self, _context: Any, path: Path) -> str:
+    def digest(self, _context: Any) -> Callable[[Path], dict[str, Path]]:
+        """Passes out of the file, into maps, and into the file that was asked for."""
+        plate = _found(self._uid)
+        folder, frame = maps.map_folder(plate), maps.current_frame(plate)
+        saved = Path(bpy.path.abspath(self.filepath)) if self.filepath else None
+        if saved is not None and frame is not None:
+            saved = scene.numbered(saved, frame)
+        if saved is not None:
+            scene.check_picture(saved)
+        self._picture = saved if saved is not None and saved.suffix.lower() == ".png" else None
+
+        def read(path: Path) -> dict[str, Path]:
+            combined, diffuse, specular = scene.read_passes(path)
+            if saved is not None and saved.suffix.lower() == ".exr":
+                layers = {"": combined, "diffuse": diffuse, "specular": specular}
+                exr.write(saved, layers, {"platelight:version": wire.version})
+            planes = {"preview": combined, "diffuse_pass": diffuse, "specular_pass": specular}
+            return mapfiles.write_maps(folder, planes, frame)
+
+        return read
+
+    def take(self, _context: Any, files: dict[str, Path]) -> str:
         """Keep preview and passes."""
         plate = _found(self._uid)
-        scene.keep_passes(plate, path)
-        if self.filepath:
-            layers = {
-                "": images.image_pixels(plate.preview),
-                "diffuse": scene.map_pixels(plate, "diffuse_pass", 3),
-                "specular": scene.map_pixels(plate, "specular_pass", 3),
-            }
-            scene.save_picture(self.filepath, plate.preview, layers, {"platelight:version": wire.version})
+        maps.attach(plate, files)
+        if self._picture is not None:
+            scene.save_picture(str(self._picture), plate.preview, {}, {})
         return f"{plate.name} is rendered."
 
 
@@ -98,19 +115,28 @@ class PLATELIGHT_OT_match_scene_light(RenderOperator, bpy.types.Operator):
         """A panorama from the subject's place."""
         plate = active_plate(context.scene.platelight)
         self._uid = plate.uid
-        maps = None
+        found = None
         if is_analysed(plate):
-            maps = (scene.map_pixels(plate, "depth", 1), scene.map_pixels(plate, "matte_map", 1))
-        return bake.setup_for(context.scene, plate, maps, target, self.samples)
+            found = (maps.map_pixels(plate, "depth", 1), maps.map_pixels(plate, "matte_map", 1))
+        return bake.setup_for(context.scene, plate, found, target, self.samples)
 
-    def take(self, context: Any, path: Path) -> str:
+    def digest(self, _context: Any) -> Callable[[Path], exr.Pixels]:
+        """The light out of the file, and into the file that was asked for."""
+        saved = bpy.path.abspath(self.filepath)
+
+        def read(path: Path) -> exr.Pixels:
+            pixels = bake.read_bake(path)
+            if saved:
+                exr.write(saved, {"": pixels}, {"platelight:version": wire.version})
+            return pixels
+
+        return read
+
+    def take(self, context: Any, pixels: exr.Pixels) -> str:
         """Keep the light and make it the target."""
         plate = _found(self._uid)
-        pixels = bake.read_bake(path)
         light.keep_baked(context.scene, pixels)
         context.scene.platelight.light_from = "SCENE"
-        if self.filepath:
-            exr.write(bpy.path.abspath(self.filepath), {"": pixels}, {"platelight:version": wire.version})
         return f"{plate.name} takes the light of the scene."
 
 

@@ -76,6 +76,10 @@ def plate(layout: Any, state: Any) -> None:
         layout.operator("platelight.load_plate", icon="FILE_IMAGE")
         return
     column = layout.column()
+    if active.is_sequence:
+        row = column.row(align=True)
+        row.prop(active, "frame_first", text="Frames")
+        row.prop(active, "frame_last", text="")
     column.prop(active, "matte")
     if active.matte == "given":
         column.prop(active, "matte_path")
@@ -91,6 +95,8 @@ def maps(layout: Any, state: Any) -> None:
     if active is not None:
         layout.prop(active, "working_size")
     layout.operator("platelight.analyse", icon="NODE_COMPOSITING")
+    if active is not None and active.is_sequence:
+        layout.operator("platelight.analyse", text="Analyze Range", icon="SEQUENCE").whole_range = True
     job_status(layout)
     if active is None:
         return
@@ -174,3 +180,6 @@ def composite(layout: Any, state: Any) -> None:
         column.prop(state, "backdrop_path")
     column.prop(state, "output")
     column.operator("platelight.refine", icon="SHADERFX")
+    active = active_plate(state)
+    if active is not None and active.is_sequence:
+        column.operator("platelight.relight_range", icon="SEQUENCE")

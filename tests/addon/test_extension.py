@@ -22,6 +22,7 @@ OPERATORS = [
     "load_plate",
     "match_scene_light",
     "refine",
+    "relight_range",
     "remove_plate",
     "render_preview",
     "rendered_view",

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 
 import blender_addon
-from blender_addon import latlong, light, scene
+from blender_addon import latlong, light, mapfiles, maps
 
 UNIT = 0.25  # the inferred light comes in another unit than the plate's
 out: dict[str, object] = {}
@@ -43,7 +43,7 @@ def add_plate(name: str, source: np.ndarray) -> object:
         "depth": depth,
         "source_light": source,
     }.items():
-        scene.put_map(plate, key, plane)
+        maps.put_map(plate, key, plane)
     state.active = len(state.plates) - 1
     return plate
 
@@ -64,7 +64,7 @@ camera.rotation_euler[2] = math.radians(50.0)  # the light has to come along wit
 bpy.context.view_layer.update()
 ops.update_light()
 solid = kit.inside(hit)
-seen = scene.map_pixels(state.plates["A"], "plate", 3)
+seen = maps.map_pixels(state.plates["A"], "plate", 3)
 got = rendered()[..., :3]
 out["subject"] = float(np.abs(got - seen)[solid].mean() / seen[solid].mean())
 
@@ -87,7 +87,7 @@ bpy.data.objects.remove(card)
 # Plate B takes A's light.
 add_plate("B", np.ones((32, 64, 3), np.float32))
 ops.use_plate_light(name="A")
-target = light.for_backend(here, state.plates["B"], full=False)
+target = light.for_backend(here, state.plates["B"], full=False)(mapfiles.directly)
 out["copied"] = float(np.abs(target.pixels - true).max() / true.max())
 state.active = 0
 
@@ -96,7 +96,7 @@ toward = np.array([0.6, 0.6, 0.53]) / np.linalg.norm([0.6, 0.6, 0.53])
 fine = latlong.directions(128)
 sunny = np.full((128, 256, 3), 0.3, np.float32)
 sunny[np.arccos(np.clip(fine @ toward, -1, 1)) < math.radians(5.0)] = (300.0, 250.0, 150.0)
-scene.put_map(state.plates["A"], "source_light", sunny)
+maps.put_map(state.plates["A"], "source_light", sunny)
 state.light_gain, state.rotation, state.exposure = 0.5, 40.0, 1.0
 plain_errors = {}
 for split in (False, True):
@@ -119,12 +119,12 @@ state.light_from = "SCENE"
 ops.build_scene()
 out["world left"] = here.world.name
 try:
-    light.for_backend(here, state.plates["A"], full=False)
+    light.for_backend(here, state.plates["A"], full=False)(mapfiles.directly)
 except Exception as error:
     out["not baked"] = str(error)
 state.bake_height, state.bake_samples = 16, 4
 out["match"] = sorted(ops.match_scene_light(filepath=str(Path("scene.exr").resolve())))
-out["baked"] = list(light.for_backend(here, state.plates["A"], full=False).pixels.shape)
+out["baked"] = list(light.for_backend(here, state.plates["A"], full=False)(mapfiles.directly).pixels.shape)
 out["saved"] = Path("scene.exr").is_file()
 out["cameras"] = len(bpy.data.cameras)
 out["camera back"] = here.camera == camera
