@@ -20,7 +20,7 @@ from .exr import Pixels
 from .wire import InputError
 
 # Half floats are what Cycles keeps of a picture anyway; these need more.
-_FLOAT = frozenset({"plate", "depth", "source_light", "result"})
+_FLOAT = frozenset({"plate", "depth", "source_light", "result", "relit", "composite"})
 _DIGITS = re.compile(r"(\d+)(?=\.[^.]+$)")
 OnMain = Callable[[Callable[[], Any]], Any]
 

@@ -27,6 +27,10 @@ MAPS: tuple[tuple[str, str, bool], ...] = (
     ("specular_pass", "Specular pass", False),
     ("preview", "Preview", False),
     ("result", "Result", False),
+    ("relit", "Relit alone", False),
+    ("backdrop_map", "Backdrop", False),
+    ("grain", "Grain", True),
+    ("composite", "Composite", False),
 )
 # Planes of a decomposition, by their name on the wire, and the property that keeps each.
 PLANES: dict[str, str] = {
@@ -234,6 +238,38 @@ class PlatelightScene(bpy.types.PropertyGroup):
         name="Output",
         description="File for the result: .exr with all layers, or .png. Empty keeps it in Blender only",
         subtype="FILE_PATH",
+    )
+    edge: bpy.props.FloatProperty(
+        name="Edge",
+        description="Pixels by which the subject's edge is pulled in and softened, in the compositor",
+        default=0.0,
+        min=0.0,
+        max=64.0,
+        subtype="PIXEL",
+    )
+    light_wrap: bpy.props.FloatProperty(
+        name="Light Wrap",
+        description="How much of the blurred backdrop spills over the subject's edge, in the compositor",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    wrap_size: bpy.props.FloatProperty(
+        name="Wrap Size",
+        description="Pixels over which the backdrop spills",
+        default=12.0,
+        min=0.0,
+        max=256.0,
+        subtype="PIXEL",
+    )
+    grain: bpy.props.FloatProperty(
+        name="Grain Match",
+        description="Share of the grain that the subject lacks to match its backdrop, as measured from both",
+        default=1.0,
+        min=0.0,
+        max=4.0,
+        subtype="FACTOR",
     )
     backdrop_path: bpy.props.StringProperty(
         name="Backdrop File", description="Picture behind the relit subject", subtype="FILE_PATH"

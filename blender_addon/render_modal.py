@@ -22,6 +22,7 @@ class RenderOperator:
 
     _setup: AbstractContextManager[Any] | None = None
     _job: Job | None = None
+    scene_name: str = ""  # another scene than the context's, if ``setup`` says so
     _handlers: list[tuple[Any, Callable[..., None]]]
 
     def setup(self, context: Any, target: Path) -> AbstractContextManager[Any]:
@@ -57,7 +58,7 @@ class RenderOperator:
         """Render and wait."""
         try:
             with self._begin(context):
-                bpy.ops.render.render(write_still=True, scene=context.scene.name)
+                bpy.ops.render.render(write_still=True, scene=self.scene_name or context.scene.name)
             session.say(self.take(context, self._digest(context)(self._file)))
             return {"FINISHED"}
         except wire.PlatelightError as error:
@@ -87,7 +88,7 @@ class RenderOperator:
         timer = manager.event_timer_add(TICK, window=context.window)
         session.timers.append((manager, timer))
         manager.modal_handler_add(self)
-        bpy.ops.render.render("INVOKE_DEFAULT", write_still=True, scene=context.scene.name)
+        bpy.ops.render.render("INVOKE_DEFAULT", write_still=True, scene=self.scene_name or context.scene.name)
         return {"RUNNING_MODAL"}
 
     def _marker(self, outcome: str) -> Callable[..., None]:

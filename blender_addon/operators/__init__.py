@@ -2,7 +2,7 @@
 
 import bpy
 
-from . import analyse, backend, frames, light, plate, refine, render
+from . import analyse, backend, composite, frames, light, plate, refine, render
 
 CLASSES = (
     *plate.CLASSES,
@@ -11,6 +11,7 @@ CLASSES = (
     *render.CLASSES,
     *refine.CLASSES,
     *frames.CLASSES,
+    *composite.CLASSES,
     *backend.CLASSES,
 )
 

@@ -183,3 +183,8 @@ def composite(layout: Any, state: Any) -> None:
     active = active_plate(state)
     if active is not None and active.is_sequence:
         column.operator("platelight.relight_range", icon="SEQUENCE")
+    column.separator()
+    for name in ("edge", "light_wrap", "wrap_size", "grain"):
+        column.prop(state, name)
+    column.operator("platelight.composite", icon="NODETREE")
+    column.operator("platelight.save_composite", icon="FILE_TICK")
