@@ -1,8 +1,12 @@
 """Drawing shared by the panels of the 3D Viewport and of the Image Editor. Only reads; changes nothing."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
 from ..backend_process import BackendState
+from ..installer import InstallState, bundled_wheel, install_state
+from ..preferences import user_folder
 from ..properties import active_plate, is_built
 from ..session import session
 
@@ -14,7 +18,18 @@ ICONS: dict[BackendState, tuple[str, str]] = {
     BackendState.STOPPING: ("TIME", "Stopping"),
     BackendState.FAILED: ("ERROR", "Ended with an error"),
 }
+INSTALL: dict[InstallState, tuple[str, str]] = {
+    InstallState.MISSING: ("INFO", "Not installed by this extension"),
+    InstallState.INCOMPLETE: ("ERROR", "Installation was cut short"),
+    InstallState.OUTDATED: ("INFO", "An older version is installed"),
+}
 THUMBNAILS = ("plate", "normal", "albedo", "roughness", "reflectivity", "depth", "matte_map", "source_light")
+
+
+@functools.cache
+def bundled() -> tuple[Path, str] | None:
+    """The wheel that this extension carries; looked for once, as panels are drawn often."""
+    return bundled_wheel(Path(__file__).resolve().parents[1])
 
 
 def wrap(layout: Any, text: str, width: int, icon: str = "NONE") -> None:
@@ -52,8 +67,17 @@ def job_status(layout: Any) -> None:
 def backend(layout: Any, context: Any) -> None:
     """State of the backend, start, stop, and the last message."""
     state = session.backend.poll() if session.backend is not None else BackendState.STOPPED
+    found = bundled()
+    install = install_state(user_folder() / "backend", found[1]) if found is not None else InstallState.READY
     icon, words = ICONS[state]
+    if install is not InstallState.READY and state is BackendState.STOPPED:
+        icon, words = INSTALL[install]
     layout.label(text=words, icon=icon)
+    if install is not InstallState.READY:
+        text = "Upgrade Backend" if install is InstallState.OUTDATED else "Install Backend"
+        layout.operator("platelight.install_backend", text=text, icon="IMPORT")
+    if session.job is not None and session.job.title.startswith("Installing"):
+        job_status(layout)
     row = layout.row(align=True)
     row.operator("platelight.start_backend", text="Start", icon="PLAY")
     row.operator("platelight.stop_backend", text="Stop", icon="SNAP_FACE")

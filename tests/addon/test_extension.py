@@ -19,7 +19,9 @@ OPERATORS = [
     "analyse",
     "build_scene",
     "cancel",
+    "clear_cache",
     "composite",
+    "install_backend",
     "load_plate",
     "match_scene_light",
     "refine",
@@ -47,7 +49,9 @@ def test_the_zip_holds_what_it_should(built_zip: Path) -> None:
         vendored = {
             name: archive.read(name).decode() for name in names if name.startswith("_vendor/platelight/")
         }
-    wheels = sorted(name for name in names if name.endswith(".whl"))
+    assert len([name for name in names if name.startswith("backend_wheel/platelight-")]) == 1
+    assert "backend_wheel" not in manifest  # Blender must not install it into its own Python
+    wheels = sorted(name for name in names if name.endswith(".whl") and name.startswith("wheels/"))
     assert [name.split("/")[1].split("-")[0:3:2] for name in wheels] == [
         ["msgspec", "cp311"],
         ["msgspec", "cp313"],
@@ -236,3 +240,12 @@ def test_the_managed_backend_starts_and_stops(run_blender: Callable[..., Any], b
     for pid in seen["pids"]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.slow
+def test_the_backend_is_installed_from_the_zip(run_blender: Callable[..., Any], built_zip: Path) -> None:
+    seen = run_blender("install_backend.py", built_zip, environment={"PYTHONPATH": ""})
+    assert (seen["before"], seen["after"]) == ("missing", "ready")
+    assert "stay offline" in seen["offline"]
+    assert seen["installed"] == ["FINISHED"]
+    assert seen["inside"]
