@@ -4,7 +4,7 @@ import logging
 
 import bpy
 
-from . import cli, maps, operators, preferences, properties, ui
+from . import browser, cli, maps, operators, preferences, properties, ui
 from .session import session
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ def register() -> None:
     log.addHandler(_handler)
     bpy.utils.register_class(preferences.PlatelightPreferences)
     properties.register()
+    browser.register()
     operators.register()
     ui.register()
     cli.register()
@@ -52,6 +53,7 @@ def unregister() -> None:
     cli.unregister()
     ui.unregister()
     operators.unregister()
+    browser.unregister()
     properties.unregister()
     bpy.utils.unregister_class(preferences.PlatelightPreferences)
     if _handler is not None:

@@ -173,3 +173,12 @@ class CompositorBuilder(NodeBuilder):
     def join(self, *channels: Any) -> Any:
         """A color of four values."""
         return self.add("CompositorNodeCombineColor", *channels).outputs[0]
+
+
+def can_denoise() -> bool:
+    """Whether this Blender was built with OpenImageDenoise; some distributions' are not, and refuse to render."""
+    try:
+        import _cycles
+    except ImportError:
+        return False
+    return bool(getattr(_cycles, "with_openimagedenoise", False))

@@ -135,6 +135,12 @@ def install_choice() -> InstallChoice:
     return InstallChoice(Device(own.install_device), python, tuple(shlex.split(own.install_options)))
 
 
+def polyhaven_addresses() -> tuple[str, ...]:
+    """API and thumbnails of Poly Haven or of a mirror: ``PLATELIGHT_POLYHAVEN`` is the address of one that has both."""
+    mirror = os.environ.get("PLATELIGHT_POLYHAVEN", "")
+    return (mirror, f"{mirror}/thumbs") if mirror else ()
+
+
 def settings() -> Settings:
     """A frozen copy of the preferences; the environment variable ``PLATELIGHT_ENDPOINT`` wins over them."""
     addon = bpy.context.preferences.addons.get(__package__)

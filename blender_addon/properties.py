@@ -171,8 +171,7 @@ class PlatelightScene(bpy.types.PropertyGroup):
     active: bpy.props.IntProperty(name="Active Plate", options={"HIDDEN"})
     hdri: bpy.props.StringProperty(
         name="HDRI",
-        description="Lat-long picture, twice as wide as high, that lights the plate",
-        subtype="FILE_PATH",
+        description="Lat-long picture, twice as wide as high, that lights the plate; the folder button checks it",
     )
     light_from: bpy.props.EnumProperty(
         name="Light",
@@ -205,6 +204,20 @@ class PlatelightScene(bpy.types.PropertyGroup):
         min=0.0,
         max=math.pi,
         subtype="ANGLE",
+    )
+    browse_words: bpy.props.StringProperty(
+        name="Search", description="Words that the HDRI's name, tags or categories have to contain"
+    )
+    browse_category: bpy.props.StringProperty(
+        name="Category",
+        description="Category of Poly Haven, such as studio or night; all for every one",
+        default="all",
+    )
+    browse_resolution: bpy.props.EnumProperty(
+        name="Resolution",
+        description="Size of the HDRI that is downloaded",
+        items=[(size, size.upper(), f"{size[:-1]}024 pixels wide") for size in ("1k", "2k", "4k", "8k")],
+        default="2k",
     )
     bake_height: bpy.props.IntProperty(
         name="Light Rows",

@@ -43,7 +43,7 @@ class RenderSetup:
             (render, "pixel_aspect_x", 1.0),
             (render, "pixel_aspect_y", 1.0),
             (scene.cycles, "samples", self._samples),
-            (scene.cycles, "use_denoising", bool(scene.platelight.denoise)),
+            (scene.cycles, "use_denoising", bool(scene.platelight.denoise and compat.can_denoise())),
         ):
             self._set(owner, name, value)
         for layer in scene.view_layers:

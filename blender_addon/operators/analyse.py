@@ -59,6 +59,7 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         )
         settings = preferences.settings()
         process = session.backend = remote.ensure_backend(settings, session.backend)
+        session.other_backend = process is None
 
         def matte(frame: int | None, shape: tuple[int, ...]) -> np.ndarray:
             found = plate_by_uid(uid)

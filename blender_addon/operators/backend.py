@@ -32,6 +32,7 @@ class PLATELIGHT_OT_start_backend(JobOperator, bpy.types.Operator):
         """Start the process; the job waits for it."""
         settings = preferences.settings()._replace(start_backend=True)
         process = session.backend = remote.ensure_backend(settings, session.backend)
+        session.other_backend = process is None
 
         def work(reporter: Reporter) -> str:
             if process is None:

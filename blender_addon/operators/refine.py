@@ -89,6 +89,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         }
         settings = preferences.settings()
         process = session.backend = remote.ensure_backend(settings, session.backend)
+        session.other_backend = process is None
 
         def work(reporter: Reporter) -> _Refined:
             planes = {

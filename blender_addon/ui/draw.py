@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from .. import browser
 from ..backend_process import BackendState
 from ..installer import InstallState, bundled_wheel, install_state
 from ..preferences import user_folder
@@ -70,10 +71,12 @@ def backend(layout: Any, context: Any) -> None:
     found = bundled()
     install = install_state(user_folder() / "backend", found[1]) if found is not None else InstallState.READY
     icon, words = ICONS[state]
-    if install is not InstallState.READY and state is BackendState.STOPPED:
+    if state is BackendState.STOPPED and session.other_backend:
+        icon, words = "LINKED", "Another one answers"
+    elif state is BackendState.STOPPED and install is not InstallState.READY:
         icon, words = INSTALL[install]
     layout.label(text=words, icon=icon)
-    if install is not InstallState.READY:
+    if install is not InstallState.READY and not session.other_backend:
         text = "Upgrade Backend" if install is InstallState.OUTDATED else "Install Backend"
         layout.operator("platelight.install_backend", text=text, icon="IMPORT")
     if session.job is not None and session.job.title.startswith("Installing"):
@@ -124,7 +127,7 @@ def maps(layout: Any, state: Any) -> None:
     job_status(layout)
     if active is None:
         return
-    grid = layout.grid_flow(row_major=True, columns=4, even_columns=True, even_rows=True, align=True)
+    grid = layout.grid_flow(row_major=True, columns=3, even_columns=True, even_rows=True, align=True)
     for name in THUMBNAILS:
         image = getattr(active, name)
         if image is None:
@@ -169,6 +172,28 @@ def light(layout: Any, state: Any) -> None:
             if plate.source_light is not None:
                 text = f"Use Light of {plate.name}"
                 column.operator("platelight.use_plate_light", text=text, icon="LIGHT_SUN").name = plate.name
+
+
+def library(layout: Any, state: Any) -> None:
+    """Poly Haven: search, results, resolution."""
+    column = layout.column()
+    column.prop(state, "browse_words", icon="VIEWZOOM")
+    column.prop(state, "browse_category")
+    for line in range(0, min(len(browser.page.categories), 8), 4):
+        row = column.row(align=True)
+        for name in browser.page.categories[line : line + 4]:
+            choice = row.operator("wm.context_set_string", text=name.title())
+            choice.data_path, choice.value = "scene.platelight.browse_category", name
+    column.prop(state, "browse_resolution")
+    column.operator("platelight.browse_hdris", icon="WORLD")
+    if session.job is not None and session.job.title.startswith(("Searching", "Downloading")):
+        job_status(layout)
+    grid = layout.grid_flow(row_major=True, columns=3, even_columns=True, even_rows=True, align=True)
+    for hdri in browser.page.hdris:
+        cell = grid.column(align=True)
+        if icon := browser.icon(hdri.id):
+            cell.template_icon(icon_value=icon, scale=4.0)
+        cell.operator("platelight.download_hdri", text=hdri.name).name = hdri.id
 
 
 def preview(layout: Any, state: Any, in_viewport: bool) -> None:
