@@ -256,6 +256,13 @@ def attach(
     return image
 
 
+def set_preview(image: Any, thumbnail: Pixels) -> None:
+    """Give an image its thumbnail (h, w, 4), bottom row first: panels may only draw it."""
+    preview = image.preview_ensure()
+    preview.image_size = (thumbnail.shape[1], thumbnail.shape[0])
+    preview.image_pixels_float.foreach_set(np.ascontiguousarray(thumbnail, np.float32).ravel())
+
+
 def save_displayed(image: Any, target: Path) -> None:
     """Save an image as 8-bit PNG through the scene's own view transform, temporary file and rename.
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,16 +66,44 @@ def frame_range(path: Path) -> tuple[int, int]:
     return first, last
 
 
-def write_maps(folder: Path, planes: Mapping[str, Pixels], frame: int | None = None) -> dict[str, Path]:
+class MapFile(NamedTuple):
+    """A map on disk, and its thumbnail (h, w, 4), bottom row first, as displayed."""
+
+    path: Path
+    thumbnail: Pixels
+
+
+Files = dict[str, MapFile]
+
+
+def thumbnail(name: str, plane: Pixels) -> Pixels:
+    """A picture of a map, at most 128 pixels wide and high: Blender's own previews would load the whole file."""
+    step = max(1, -(-max(plane.shape[:2]) // 128))
+    small = np.nan_to_num(cut(plane[::step, ::step], 3)[::-1], posinf=0.0, neginf=0.0)
+    if name == "normal":
+        small = small * 0.5 + 0.5
+    elif name == "depth":
+        low, high = np.percentile(small, (2, 98))
+        small = 1.0 - (small - low) / max(float(high - low), 1e-6)
+    elif name not in {"roughness", "reflectivity", "matte_map"}:
+        small = np.clip(small, 0.0, 1.0)
+        small = np.where(small <= 0.0031308, 12.92 * small, 1.055 * small ** (1 / 2.4) - 0.055)
+    out = np.ones((*small.shape[:2], 4), np.float32)
+    out[..., :3] = np.clip(small, 0.0, 1.0)
+    return out
+
+
+def write_maps(folder: Path, planes: Mapping[str, Pixels], frame: int | None = None) -> Files:
     """Write planes by the names of their maps, uncompressed, and return their files; in a job's thread.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    written = {}
+    written: Files = {}
     for name, plane in planes.items():
-        written[name] = map_path(folder, name, frame)
-        exr.write(written[name], {"": plane}, half=name not in _FLOAT, compress=False)
+        path = map_path(folder, name, frame)
+        exr.write(path, {"": plane}, half=name not in _FLOAT, compress=False)
+        written[name] = MapFile(path, thumbnail(name, plane))
     return written
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import exr, images, mapfiles, preferences
 from .exr import Pixels
-from .mapfiles import Source
+from .mapfiles import Files, Source
 from .properties import MAPS
 from .wire import InputError
 
@@ -39,9 +39,9 @@ def map_folder(plate: Any) -> Path:
     return Path(bpy.path.abspath(plate.map_folder))
 
 
-def attach(plate: Any, files: dict[str, Path]) -> None:
+def attach(plate: Any, files: Files) -> None:
     """Have the plate's images show these files; Blender loads them when they are drawn or rendered."""
-    for name, path in files.items():
+    for name, (path, thumbnail) in files.items():
         title, data = _TITLES[name]
         frames = (plate.frame_first, plate.frame_last) if plate.is_sequence else None
         image = images.attach(
@@ -50,8 +50,7 @@ def attach(plate: Any, files: dict[str, Path]) -> None:
         image["platelight"] = plate.uid
         image[_UNSAVED] = frames is None
         image[_FILE] = str(path)
-        if not bpy.app.background:
-            image.preview_ensure()  # panels may only draw it
+        images.set_preview(image, thumbnail)
         setattr(plate, name, image)
 
 

@@ -1,7 +1,6 @@
 """Analyze: the plate goes to the backend, its maps come back; of a sequence one frame or all."""
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import bpy
@@ -16,7 +15,7 @@ from .common import has_plate, idle
 
 
 class _Analyzed(NamedTuple):
-    files: dict[str, Path]
+    files: mapfiles.Files
     meta: dict[str, Any]
     frames: int
 
@@ -68,7 +67,7 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
             return scene.given_matte(found[1], shape, frame)
 
         def work(reporter: Reporter) -> _Analyzed:
-            files: dict[str, Path] = {}
+            files: mapfiles.Files = {}
             meta: dict[str, Any] = {}
             for index, frame in enumerate(frames):
                 part = reporter.part(

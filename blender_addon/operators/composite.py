@@ -30,7 +30,7 @@ def _plate(uid: str) -> Any:
 
 
 class _Parts(NamedTuple):
-    files: dict[str, Path]
+    files: mapfiles.Files
     grain: float
 
 
@@ -140,7 +140,7 @@ class PLATELIGHT_OT_save_composite(RenderOperator, bpy.types.Operator):
         self.scene_name = setup.name
         return setup
 
-    def digest(self, _context: Any) -> Callable[[Path], dict[str, Path]]:
+    def digest(self, _context: Any) -> Callable[[Path], mapfiles.Files]:
         """The composite with everything else into one file."""
         plate = _plate(self._uid)
         frame, folder, saved = maps.current_frame(plate), maps.map_folder(plate), self._saved
@@ -151,7 +151,7 @@ class PLATELIGHT_OT_save_composite(RenderOperator, bpy.types.Operator):
         }
         relit = maps.source(plate, "relit")
 
-        def read(path: Path) -> dict[str, Path]:
+        def read(path: Path) -> mapfiles.Files:
             picture = read_combined(path)
             layers = {"": picture, "relit": relit.read(4)}
             for name, (origin, count) in sources.items():
@@ -161,7 +161,7 @@ class PLATELIGHT_OT_save_composite(RenderOperator, bpy.types.Operator):
 
         return read
 
-    def take(self, _context: Any, files: dict[str, Path]) -> str:
+    def take(self, _context: Any, files: mapfiles.Files) -> str:
         """Keep the composite."""
         plate = _plate(self._uid)
         maps.attach(plate, files)

@@ -24,7 +24,7 @@ _CHANNELS = {
 
 
 class _Refined(NamedTuple):
-    files: dict[str, Path]
+    files: mapfiles.Files
     meta: dict[str, Any]
 
 

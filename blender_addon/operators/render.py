@@ -51,7 +51,7 @@ class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
         self._uid = plate.uid
         return RenderSetup(context.scene, plate, target, self.samples)
 
-    def digest(self, _context: Any) -> Callable[[Path], dict[str, Path]]:
+    def digest(self, _context: Any) -> Callable[[Path], mapfiles.Files]:
         """Passes out of the file, into maps, and into the file that was asked for."""
         plate = _found(self._uid)
         folder, frame = maps.map_folder(plate), maps.current_frame(plate)
@@ -62,7 +62,7 @@ class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
             scene.check_picture(saved)
         self._picture = saved if saved is not None and saved.suffix.lower() == ".png" else None
 
-        def read(path: Path) -> dict[str, Path]:
+        def read(path: Path) -> mapfiles.Files:
             combined, diffuse, specular = scene.read_passes(path)
             if saved is not None and saved.suffix.lower() == ".exr":
                 layers = {"": combined, "diffuse": diffuse, "specular": specular}
@@ -72,7 +72,7 @@ class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
 
         return read
 
-    def take(self, _context: Any, files: dict[str, Path]) -> str:
+    def take(self, _context: Any, files: mapfiles.Files) -> str:
         """Keep preview and passes."""
         plate = _found(self._uid)
         maps.attach(plate, files)

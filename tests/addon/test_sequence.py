@@ -17,6 +17,7 @@ def test_every_frame_has_its_own_maps(run_blender: Callable[..., Any]) -> None:
     assert seen["range"] == [1001, 1003]
     assert (seen["one"], seen["all"], seen["files"]) == (1, 4, 3)
     assert seen["read"] == pytest.approx(LEVELS, rel=1e-3)
+    assert seen["thumbnail"] == [24, 24, pytest.approx(0.797, abs=0.01)]  # 0.6 as sRGB shows it
     assert seen["rendered"] == pytest.approx(LEVELS, rel=0.02)
     assert seen["relight"] == ["FINISHED"]
     assert seen["frame back"] == 1

@@ -62,6 +62,7 @@ out["one"] = len(asked)
 ops.analyse(whole_range=True)
 out["all"] = len(asked)
 out["files"] = len(list(Path("platelight").rglob("albedo.*.exr")))
+out["thumbnail"] = [*plate.albedo.preview.image_size, plate.albedo.preview.image_pixels_float[0]]
 out["read"] = [float(maps.map_pixels(plate, "albedo", 3, frame).mean()) for frame in LEVELS]
 ops.set_light(filepath=str(Path("sky.exr").resolve()))
 ops.build_scene()
