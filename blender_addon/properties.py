@@ -1,7 +1,7 @@
 """Everything that is saved in the .blend: plates with their maps, the light, what to render and where to put it.
 
 Options of the backend's requests (matte, field of view, rotation, exposure...) are built from the request
-types themselves, so that names, defaults, ranges and help texts have one home.
+types themselves, so that names, defaults, ranges and help texts have one home. Long because it is one flat list.
 """
 
 import math
