@@ -126,14 +126,14 @@ def cornell() -> dict[str, float]:
     scene, camera = kit.empty_scene(4)
     camera_at(scene)
     room(scene)
-    light = baked(scene, Vector((0.0, 0.0, 0.0)), world.heading(camera), 128, 128)
+    light = baked(scene, Vector((0.0, 0.0, 0.0)), world.heading(camera), 128, 192)
     errors["lamp in the map"] = float(light.max())
     for name, kind, roughness in (
         ("diffuse", "diffuse", 0.5),
         ("glossy", "glossy", 0.35),
         ("principled", "principled", 0.5),
     ):
-        scene, camera = kit.empty_scene(64)
+        scene, camera = kit.empty_scene(96)
         camera_at(scene)
         room(scene)
         kit.add_sphere(scene, camera, kind, roughness)
@@ -141,7 +141,7 @@ def cornell() -> dict[str, float]:
         ball.scale = (RADIUS,) * 3
         ball.location = (0.0, 0.0, -kit.DISTANCE * RADIUS)
         wanted = blocks(kit.render(scene, Path("sphere.exr"))["ViewLayer.Combined"])
-        scene, camera = kit.empty_scene(32)
+        scene, camera = kit.empty_scene(48)
         camera_at(scene)
         kit.add_card(scene, camera, kind, roughness, 1.0)
         world.build_world(scene, images.put_image("baked", light, data=False), camera)
