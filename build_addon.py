@@ -1,12 +1,12 @@
 """Build the Blender extension: stage, vendor, fetch wheels, validate, zip. Standard library only.
 
-    python build_addon.py [--platforms this|all] [--python cp311 --python cp313] [-o dist]
+    python build_addon.py [--platforms this|all] [--python cp311 --python cp313] [--no-backend] [-o dist]
 
 The source tree is never changed. A copy of ``blender_addon/`` is staged; the torch-free parts of
 ``platelight`` are copied into its ``_vendor/`` with their imports made relative (own code must not travel as
 a wheel: Blender shares wheels between extensions and keeps one version of each); wheels of pyzmq and msgspec
-for each Python that a supported Blender has are downloaded and named in the staged manifest; Blender's own
-``blender_ext.py`` validates and zips.
+for each Python that a supported Blender has are downloaded and named in the staged manifest; the backend's own wheel
+is built for Install Backend; Blender's own ``blender_ext.py`` validates and zips.
 """
 
 from __future__ import annotations
@@ -125,6 +125,44 @@ def fetch_wheels(target: Path, platforms: list[str], pythons: list[str]) -> list
     return sorted(path.name for path in target.glob("*.whl"))
 
 
+def source_digest() -> str:
+    """A hash of everything that the backend's wheel is made of."""
+    found = hashlib.sha256()
+    for path in sorted([*PACKAGE.rglob("*"), ROOT / "pyproject.toml", ROOT / "README.md"]):
+        if path.is_file() and "__pycache__" not in path.parts:
+            found.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def backend_wheel(target: Path, cache: Path | None) -> None:
+    """Build the wheel of the backend into ``target``: what the extension installs into an environment of its own."""
+    target.mkdir(parents=True)
+    kept = cache / f"backend-{source_digest()}" if cache else None
+    if kept is not None and kept.is_dir():
+        shutil.copytree(kept, target, dirs_exist_ok=True)
+        return
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(target),
+        str(ROOT),
+    ]
+    if importlib.util.find_spec("hatchling") is not None:
+        command.insert(-1, "--no-build-isolation")  # nothing has to be downloaded
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(f"The backend's wheel could not be built: {done.stderr.strip()[-400:]}")
+    if kept is not None:
+        partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+        shutil.copytree(target, partial)
+        os.replace(partial, kept)
+
+
 def fill_manifest(path: Path, wheels: list[str], platforms: list[str]) -> None:
     """Put version, platforms and wheels into the staged manifest."""
     text = path.read_text("utf-8")
@@ -163,8 +201,10 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def build(out: Path, platforms: list[str], pythons: list[str], cache: Path | None = None) -> list[Path]:
-    """Build one zip a platform and return their paths.
+def build(
+    out: Path, platforms: list[str], pythons: list[str], cache: Path | None = None, *, backend: bool = True
+) -> list[Path]:
+    """Build one zip a platform and return their paths; with the wheel of the backend inside, or without.
 
     Raises:
         BuildError: something is missing or not valid.
@@ -186,6 +226,8 @@ def build(out: Path, platforms: list[str], pythons: list[str], cache: Path | Non
                     partial = kept.with_name(f".{kept.name}.{os.getpid()}")
                     shutil.copytree(wheels, partial)
                     os.replace(partial, kept)
+            if backend:
+                backend_wheel(staged / "backend_wheel", cache)
             fill_manifest(staged / "blender_manifest.toml", names, [name])
             run_tool("validate", str(staged))
             target = out / f"platelight-{package_version()}-{name}.zip"
@@ -206,6 +248,11 @@ def main() -> int:
     parser.add_argument(
         "--cache", type=Path, default=ROOT / "build" / "wheels", help="folder that keeps wheels"
     )
+    parser.add_argument(
+        "--no-backend",
+        action="store_true",
+        help="leave the backend's wheel out: 25 MB less, no Install Backend",
+    )
     args = parser.parse_args()
     chosen = {"this": [this_platform()], "all": list(PLATFORMS)}.get(
         args.platforms, args.platforms.split(",")
@@ -216,7 +263,9 @@ def main() -> int:
         )
         return 2
     try:
-        for path in build(args.out, chosen, args.python or list(PYTHONS), args.cache):
+        for path in build(
+            args.out, chosen, args.python or list(PYTHONS), args.cache, backend=not args.no_backend
+        ):
             print(f"{path}  {path.stat().st_size} bytes  sha256 {digest(path)}")
     except BuildError as error:
         print(error, file=sys.stderr)

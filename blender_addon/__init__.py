@@ -4,8 +4,7 @@ import logging
 
 import bpy
 
-from . import cli, operators, preferences, properties, ui
-from .scene import pack_maps
+from . import browser, cli, maps, operators, preferences, properties, ui
 from .session import session
 
 log = logging.getLogger(__name__)
@@ -14,7 +13,7 @@ _handler: logging.Handler | None = None
 
 @bpy.app.handlers.persistent
 def _before_save(*_args: object) -> None:
-    pack_maps()
+    maps.pack()
 
 
 @bpy.app.handlers.persistent
@@ -35,6 +34,7 @@ def register() -> None:
     log.addHandler(_handler)
     bpy.utils.register_class(preferences.PlatelightPreferences)
     properties.register()
+    browser.register()
     operators.register()
     ui.register()
     cli.register()
@@ -53,6 +53,7 @@ def unregister() -> None:
     cli.unregister()
     ui.unregister()
     operators.unregister()
+    browser.unregister()
     properties.unregister()
     bpy.utils.unregister_class(preferences.PlatelightPreferences)
     if _handler is not None:

@@ -43,14 +43,15 @@ def answers(endpoint: str, timeout: float = 0.3) -> bool:
         return False
 
 
-def find_command(configured: str = "") -> list[str] | None:
+def find_command(configured: str = "", managed: Path | None = None) -> list[str] | None:
     """The command that serves, without options, or None where no backend is installed.
 
     Args:
         configured: what the user set: a ``platelight`` executable, or a Python that has the package.
+        managed: the Python of the environment that the extension installed, if it is whole.
 
-    Looked up in this order: the setting, the environment variable ``PLATELIGHT_BACKEND``, next to this
-    Python (a bpy wheel in the backend's own environment), the search path.
+    Looked up in this order: the setting, the environment variable ``PLATELIGHT_BACKEND``, the managed one, next to
+    this Python (a bpy wheel in the backend's own environment), the search path.
     """
     for choice in (configured, os.environ.get("PLATELIGHT_BACKEND", "")):
         if choice:
@@ -62,6 +63,8 @@ def find_command(configured: str = "") -> list[str] | None:
                 if path.stem.startswith("python")
                 else [str(path), "serve"]
             )
+    if managed is not None:
+        return [str(managed), "-m", "platelight.server"]
     name = "platelight.exe" if sys.platform == "win32" else "platelight"
     beside = Path(sys.executable).parent / name
     if beside.is_file():

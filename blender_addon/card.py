@@ -22,7 +22,7 @@ from . import compat
 from .node_tools import NodeBuilder
 
 GROUP_NAME = "Platelight Plate Card"
-GROUP_VERSION = 1
+GROUP_VERSION = 2
 # A vector (u z, v z, z): it is linear in position, so that u and v come out exact inside a tilted facet.
 UV_ATTRIBUTE = "platelight_uvz"
 MIN_FACING = 0.03  # n.v of the steepest facet; steeper ones would be slivers that reach far in depth
@@ -33,13 +33,14 @@ DEPTH_REACH = 5.0  # a corner may lie at most this many times nearer or farther 
 @dataclass(frozen=True)
 class CardSettings:
     """What shapes a card: plate size in pixels, horizontal field of view in degrees, facet size in pixels,
-    and what one unit of the depth map means in scene units."""
+    what one unit of the depth map means in scene units, and first and last frame of a sequence."""
 
     width: int
     height: int
     fov: float
     step: float = 1.0
     depth_scale: float = 1.0
+    frames: tuple[int, int] = (1, 1)
 
 
 def facet_counts(settings: CardSettings) -> tuple[int, int]:
@@ -66,6 +67,8 @@ def _declare(tree: Any) -> None:
         ("Half Tangent X", "NodeSocketFloat", 0.36),
         ("Half Tangent Y", "NodeSocketFloat", 0.36),
         ("Depth Scale", "NodeSocketFloat", 1.0),
+        ("First Frame", "NodeSocketInt", 1),
+        ("Last Frame", "NodeSocketInt", 1),
         ("Material", "NodeSocketMaterial", None),
     ):
         socket = face.new_socket(name, in_out="INPUT", socket_type=kind)
@@ -97,10 +100,18 @@ def card_group() -> Any:
     ray = b.vector("SUBTRACT", b.vector("MULTIPLY", position, span), (0.0, 0.0, 1.0))
     place = b.vector("ADD", position, (0.5, 0.5, 0.0))
 
+    # Sequences: the file whose number is the scene's frame, within the plate's range.
+    frame = b.math(
+        "MINIMUM",
+        b.math("MAXIMUM", b.add("GeometryNodeInputSceneTime").outputs["Frame"], given["First Frame"]),
+        given["Last Frame"],
+    )
+
     def sample(image: Any, interpolation: str) -> Any:
         node = b.add("GeometryNodeImageTexture", interpolation=interpolation, extension="EXTEND")
         b.feed(node.inputs["Image"], image)
         b.feed(node.inputs["Vector"], place)
+        b.feed(node.inputs["Frame"], frame)
         return node.outputs["Color"]
 
     # Every quantity below is per facet: evaluated at its center, where `position` is the mean of the corners.
@@ -195,6 +206,8 @@ def build_card(
         ("Half Tangent X", tangent_x),
         ("Half Tangent Y", tangent_y),
         ("Depth Scale", settings.depth_scale),
+        ("First Frame", settings.frames[0]),
+        ("Last Frame", settings.frames[1]),
         ("Material", material),
     ):
         compat.set_modifier_input(modifier, tree, key, value)

@@ -7,6 +7,8 @@ from typing import Any
 
 import bpy
 
+from .node_tools import NodeBuilder
+
 VERSION: tuple[int, int, int] = tuple(bpy.app.version)
 
 # Passes of a multilayer EXR: 5.x writes the long names that the interface shows.
@@ -81,3 +83,102 @@ def pass_channels(planes: dict[str, Any], key: str) -> Any:
         if name.rpartition(".")[2] in _PASS_NAMES[key]:
             return plane
     raise KeyError(key)
+
+
+_IMAGE_SETTINGS = ("media_type", "file_format", "color_mode", "color_depth", "exr_codec")
+
+
+def image_settings(settings: Any) -> dict[str, Any]:
+    """Image settings to be put back later: choosing multilayer changes several behind our back."""
+    return {name: getattr(settings, name) for name in _IMAGE_SETTINGS if hasattr(settings, name)}
+
+
+def restore_image_settings(settings: Any, before: dict[str, Any]) -> None:
+    """Put image settings back in the order in which they depend on one another."""
+    for name, value in before.items():
+        setattr(settings, name, value)
+
+
+def make_panorama(camera: Any) -> None:
+    """Make a camera an equirectangular panorama; 5.0 moved the setting from Cycles' own group to the camera."""
+    camera.type = "PANO"
+    owner = camera if hasattr(camera, "panorama_type") else camera.cycles
+    owner.panorama_type = "EQUIRECTANGULAR"
+
+
+def compositor_tree(scene: Any) -> Any:
+    """The compositor's tree of a scene, made if there is none; 5.0 made it a node group like any other."""
+    if hasattr(scene, "compositing_node_group"):
+        if scene.compositing_node_group is None:
+            tree = bpy.data.node_groups.new(f"{scene.name} Compositing", "CompositorNodeTree")
+            tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+            tree.nodes.new("NodeGroupOutput").location = (500.0, 400.0)
+            scene.compositing_node_group = tree
+        return scene.compositing_node_group
+    if scene.node_tree is None or not scene.use_nodes:
+        fresh = scene.node_tree is None
+        scene.use_nodes = True
+        if fresh:
+            scene.node_tree.nodes.clear()  # Render Layers to Composite, which nobody asked for yet
+    return scene.node_tree
+
+
+def compositor_output(tree: Any) -> Any:
+    """The socket that takes the compositor's result."""
+    kind = "NodeGroupOutput" if VERSION >= (5, 0, 0) else "CompositorNodeComposite"
+    node = next((node for node in tree.nodes if node.bl_idname == kind), None)
+    if node is None:
+        node = tree.nodes.new(kind)
+        node.location = (500.0, 400.0)
+    return node.inputs[0]
+
+
+class CompositorBuilder(NodeBuilder):
+    """Compositor nodes, which 4.5 and 5.0 renamed and whose settings they turned into sockets."""
+
+    _REACH = 256  # pixels of the largest blur before 4.5, where the size is a share of this
+
+    def math(self, operation: str, *inputs: Any, clamp: bool = False) -> Any:
+        """A Math node's output."""
+        kind = "ShaderNodeMath" if VERSION >= (5, 0, 0) else "CompositorNodeMath"
+        return self.add(kind, *inputs, operation=operation, use_clamp=clamp).outputs[0]
+
+    def color(self, operation: str, first: Any, second: Any) -> Any:
+        """``first`` and ``second`` multiplied or added, unclamped; a value stands for gray."""
+        if VERSION < (5, 0, 0):
+            node = self.add("CompositorNodeMixRGB", 1.0, first, second, blend_type=operation)
+            return node.outputs[0]
+        node = self.add("ShaderNodeMix", data_type="RGBA", blend_type=operation, clamp_factor=True)
+        self.feed(node.inputs[0], 1.0)
+        self.feed(node.inputs[6], first)
+        self.feed(node.inputs[7], second)
+        return node.outputs[2]
+
+    def blur(self, image: Any, pixels: Any) -> Any:
+        """Gaussian blur by a number of pixels."""
+        node = self.add("CompositorNodeBlur", image)
+        size = node.inputs["Size"]
+        if size.type == "VECTOR":
+            self.feed(size, pixels)
+        else:
+            node.filter_type = "GAUSS"
+            node.size_x = node.size_y = self._REACH
+            self.feed(size, self.math("DIVIDE", pixels, float(self._REACH)))
+        return node.outputs[0]
+
+    def split(self, image: Any) -> Any:
+        """Outputs Red, Green, Blue and Alpha of a color."""
+        return self.add("CompositorNodeSeparateColor", image).outputs
+
+    def join(self, *channels: Any) -> Any:
+        """A color of four values."""
+        return self.add("CompositorNodeCombineColor", *channels).outputs[0]
+
+
+def can_denoise() -> bool:
+    """Whether this Blender was built with OpenImageDenoise; some distributions' are not, and refuse to render."""
+    try:
+        import _cycles
+    except ImportError:
+        return False
+    return bool(getattr(_cycles, "with_openimagedenoise", False))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,15 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .exr_write import MAGIC, Attribute, write, write_atomically
 from .wire import InputError
 
-_MAGIC = 20000630
 Pixels = npt.NDArray[np.float32]
 _DTYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 _LONGEST = 1 << 16  # pixels of a side; a header that claims more is damaged
 _LINES = {0: 1, 1: 1, 2: 1, 3: 16}  # scan lines a chunk: NONE, RLE, ZIPS, ZIP
 _ORDER = {name: rank for rank, name in enumerate(["R", "G", "B", "A", "X", "Y", "Z", "V"])}
-Attribute = str | int | float
 
 
 @dataclass(frozen=True)
@@ -99,16 +97,36 @@ def read(path: str | os.PathLike[str]) -> ExrFile:
     Raises:
         InputError: not an EXR file, cut short, or of a kind that is not read here.
     """
-    data = Path(path).read_bytes()
+    return parse(Path(path).read_bytes(), path)
+
+
+def parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
+    """Read an EXR file from memory; ``path`` is named in errors.
+
+    Raises:
+        InputError: as ``read``.
+    """
     try:
         return _parse(data, path)
     except (struct.error, IndexError, ValueError, KeyError, zlib.error) as error:
         raise InputError(f"{path} is not a complete OpenEXR file.", "Export it again.") from error
 
 
+def is_readable(data: bytes) -> bool:
+    """Whether ``data`` begins as an EXR file with a compression that ``parse`` knows."""
+    try:
+        magic, version = struct.unpack_from("<ii", data, 0)
+        if magic != MAGIC or version & 0x200:
+            return False
+        header, _ = _header(data, 8)
+        return header["compression"][1][0] in _LINES
+    except (struct.error, IndexError, ValueError, KeyError):
+        return False
+
+
 def _parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
     magic, version = struct.unpack_from("<ii", data, 0)
-    if magic != _MAGIC:
+    if magic != MAGIC:
         raise InputError(f"{path} is not an OpenEXR file.", "Give a picture that its name tells truly.")
     if version & 0xA00:
         raise InputError(f"{path} is a tiled or deep EXR file.", "Save it with scan lines.")
@@ -183,110 +201,4 @@ def _grouped(planes: Mapping[str, Pixels]) -> dict[str, Pixels]:
     return layers
 
 
-def _suffixes(plane: Pixels, layer: str) -> tuple[str, ...]:
-    if plane.ndim == 2:
-        return ("Z",) if layer.endswith("depth") else ("V",)
-    return ("X", "Y", "Z") if layer.endswith("normal") else ("R", "G", "B", "A")[: plane.shape[2]]
-
-
-def write(
-    path: str | os.PathLike[str],
-    layers: Mapping[str, Pixels],
-    attributes: Mapping[str, Attribute] | None = None,
-    *,
-    half: bool = False,
-) -> None:
-    """Write layers, all of one size, as one ZIP-compressed EXR: temporary file, fsync, rename.
-
-    Layer ``""`` takes the bare names R, G, B, A; ``normal`` gets X, Y, Z, ``depth`` Z, other (H, W) planes V.
-
-    Raises:
-        InputError: the file cannot be written.
-        ValueError: the layers differ in size, or there is none.
-    """
-    sizes = {plane.shape[:2] for plane in layers.values()}
-    if len(sizes) != 1:
-        raise ValueError(f"layers of one EXR must have one size, these have {sorted(sizes)}")
-    ((height, width),) = sizes
-    kind = _DTYPES[1 if half else 2]
-    channels: dict[str, npt.NDArray[Any]] = {}
-    for layer, plane in layers.items():
-        stack = plane[..., None] if plane.ndim == 2 else plane
-        for index, suffix in enumerate(_suffixes(plane, layer)):
-            limit = float(np.finfo(kind).max)
-            samples = np.clip(stack[..., index], -limit, limit).astype(kind)
-            channels[f"{layer}.{suffix}" if layer else suffix] = samples
-    names = sorted(channels, key=lambda name: name.encode())
-    block = np.stack([channels[name] for name in names], axis=1)  # (H, channels, W): a chunk's own order
-
-    listing = b"".join(n.encode() + b"\0" + struct.pack("<iiii", 1 if half else 2, 0, 1, 1) for n in names)
-    box = struct.pack("<iiii", 0, 0, width - 1, height - 1)
-    header = bytearray(struct.pack("<ii", _MAGIC, 2 | 0x400))
-
-    def put(name: str, type_name: str, value: bytes) -> None:
-        header.extend(
-            name.encode() + b"\0" + type_name.encode() + b"\0" + struct.pack("<i", len(value)) + value
-        )
-
-    put("channels", "chlist", listing + b"\0")
-    put("compression", "compression", b"\3")
-    put("dataWindow", "box2i", box)
-    put("displayWindow", "box2i", box)
-    put("lineOrder", "lineOrder", b"\0")
-    put("pixelAspectRatio", "float", struct.pack("<f", 1.0))
-    put("screenWindowCenter", "v2f", struct.pack("<ff", 0.0, 0.0))
-    put("screenWindowWidth", "float", struct.pack("<f", 1.0))
-    for name, value in (attributes or {}).items():
-        if name in {"pixelAspectRatio", "screenWindowWidth", "name", "type"}:
-            continue
-        if isinstance(value, str):
-            put(name, "string", value.encode())
-        elif isinstance(value, int):
-            put(name, "int", struct.pack("<i", value))
-        else:
-            put(name, "float", struct.pack("<f", value))
-    header.append(0)
-
-    chunks = []
-    for first in range(0, height, 16):
-        raw = block[first : first + 16].tobytes()
-        plain = np.frombuffer(raw, np.uint8)
-        split = np.concatenate([plain[0::2], plain[1::2]])
-        packed = split.copy()
-        packed[1:] -= split[:-1]
-        packed[1:] += 128
-        body = zlib.compress(packed.tobytes(), 4)
-        body = raw if len(body) >= len(raw) else body
-        chunks.append(struct.pack("<ii", first, len(body)) + body)
-    offset = len(header) + 8 * len(chunks)
-    table = bytearray()
-    for chunk in chunks:
-        table += struct.pack("<Q", offset)
-        offset += len(chunk)
-    write_atomically(path, b"".join([bytes(header), bytes(table), *chunks]))
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Put bytes into a file so that a kill leaves the old file or the new one, never half.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(
-            f"{target} cannot be written: {error.strerror}.", "Choose another folder."
-        ) from error
+__all__ = ["Attribute", "ExrFile", "Pixels", "is_readable", "parse", "read", "write", "write_atomically"]

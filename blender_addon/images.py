@@ -16,6 +16,7 @@ import numpy as np
 
 from . import compat, exr
 from .exr import Pixels
+from .mapfiles import Source
 from .wire import InputError
 
 # Spaces whose 8-bit code values this file turns into linear Rec.709 itself: Blender converts only float
@@ -93,14 +94,81 @@ def load_picture(path: str, colorspace: str = "auto") -> Picture:
         if colorspace != "auto":
             image.colorspace_settings.name = colorspace
         if image.type == "MULTILAYER":
-            return _multilayer_picture(full)
+            return exr_picture(full)
         return picture_of(image, str(full))
     finally:
         bpy.data.images.remove(image)
 
 
-def _multilayer_picture(path: Path) -> Picture:
-    """The colour of a multilayer EXR, whose pixels Blender does not show to Python."""
+def stacked(picture: Picture) -> Pixels:
+    """(H, W, 3), or (H, W, 4) with straight alpha where there is one."""
+    return picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+
+
+# The last picture that was kept for the jobs to come: reading an HDRI takes the main thread longer than it may.
+_kept: dict[tuple[str, int, int], Pixels] = {}
+_KEPT_PIXELS = 4096 * 2048
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return str(path), status.st_mtime_ns, status.st_size
+
+
+def keep_picture(path: str, pixels: Pixels) -> None:
+    """Remember a picture that was just read, so that a job finds it without the main thread."""
+    _kept.clear()
+    if pixels.shape[0] * pixels.shape[1] <= _KEPT_PIXELS:
+        _kept[_stamp(Path(bpy.path.abspath(path)))] = pixels
+
+
+def picture_source(path: str) -> Source:
+    """A picture file as a source: of a linear EXR in the thread itself, of another kind on the main thread.
+
+    Where Blender has the file open already, as the World's, its pixels are taken from there.
+    """
+    full = Path(bpy.path.abspath(path))
+    try:
+        with full.open("rb") as stream:
+            readable = exr.is_readable(stream.read(1 << 16))
+    except OSError as error:
+        raise InputError(f"{full} is not a file.", "Choose a picture that exists.") from error
+    if readable:
+        return Source(str(full), load=lambda: stacked(exr_picture(full)))
+    kept = _kept.get(_stamp(full))
+    if kept is not None:
+        return Source(str(full), load=lambda: kept)
+    for image in bpy.data.images:
+        if (
+            image.source == "FILE"
+            and image.is_float
+            and image.has_data
+            and Path(bpy.path.abspath(image.filepath)) == full
+        ):
+            return pixel_source(image)
+    return Source(str(full), load=lambda: stacked(load_picture(str(full))), loads_on_main=True)
+
+
+def pixel_source(image: Any) -> Source:
+    """A loaded image's own pixels, whatever was done to them."""
+    found, (width, height) = image.name, tuple(image.size)
+
+    def fetch(flat: Pixels) -> None:
+        kept = bpy.data.images.get(found)
+        if kept is None or tuple(kept.size) != (width, height):
+            raise InputError(f"{found} was removed.", "Choose or analyze it again.")
+        kept.pixels.foreach_get(flat)
+
+    return Source(found, shape=(height, width), fetch=fetch)
+
+
+def exr_picture(path: Path) -> Picture:
+    """The colour of an EXR, read without Blender: in a thread, or of a multilayer file, which Blender shows to
+    no script.
+
+    Raises:
+        InputError: no color in it, or not readable here.
+    """
     layers = exr.read(path).layers
     for name in ("", *(key for key in layers if key.rpartition(".")[2] in {"Combined", "rgba", "beauty"})):
         plane = layers.get(name)
@@ -157,6 +225,44 @@ def put_image(name: str, plane: Pixels, *, data: bool, existing: Any = None) -> 
     return image
 
 
+def attach(
+    name: str, path: Path, *, data: bool, existing: Any = None, frames: tuple[int, int] | None = None
+) -> Any:
+    """A Blender image over an EXR file that this extension wrote; nothing is loaded before it is needed.
+
+    Args:
+        name, data: as ``put_image``.
+        existing: an image to point at the file, so that its users follow.
+        frames: first and last frame where the file is one of a sequence.
+    """
+    image = existing
+    if image is not None and image.source in {"FILE", "SEQUENCE"}:
+        if image.packed_file is not None:
+            image.unpack(method="REMOVE")
+        image.filepath = str(path)
+    else:
+        image = bpy.data.images.load(str(path), check_existing=False)
+        if existing is not None:  # an array of an earlier version: its users follow the file
+            existing.user_remap(image)
+            bpy.data.images.remove(existing)
+        image.name = name
+    space = "Non-Color" if data else "Linear Rec.709"
+    if image.colorspace_settings.name != space:
+        image.colorspace_settings.name = space
+    image.alpha_mode = "CHANNEL_PACKED"  # alpha is as in the file, whatever Blender makes of EXR
+    if image.source != ("FILE" if frames is None else "SEQUENCE"):
+        image.source = "FILE" if frames is None else "SEQUENCE"
+    image.reload()
+    return image
+
+
+def set_preview(image: Any, thumbnail: Pixels) -> None:
+    """Give an image its thumbnail (h, w, 4), bottom row first: panels may only draw it."""
+    preview = image.preview_ensure()
+    preview.image_size = (thumbnail.shape[1], thumbnail.shape[0])
+    preview.image_pixels_float.foreach_set(np.ascontiguousarray(thumbnail, np.float32).ravel())
+
+
 def save_displayed(image: Any, target: Path) -> None:
     """Save an image as 8-bit PNG through the scene's own view transform, temporary file and rename.
 
@@ -165,8 +271,7 @@ def save_displayed(image: Any, target: Path) -> None:
     """
     scene = bpy.context.scene
     settings = scene.render.image_settings
-    names = ("media_type", "file_format", "color_mode", "color_depth")
-    before = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
+    before = compat.image_settings(settings)
     try:
         with tempfile.TemporaryDirectory(prefix="platelight-") as folder:
             scratch = Path(folder) / "shown.png"
@@ -178,5 +283,4 @@ def save_displayed(image: Any, target: Path) -> None:
                 raise InputError(f"{target} cannot be written.", "Choose another folder.") from error
             exr.write_atomically(target, scratch.read_bytes())
     finally:
-        for name, value in before.items():
-            setattr(settings, name, value)
+        compat.restore_image_settings(settings, before)

@@ -1,7 +1,8 @@
 """Long work off the main thread. No bpy module use: tests and the command line run it without Blender.
 
 A worker thread writes typed events into a queue and touches nothing else; whoever started the job drains
-them with ``step()`` within a time budget. Exactly one of ``Done``, ``Failed`` and ``Stopped`` is the last
+them with ``step()`` within a time budget. What only the main thread may do travels the same way, one short
+``Call`` at a time. Exactly one of ``Done``, ``Failed`` and ``Stopped`` is the last
 event of every job that was started.
 """
 
@@ -14,11 +15,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from .wire import Cancelled, JobFailed, PlatelightError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class JobState(StrEnum):
@@ -41,6 +43,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Call:
+    """Something only the main thread may do; its value or its error goes into ``reply``."""
+
+    function: Callable[[], Any]
+    reply: queue.SimpleQueue[tuple[Any, BaseException | None]]
+
+    def run(self) -> None:
+        """Do it, on the main thread."""
+        try:
+            self.reply.put((self.function(), None))
+        except Exception as error:  # goes on in the thread that asked
+            self.reply.put((None, error))
+
+
+@dataclass(frozen=True)
 class Done:
     """The work ended well with ``value``."""
 
@@ -59,20 +76,55 @@ class Stopped:
     """The work ended because it was asked to."""
 
 
-Event = Progress | Done | Failed | Stopped
+Event = Progress | Call | Done | Failed | Stopped
 ENDINGS = (Done, Failed, Stopped)
 
 
 class Reporter:
     """What a job's function may call from its thread."""
 
-    def __init__(self, events: queue.SimpleQueue[Event], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        events: queue.SimpleQueue[Event],
+        stop: threading.Event,
+        start: float = 0.0,
+        span: float = 1.0,
+        title: str = "",
+    ) -> None:
         self._events = events
         self._stop = stop
+        self._start = start
+        self._span = span
+        self._title = title
+
+    def part(self, start: float, span: float, title: str = "") -> Reporter:
+        """A reporter whose 0 to 1 is a part of this one's, from ``start``; its words begin with ``title``."""
+        return Reporter(self._events, self._stop, self._start + self._span * start, self._span * span, title)
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Tell how far the work is."""
-        self._events.put(Progress(min(max(fraction, 0.0), 1.0), text))
+        words = ", ".join(filter(None, (self._title, text)))
+        self._events.put(Progress(self._start + self._span * min(max(fraction, 0.0), 1.0), words))
+
+    def on_main(self, function: Callable[[], T]) -> T:
+        """Have the main thread call ``function``, which has to be short, and return what it returns.
+
+        Raises:
+            Cancelled: the job is to end, and nobody may be there to answer.
+            Exception: whatever ``function`` raises.
+        """
+        reply: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self._events.put(Call(function, reply))
+        while True:
+            if self._stop.is_set():
+                raise Cancelled("Cancelled.")
+            try:
+                value, error = reply.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if error is not None:
+                raise error
+            return value  # type: ignore[no-any-return]
 
     def cancelled(self) -> bool:
         """Whether the work should end as soon as it can."""
@@ -142,6 +194,8 @@ class Job:
             except queue.Empty:
                 break
             self._take(event, drained)
+            if isinstance(event, Call):
+                break  # one at a time: the interface draws in between
         return drained
 
     def wait(self, on_event: Callable[[Event], None] | None = None, timeout: float | None = None) -> Event:
@@ -161,6 +215,8 @@ class Job:
             except queue.Empty:
                 continue
             self._take(event, [])
+            if isinstance(event, Call):
+                continue
             if on_event is not None:
                 on_event(event)
             if isinstance(event, ENDINGS):
@@ -173,6 +229,9 @@ class Job:
         return not self._thread.is_alive()
 
     def _take(self, event: Event, drained: list[Event]) -> None:
+        if isinstance(event, Call):
+            event.run()
+            return
         if isinstance(event, Progress):
             self.fraction, self.text = event.fraction, event.text
             if drained and isinstance(drained[-1], Progress):

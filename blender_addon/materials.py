@@ -31,12 +31,15 @@ def specular_plane(f0: Pixels) -> Pixels:
     return np.dstack([_levels()[index], f0.astype(np.float32)])
 
 
-def build_material(name: str, maps: Mapping[str, Any], existing: Any = None) -> Any:
+def build_material(
+    name: str, maps: Mapping[str, Any], existing: Any = None, frames: tuple[int, int] | None = None
+) -> Any:
     """Make or update the material of a card.
 
     Args:
         maps: Blender images by name: albedo (linear color), normal (signed, camera space), roughness
             (perceptual), specular (``specular_plane``) and matte.
+        frames: first and last frame where the maps are sequences.
         existing: the material to update; its nodes are rebuilt only if one of the map nodes is gone, so
             that what a user added stays.
     """
@@ -46,10 +49,19 @@ def build_material(name: str, maps: Mapping[str, Any], existing: Any = None) -> 
         _build_nodes(tree)
     for node in MAP_NODES:
         tree.nodes[node].image = maps[node]
+        if frames is not None:
+            follow_frames(tree.nodes[node].image_user, *frames)
     # The facets already follow the normals; Cycles' correction would darken what they get right.
     material.cycles.use_bump_map_correction = False
     material.use_backface_culling = False
     return material
+
+
+def follow_frames(user: Any, first: int, last: int) -> None:
+    """Have a node show the file whose number is the scene's frame."""
+    user.frame_start, user.frame_offset = first, first - 1
+    user.frame_duration = last - first + 1
+    user.use_auto_refresh = True
 
 
 def _build_nodes(tree: Any) -> None:

@@ -13,7 +13,7 @@ from .session import session
 from .wire import PlatelightError
 
 log = logging.getLogger(__name__)
-TICK = 0.1  # seconds between looks at the queue
+TICK = 0.03  # seconds between looks at the queue
 
 
 def redraw() -> None:
@@ -30,7 +30,8 @@ class JobOperator:
 
     A subclass gives ``prepare``, which reads everything it needs from Blender on the main thread and returns
     the work, and ``finish``, which puts the value back. Between the two anything may have been deleted,
-    undone or reloaded: what ``finish`` writes to must be found again by name.
+    undone or reloaded: what ``finish`` writes to must be found again by name. Both have to be short; what is not belongs into the work,
+    which asks the main thread by ``Reporter.on_main`` for what only it may do.
     """
 
     _job: Job | None = None

@@ -1,10 +1,13 @@
 """Add-on preferences, and the frozen copy of them that work off the main thread may read."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import bpy
+
+from .installer import Device, devices
 
 
 class Settings(NamedTuple):
@@ -16,6 +19,22 @@ class Settings(NamedTuple):
     device: str
     folder: Path
     start_timeout: float
+
+
+class InstallChoice(NamedTuple):
+    """How the backend is to be installed."""
+
+    device: Device
+    python: str
+    options: tuple[str, ...]
+
+
+_DEVICES = {
+    Device.CPU: ("CPU", "PyTorch without GPU support; about 1 GB with everything it needs"),
+    Device.CUDA: ("CUDA", "For NVIDIA GPUs; about 6 GB"),
+    Device.ROCM: ("ROCm", "For AMD GPUs; about 12 GB"),
+    Device.METAL: ("Metal", "For Apple GPUs"),
+}
 
 
 class PlatelightPreferences(bpy.types.AddonPreferences):
@@ -48,6 +67,20 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
         ],
         default="auto",
     )
+    install_device: bpy.props.EnumProperty(
+        name="Install For",
+        description="What the backend is installed for",
+        items=[(device.value, *_DEVICES[device]) for device in devices()],
+    )
+    install_python: bpy.props.StringProperty(
+        name="Install With",
+        description="Python 3.11 or newer that makes the backend's environment; empty looks for one",
+        subtype="FILE_PATH",
+    )
+    install_options: bpy.props.StringProperty(
+        name="Options of pip",
+        description="Options for pip when the backend is installed, such as --index-url of a mirror",
+    )
     start_timeout: bpy.props.FloatProperty(
         name="Start Timeout",
         description="Seconds a backend may take to start",
@@ -69,6 +102,11 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
         layout.use_property_split = True
         for name in ("endpoint", "backend", "device", "start_backend", "start_timeout", "log_level"):
             layout.prop(self, name)
+        layout.separator()
+        for name in ("install_device", "install_python", "install_options"):
+            layout.prop(self, name)
+        layout.operator("platelight.install_backend", icon="IMPORT")
+        layout.operator("platelight.clear_cache", icon="TRASH")
 
 
 def set_log_level(level: str) -> None:
@@ -85,6 +123,22 @@ def user_folder() -> Path:
     except ValueError:  # run from a source tree, not as an installed extension
         folder = Path(bpy.utils.user_resource("DATAFILES", path="platelight", create=True))
         return folder
+
+
+def install_choice() -> InstallChoice:
+    """A frozen copy of what the user chose for the installation."""
+    addon = bpy.context.preferences.addons.get(__package__)
+    if addon is None or addon.preferences is None:
+        return InstallChoice(devices()[0], "", ())
+    own = addon.preferences
+    python = bpy.path.abspath(own.install_python) if own.install_python else ""
+    return InstallChoice(Device(own.install_device), python, tuple(shlex.split(own.install_options)))
+
+
+def polyhaven_addresses() -> tuple[str, ...]:
+    """API and thumbnails of Poly Haven or of a mirror: ``PLATELIGHT_POLYHAVEN`` is the address of one that has both."""
+    mirror = os.environ.get("PLATELIGHT_POLYHAVEN", "")
+    return (mirror, f"{mirror}/thumbs") if mirror else ()
 
 
 def settings() -> Settings:

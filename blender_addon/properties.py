@@ -1,9 +1,10 @@
 """Everything that is saved in the .blend: plates with their maps, the light, what to render and where to put it.
 
 Options of the backend's requests (matte, field of view, rotation, exposure...) are built from the request
-types themselves, so that names, defaults, ranges and help texts have one home.
+types themselves, so that names, defaults, ranges and help texts have one home. Long because it is one flat list.
 """
 
+import math
 from typing import Any
 
 import bpy
@@ -26,6 +27,10 @@ MAPS: tuple[tuple[str, str, bool], ...] = (
     ("specular_pass", "Specular pass", False),
     ("preview", "Preview", False),
     ("result", "Result", False),
+    ("relit", "Relit alone", False),
+    ("backdrop_map", "Backdrop", False),
+    ("grain", "Grain", True),
+    ("composite", "Composite", False),
 )
 # Planes of a decomposition, by their name on the wire, and the property that keeps each.
 PLANES: dict[str, str] = {
@@ -87,6 +92,17 @@ class PlatelightPlate(bpy.types.PropertyGroup):
         description="Grey picture, white where the subject is; empty takes the plate's alpha",
         subtype="FILE_PATH",
     )
+    is_sequence: bpy.props.BoolProperty(options={"HIDDEN"})
+    frame_first: bpy.props.IntProperty(
+        name="First Frame", description="First frame of the plate that is worked on", default=1
+    )
+    frame_last: bpy.props.IntProperty(
+        name="Last Frame", description="Last frame of the plate that is worked on", default=1
+    )
+    map_folder: bpy.props.StringProperty(
+        name="Maps Folder",
+        description="Where the maps of each frame are kept; beside the .blend if it was saved before Analyze",
+    )
     width: bpy.props.IntProperty(options={"HIDDEN"})
     height: bpy.props.IntProperty(options={"HIDDEN"})
     facet_size: bpy.props.FloatProperty(
@@ -112,6 +128,35 @@ class PlatelightPlate(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         **compat.pointer_poll(_camera_poll),
     )
+    shadow_proxy: bpy.props.BoolProperty(
+        name="Shadow Proxy",
+        description="A solid made from depth, hidden from cameras, that casts the subject's shadow and reflection on CG things",
+        default=False,
+    )
+    self_shadow: bpy.props.FloatProperty(
+        name="Self Shadow",
+        description="How much the proxy shadows the plate itself, 0 to 1",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    relief: bpy.props.FloatProperty(
+        name="Depth Relief",
+        description="Factor on the proxy's depth about the subject's middle: 0 is flat, 1 as the depth map says",
+        default=1.0,
+        min=0.0,
+        soft_max=3.0,
+        max=100.0,
+    )
+    roundness: bpy.props.FloatProperty(
+        name="Back",
+        description="How far the proxy's unseen back bulges: 0 is flat, 1 as much as its front",
+        default=1.0,
+        min=0.0,
+        max=4.0,
+    )
+    proxy: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     camera: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     card: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     material: bpy.props.PointerProperty(type=bpy.types.Material, options={"HIDDEN"})
@@ -126,9 +171,70 @@ class PlatelightScene(bpy.types.PropertyGroup):
     active: bpy.props.IntProperty(name="Active Plate", options={"HIDDEN"})
     hdri: bpy.props.StringProperty(
         name="HDRI",
-        description="Lat-long picture, twice as wide as high, that lights the plate",
-        subtype="FILE_PATH",
+        description="Lat-long picture, twice as wide as high, that lights the plate; the folder button checks it",
     )
+    light_from: bpy.props.EnumProperty(
+        name="Light",
+        description="What lights the plate",
+        items=[
+            ("HDRI", "HDRI", "A lat-long picture, as the World"),
+            ("PLATE", "Plate's Light", "The light that a plate was shot under, as the World"),
+            ("SCENE", "Scene", "The scene's own World, lamps and surfaces, as Match Scene Light saw them"),
+        ],
+        default="HDRI",
+    )
+    light_plate: bpy.props.StringProperty(options={"HIDDEN"})
+    light_gain: bpy.props.FloatProperty(
+        name="Strength",
+        description="Factor on the plate's light under which a gray card reads as on the plate",
+        default=1.0,
+        min=0.0,
+        soft_max=100.0,
+        precision=3,
+    )
+    split_sun: bpy.props.BoolProperty(
+        name="Sun as Lamp",
+        description="Take the sun out of the light and set up a Sun lamp of its direction, color and energy: crisp shadows",
+        default=False,
+    )
+    sun_angle: bpy.props.FloatProperty(
+        name="Sun Size",
+        description="Angle across the Sun lamp in degrees; 0 takes the size found in the light, the real sun has 0.53",
+        default=0.0,
+        min=0.0,
+        max=math.pi,
+        subtype="ANGLE",
+    )
+    browse_words: bpy.props.StringProperty(
+        name="Search", description="Words that the HDRI's name, tags or categories have to contain"
+    )
+    browse_category: bpy.props.StringProperty(
+        name="Category",
+        description="Category of Poly Haven, such as studio or night; all for every one",
+        default="all",
+    )
+    browse_resolution: bpy.props.EnumProperty(
+        name="Resolution",
+        description="Size of the HDRI that is downloaded",
+        items=[(size, size.upper(), f"{size[:-1]}024 pixels wide") for size in ("1k", "2k", "4k", "8k")],
+        default="2k",
+    )
+    bake_height: bpy.props.IntProperty(
+        name="Light Rows",
+        description="Rows of the picture that Match Scene Light takes; it is twice as wide",
+        default=128,
+        min=16,
+        max=4096,
+    )
+    bake_samples: bpy.props.IntProperty(
+        name="Light Samples",
+        description="Cycles samples a pixel of the picture that Match Scene Light takes",
+        default=128,
+        min=1,
+        max=65536,
+    )
+    baked_light: bpy.props.PointerProperty(type=bpy.types.Image, options={"HIDDEN"})
+    sun: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     engine: bpy.props.EnumProperty(
         name="Engine",
         description="What renders the preview; only Cycles gives the passes that the refiner takes",
@@ -145,6 +251,38 @@ class PlatelightScene(bpy.types.PropertyGroup):
         name="Output",
         description="File for the result: .exr with all layers, or .png. Empty keeps it in Blender only",
         subtype="FILE_PATH",
+    )
+    edge: bpy.props.FloatProperty(
+        name="Edge",
+        description="Pixels by which the subject's edge is pulled in and softened, in the compositor",
+        default=0.0,
+        min=0.0,
+        max=64.0,
+        subtype="PIXEL",
+    )
+    light_wrap: bpy.props.FloatProperty(
+        name="Light Wrap",
+        description="How much of the blurred backdrop spills over the subject's edge, in the compositor",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    wrap_size: bpy.props.FloatProperty(
+        name="Wrap Size",
+        description="Pixels over which the backdrop spills",
+        default=12.0,
+        min=0.0,
+        max=256.0,
+        subtype="PIXEL",
+    )
+    grain: bpy.props.FloatProperty(
+        name="Grain Match",
+        description="Share of the grain that the subject lacks to match its backdrop, as measured from both",
+        default=1.0,
+        min=0.0,
+        max=4.0,
+        subtype="FACTOR",
     )
     backdrop_path: bpy.props.StringProperty(
         name="Backdrop File", description="Picture behind the relit subject", subtype="FILE_PATH"

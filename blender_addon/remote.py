@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from . import wire
 from .backend_process import BackendProcess, BackendState, answers, find_command
 from .exr import Pixels
+from .installer import environment_python, installed_version
 from .jobs import Reporter
 
 
@@ -49,12 +50,11 @@ def local_backend(settings: BackendSettings) -> BackendProcess:
     Raises:
         ConnectionFailed: no backend program is installed where we look.
     """
-    command = find_command(settings.backend)
+    managed = settings.folder / "backend"
+    whole = bool(installed_version(managed))
+    command = find_command(settings.backend, environment_python(managed) if whole else None)
     if command is None:
-        raise wire.ConnectionFailed(
-            "No platelight backend is installed here.",
-            "Install it with pip and set its path in the preferences of Platelight.",
-        )
+        raise wire.ConnectionFailed("No platelight backend is installed here.", "Press Install Backend.")
     # Any free port: the backend's connection file tells it, and two Blenders do not get in each other's way.
     arguments = ["--endpoint", settings.endpoint] if settings.endpoint else ["--port", "0"]
     if settings.device != "auto":

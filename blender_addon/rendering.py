@@ -26,12 +26,7 @@ class RenderSetup:
     def __enter__(self) -> Self:
         scene, plate = self._scene, self._plate
         render, image = scene.render, scene.render.image_settings
-        # Remembered first: choosing multilayer changes the others behind our back.
-        self._image = {
-            name: getattr(image, name)
-            for name in ("media_type", "file_format", "color_mode", "color_depth", "exr_codec")
-            if hasattr(image, name)
-        }
+        self._image = compat.image_settings(image)
         compat.set_multilayer_exr(image)
         for owner, name, value in (
             (scene, "camera", plate.camera),
@@ -48,7 +43,7 @@ class RenderSetup:
             (render, "pixel_aspect_x", 1.0),
             (render, "pixel_aspect_y", 1.0),
             (scene.cycles, "samples", self._samples),
-            (scene.cycles, "use_denoising", bool(scene.platelight.denoise)),
+            (scene.cycles, "use_denoising", bool(scene.platelight.denoise and compat.can_denoise())),
         ):
             self._set(owner, name, value)
         for layer in scene.view_layers:
@@ -57,6 +52,8 @@ class RenderSetup:
         for other in scene.platelight.plates:
             if other.uid != plate.uid and other.card is not None:
                 self._set(other.card, "hide_render", True)
+                if other.proxy is not None:
+                    self._set(other.proxy, "hide_render", True)
         self._set(plate.card, "hide_render", False)
         # The refiner takes the subject alone: what stands in front lights and shadows it, but is not seen.
         for thing in scene.objects:
@@ -68,5 +65,4 @@ class RenderSetup:
         while self._undo:
             owner, name, value = self._undo.pop()
             setattr(owner, name, value)
-        for name, value in self._image.items():
-            setattr(self._scene.render.image_settings, name, value)
+        compat.restore_image_settings(self._scene.render.image_settings, self._image)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import card, compat, exr, images, materials, world
+from . import card, compat, exr, images, light, mapfiles, materials, proxy, world
 from .exr import Pixels
+from .maps import is_untouched, map_pixels, put_map
 from .properties import MAPS, PLANES, is_analysed
 from .wire import InputError
 
-_TITLES = {name: (title, data) for name, title, data in MAPS}
 PASSES = (
     "use_pass_diffuse_direct",
     "use_pass_diffuse_indirect",
@@ -23,37 +24,15 @@ PASSES = (
     "use_pass_glossy_indirect",
     "use_pass_glossy_color",
 )
-# A light wider than this is sent smaller where nobody will look at it directly.
-_LIGHT_WIDTH = 2048
 
 
-def put_map(plate: Any, name: str, plane: Pixels) -> Any:
-    """Keep an array as one of a plate's images, replacing what was there."""
-    title, data = _TITLES[name]
-    image = images.put_image(f"{plate.name} {title}", plane, data=data, existing=getattr(plate, name))
-    image["platelight"] = plate.uid
-    image["platelight_unsaved"] = True
-    if not bpy.app.background:
-        image.preview_ensure()  # panels may only draw it
-    setattr(plate, name, image)
-    return image
-
-
-def map_pixels(plate: Any, name: str, channels: int) -> Pixels:
-    """A plate's map as (H, W) for one channel, else (H, W, channels).
-
-    Raises:
-        InputError: the map is gone.
-    """
-    image = getattr(plate, name)
-    if image is None or image.size[0] == 0:
-        raise InputError(f"{plate.name} has no {_TITLES[name][0].lower()}.", "Analyze the plate again.")
-    pixels = images.image_pixels(image)
-    return np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels[..., :channels])
-
-
-def load_plate(scene: Any, path: str, name: str = "", colorspace: str = "auto") -> Any:
+def load_plate(
+    scene: Any, path: str, name: str = "", colorspace: str = "auto", frames: tuple[int, int] | None = None
+) -> Any:
     """Read a picture, add it to the scene's plates and make it the active one.
+
+    Args:
+        frames: first and last frame where ``path`` is one file of a sequence.
 
     Raises:
         InputError: not a picture that can be read.
@@ -67,10 +46,18 @@ def load_plate(scene: Any, path: str, name: str = "", colorspace: str = "auto") 
     plate.colorspace = colorspace
     height, width = picture.pixels.shape[:2]
     plate.width, plate.height = width, height
-    pixels = picture.pixels
-    if picture.alpha is not None:
-        pixels = np.dstack([pixels, picture.alpha])
-    put_map(plate, "plate", pixels)
+    if frames is None:
+        put_map(plate, "plate", images.stacked(picture))
+    else:
+        plate.is_sequence = True
+        plate.frame_first, plate.frame_last = frames
+        first = mapfiles.frame_path(Path(bpy.path.abspath(path)), frames[0])
+        image = bpy.data.images.load(str(first), check_existing=False)
+        image.source = "SEQUENCE"
+        if colorspace != "auto":
+            image.colorspace_settings.name = colorspace
+        image["platelight"] = plate.uid
+        plate.plate = image
     state.active = len(state.plates) - 1
     return plate
 
@@ -106,51 +93,47 @@ def field_of_view(plate: Any) -> float:
     return float(plate.fov)
 
 
-def given_matte(plate: Any, shape: tuple[int, ...]) -> Pixels:
-    """The matte that the user gives: a file, else the plate's alpha; (H, W) in [0, 1].
+def given_matte(plate: Any, shape: tuple[int, ...], frame: int | None = None) -> Pixels:
+    """The matte that the user gives: a file (of a sequence, of the same frame), else the plate's alpha; (H, W).
 
     Raises:
         InputError: there is neither, or the file has another shape than the plate.
     """
     if plate.matte_path:
-        picture = images.load_picture(plate.matte_path)
+        path = Path(bpy.path.abspath(plate.matte_path))
+        if frame is not None and mapfiles.frame_range(path) != (0, 0):
+            path = mapfiles.frame_path(path, frame)
+        picture = images.load_picture(str(path))
         matte = picture.pixels.mean(axis=2) if picture.alpha is None else picture.alpha
         if matte.shape != shape:
             raise InputError(
-                f"{plate.matte_path} is {matte.shape[1]} by {matte.shape[0]}, the plate is {shape[1]} by {shape[0]}.",
+                f"{path} is {matte.shape[1]} by {matte.shape[0]}, the plate is {shape[1]} by {shape[0]}.",
                 "Give a matte of the plate's size.",
             )
         return np.clip(matte, 0.0, 1.0).astype(np.float32)
-    alpha = map_pixels(plate, "plate", 4)[..., 3]
+    alpha = map_pixels(plate, "plate", 4, frame)[..., 3]
     if float(alpha.min()) >= 1.0:
         raise InputError(f"{plate.name} has no alpha.", "Choose a matte file, or auto.")
     return np.clip(alpha, 0.0, 1.0)
 
 
-def keep_maps(plate: Any, planes: dict[str, Pixels]) -> None:
-    """Keep the planes of a decomposition as the plate's images."""
-    for plane, name in PLANES.items():
-        if plane in planes:
-            put_map(plate, name, planes[plane])
+def maps_of(planes: Mapping[str, Pixels]) -> dict[str, Pixels]:
+    """The maps that are kept of a decomposition, by name; in a job's thread.
 
-
-def light_pixels(path: str, *, full: bool) -> Pixels:
-    """The target light as (h, 2h, 3) linear Rec.709; halved until 2048 wide unless ``full``.
-
-    Raises:
-        InputError: no picture, or far from twice as wide as high.
+    Depth is scaled so that the middle of the subject is at 1: a clip keeps one distance.
     """
-    if not path:
-        raise InputError("No HDRI is chosen.", "Choose a lat-long picture in the Light panel.")
-    light = images.load_picture(path).pixels
-    height, width = light.shape[:2]
-    if abs(width / height - 2.0) > 0.05:
-        raise InputError(f"{path} is {width} by {height}.", "An HDRI has to be twice as wide as high.")
-    height = min(height, width // 2)
-    light = light[:height, : 2 * height]
-    while not full and light.shape[1] > _LIGHT_WIDTH and light.shape[0] % 2 == 0:
-        light = light.reshape(light.shape[0] // 2, 2, light.shape[1] // 2, 2, 3).mean(axis=(1, 3))
-    return np.ascontiguousarray(light, np.float32)
+    kept = {name: planes[plane] for plane, name in PLANES.items() if plane in planes}
+    if "depth" in kept and "matte_map" in kept:
+        kept["depth"] = kept["depth"] / np.float32(middle_depth(kept["depth"], kept["matte_map"]))
+    if "reflectivity" in kept:
+        kept["specular_map"] = materials.specular_plane(kept["reflectivity"])
+    return kept
+
+
+def middle_depth(depth: Pixels, matte: Pixels) -> float:
+    """Median depth of the subject, or of the whole picture where the matte is empty."""
+    solid = depth[matte > 0.5]
+    return max(float(np.median(solid)) if solid.size else float(np.median(depth)), 1e-6)
 
 
 def build(scene: Any, plate: Any) -> None:
@@ -173,7 +156,8 @@ def build(scene: Any, plate: Any) -> None:
         )
         plate.camera = world.build_camera(f"{plate.name} Camera", plate.fov, plate.collection, mine)
         plate.camera["platelight"] = plate.uid
-    put_map(plate, "specular_map", materials.specular_plane(map_pixels(plate, "reflectivity", 1)))
+    if not (is_untouched(plate, "reflectivity") and plate.specular_map is not None) and not plate.is_sequence:
+        put_map(plate, "specular_map", materials.specular_plane(map_pixels(plate, "reflectivity", 1)))
     pictures = {
         "albedo": plate.albedo,
         "normal": plate.normal,
@@ -181,10 +165,10 @@ def build(scene: Any, plate: Any) -> None:
         "specular": plate.specular_map,
         "matte": plate.matte_map,
     }
-    plate.material = materials.build_material(f"{plate.name} Material", pictures, plate.material)
+    frames = (plate.frame_first, plate.frame_last) if plate.is_sequence else None
+    plate.material = materials.build_material(f"{plate.name} Material", pictures, plate.material, frames)
     depth, matte = map_pixels(plate, "depth", 1), map_pixels(plate, "matte_map", 1)
-    solid = depth[matte > 0.5]
-    middle = float(np.median(solid)) if solid.size else float(np.median(depth))
+    scale = plate.distance / middle_depth(depth, matte)
     plate.card = card.build_card(
         f"{plate.name} Card",
         card.CardSettings(
@@ -192,7 +176,8 @@ def build(scene: Any, plate: Any) -> None:
             plate.height,
             field_of_view(plate),
             plate.facet_size,
-            plate.distance / max(middle, 1e-6),
+            scale,
+            frames or (1, 1),
         ),
         normal=plate.normal,
         depth=plate.depth,
@@ -203,7 +188,8 @@ def build(scene: Any, plate: Any) -> None:
         existing=plate.card,
     )
     plate.card["platelight"] = plate.uid
-    plate.card["platelight_depth_scale"] = plate.distance / max(middle, 1e-6)
+    plate.card["platelight_depth_scale"] = scale
+    build_proxy(plate, depth, matte)
     scene.camera = plate.camera
     scene.render.engine = compat.engine_id(state.engine)
     scene.render.resolution_x, scene.render.resolution_y = plate.width, plate.height
@@ -212,34 +198,55 @@ def build(scene: Any, plate: Any) -> None:
     scene.cycles.samples = state.samples
     for name in PASSES:
         setattr(bpy.context.view_layer if scene == bpy.context.scene else scene.view_layers[0], name, True)
-    if state.hdri:
-        update_world(scene, plate)
+    if state.hdri or state.light_from != "HDRI":
+        light.update_world(scene, plate)
 
 
-def update_world(scene: Any, plate: Any) -> None:
-    """Light the scene with the chosen HDRI, as the plate's camera sees it.
+def build_proxy(plate: Any, depth: Pixels, matte: Pixels) -> None:
+    """Make, update or remove the plate's shadow proxy, as its setting says."""
+    if not plate.shadow_proxy:
+        if plate.proxy is not None:
+            mesh = plate.proxy.data
+            bpy.data.objects.remove(plate.proxy)
+            bpy.data.meshes.remove(mesh)
+        return
+    plate.proxy = proxy.build_proxy(
+        f"{plate.name} Proxy",
+        proxy.ProxySettings(
+            field_of_view(plate),
+            plate.card["platelight_depth_scale"],
+            plate.relief,
+            plate.roundness,
+            plate.self_shadow,
+        ),
+        depth,
+        matte,
+        maps={
+            "albedo": plate.albedo,
+            "roughness": plate.roughness,
+            "depth": plate.depth,
+            "matte": plate.matte_map,
+        },
+        camera=plate.camera,
+        collection=plate.collection,
+        existing=plate.proxy,
+    )
+    plate.proxy["platelight"] = plate.uid
 
-    Raises:
-        InputError: no such file, or not a lat-long picture.
-    """
-    path = Path(bpy.path.abspath(scene.platelight.hdri))
-    if not path.is_file():
-        raise InputError(f"{path} is not a file.", "Choose an HDRI that exists.")
-    try:
-        image = world.load_hdri(str(path))
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} is not a picture that Blender can read.", "Give an EXR or HDR file."
-        ) from error
-    if image.size[1] == 0 or abs(image.size[0] / image.size[1] - 2.0) > 0.05:
-        raise InputError(
-            f"{path} is {image.size[0]} by {image.size[1]}.", "An HDRI has to be twice as wide as high."
-        )
-    world.build_world(scene, image, plate.camera, driven_by=("platelight.rotation", "platelight.exposure"))
+
+def subject_width(plate: Any) -> float:
+    """Width of the subject in scene units at the plate's distance, from the matte."""
+    matte = map_pixels(plate, "matte_map", 1)
+    columns = np.nonzero((matte > 0.5).any(axis=0))[0]
+    if not columns.size:
+        raise InputError("The matte has no solid pixel.", "Analyze the plate again with another matte.")
+    share = (columns[-1] - columns[0] + 1) / matte.shape[1]
+    return float(2.0 * np.tan(np.radians(field_of_view(plate)) / 2) * share * plate.distance)
 
 
 def read_passes(path: Path) -> tuple[Pixels, Pixels, Pixels]:
-    """Combined (H, W, 4) premultiplied, diffuse and specular (H, W, 3) straight, from Cycles' multilayer EXR.
+    """Combined (H, W, 4) premultiplied, diffuse and specular (H, W, 3) straight, from Cycles' multilayer EXR; in a
+    job's thread.
 
     Denoising touches Combined alone. The card is lit by nothing but lights, so diffuse plus specular is
     Combined: both are scaled to the denoised sum where the ratio is sane.
@@ -247,7 +254,12 @@ def read_passes(path: Path) -> tuple[Pixels, Pixels, Pixels]:
     layers = exr.read(path).layers
 
     def of(key: str) -> Pixels:
-        plane: Pixels = compat.pass_channels(layers, key)
+        try:
+            plane: Pixels = compat.pass_channels(layers, key)
+        except KeyError as error:
+            raise InputError(
+                f"The render has no {key} pass.", "Build the scene again, with Cycles."
+            ) from error
         return plane
 
     combined = of("combined")
@@ -258,23 +270,6 @@ def read_passes(path: Path) -> tuple[Pixels, Pixels, Pixels]:
     alpha = combined[..., 3:4]
     straight = np.where(alpha > 1e-3, ratio / np.maximum(alpha, 1e-3), 0.0)
     return combined, (diffuse * straight).astype(np.float32), (specular * straight).astype(np.float32)
-
-
-def keep_passes(plate: Any, path: Path) -> None:
-    """Keep what Cycles rendered as the plate's preview and passes.
-
-    Raises:
-        InputError: the render lacks the passes.
-    """
-    try:
-        combined, diffuse, specular = read_passes(path)
-    except KeyError as error:
-        raise InputError(
-            f"The render has no {error.args[0]} pass.", "Build the scene again, with Cycles."
-        ) from error
-    put_map(plate, "preview", combined)
-    put_map(plate, "diffuse_pass", diffuse)
-    put_map(plate, "specular_pass", specular)
 
 
 def backdrop_pixels(path: str, shape: tuple[int, ...]) -> Pixels:
@@ -294,6 +289,24 @@ def backdrop_pixels(path: str, shape: tuple[int, ...]) -> Pixels:
         bpy.data.images.remove(scratch)
 
 
+def numbered(path: Path, frame: int) -> Path:
+    """The file of one frame: the last number of its name replaced, or the number put before the suffix."""
+    if "#" in path.name:
+        count = path.name.count("#")
+        return path.with_name(path.name.replace("#" * count, f"{frame:0{count}d}"))
+    return path.with_name(f"{path.stem}.{frame:04d}{path.suffix}")
+
+
+def check_picture(target: Path) -> None:
+    """Refuse kinds of files that are not written here.
+
+    Raises:
+        InputError: neither .exr nor .png.
+    """
+    if target.suffix.lower() not in {".exr", ".png"}:
+        raise InputError(f"{target} is neither .exr nor .png.", "Choose one of these.")
+
+
 def save_picture(
     path: str, image: Any, layers: dict[str, Pixels], attributes: dict[str, exr.Attribute]
 ) -> None:
@@ -303,17 +316,8 @@ def save_picture(
         InputError: another kind of file, or a folder that cannot be written.
     """
     target = Path(bpy.path.abspath(path))
+    check_picture(target)
     if target.suffix.lower() == ".exr":
         exr.write(target, layers, attributes)
-    elif target.suffix.lower() == ".png":
-        images.save_displayed(image, target)
     else:
-        raise InputError(f"{target} is neither .exr nor .png.", "Choose one of these.")
-
-
-def pack_maps() -> None:
-    """Put images that exist nowhere else into the .blend that is about to be saved."""
-    for image in bpy.data.images:
-        if image.get("platelight_unsaved"):
-            image.pack()
-            image["platelight_unsaved"] = False
+        images.save_displayed(image, target)

@@ -18,6 +18,7 @@ class Session:
     job: Job | None = None
     rendering: bool = False
     backend: BackendProcess | None = None
+    other_backend: bool = False  # one that we did not start answered when it was last looked for
     message: str = ""
     is_error: bool = False
     on_progress: Callable[[str, float, str], None] | None = None  # for scripts: title, fraction, words

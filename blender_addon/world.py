@@ -14,6 +14,7 @@ import bpy
 from mathutils import Vector
 
 from . import compat
+from .latlong import Sun
 from .node_tools import NodeBuilder
 
 WORLD_NAME = "Platelight World"
@@ -52,6 +53,7 @@ def build_world(
     *,
     rotation: float = 0.0,
     exposure: float = 0.0,
+    gain: float = 1.0,
     driven_by: tuple[str, str] | None = None,
 ) -> Any:
     """Make or update the world of a scene so that it lights with an HDRI, and return it.
@@ -61,6 +63,7 @@ def build_world(
         camera: the plate's camera, whose heading is the center column at rotation 0.
         rotation: degrees, with the sign of Blender's World Mapping Z.
         exposure: stops; the background's strength is 2 to its power.
+        gain: factor on the strength, for lights whose unit is not the scene's.
         driven_by: data paths on the scene for rotation and exposure, so that they can be animated.
     """
     world = bpy.data.worlds.get(WORLD_NAME)
@@ -84,12 +87,40 @@ def build_world(
     strength = nodes[BACKGROUND_NODE].inputs["Strength"]
     if driven_by is None:
         turn.default_value[2] = math.radians(rotation)
-        strength.default_value = 2.0**exposure
+        strength.default_value = gain * 2.0**exposure
     else:
         _drive(turn, "default_value", 2, "radians(v)", scene, driven_by[0])
-        _drive(strength, "default_value", -1, "pow(2, v)", scene, driven_by[1])
+        _drive(strength, "default_value", -1, f"{gain:.9g} * pow(2, v)", scene, driven_by[1])
     scene.world = world
     return world
+
+
+def build_sun(
+    scene: Any, sun: Sun, camera: Any, angle: float, gain: float, driven_by: tuple[str, str]
+) -> Any:
+    """A Sun lamp for what ``latlong.split_sun`` took out of a light, turned and brightened with the World.
+
+    Args:
+        angle: size in radians, 0 for the size that was found in the picture.
+        gain, driven_by: as for ``build_world``.
+    """
+    data = bpy.data.lights.new("Platelight Sun", "SUN")
+    lamp = bpy.data.objects.new("Platelight Sun", data)
+    lamp["platelight_scene"] = scene.name
+    scene.collection.objects.link(lamp)
+    strongest = max(sun.irradiance)
+    data.color = tuple(value / strongest for value in sun.irradiance)
+    data.angle = angle or sun.angle
+    x, y, z = sun.direction
+    look = heading(camera)
+    way = Vector((math.sin(look), -math.cos(look), 0.0)) * x + Vector((0.0, 0.0, y))
+    way -= Vector((math.cos(look), math.sin(look), 0.0)) * z
+    lamp.rotation_euler = (0.0, math.acos(max(-1.0, min(1.0, way.z))), 0.0)
+    turn = math.atan2(way.y, way.x)
+    # The World's rotation turns the picture clockwise as seen from above.
+    _drive(lamp, "rotation_euler", 2, f"{turn:.9g} - radians(v)", scene, driven_by[0])
+    _drive(data, "energy", -1, f"{strongest * gain:.9g} * pow(2, v)", scene, driven_by[1])
+    return lamp
 
 
 def load_hdri(path: str) -> Any:

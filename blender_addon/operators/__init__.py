@@ -2,14 +2,17 @@
 
 import bpy
 
-from . import analyse, backend, light, plate, refine, render
+from . import analyse, backend, composite, frames, light, plate, polyhaven, refine, render
 
 CLASSES = (
     *plate.CLASSES,
     *analyse.CLASSES,
     *light.CLASSES,
+    *polyhaven.CLASSES,
     *render.CLASSES,
     *refine.CLASSES,
+    *frames.CLASSES,
+    *composite.CLASSES,
     *backend.CLASSES,
 )
 

@@ -1,16 +1,23 @@
-"""Analyze: the plate goes to the backend, its maps come back."""
+"""Analyze: the plate goes to the backend, its maps come back; of a sequence one frame or all."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import bpy
+import numpy as np
 
-from .. import preferences, remote, scene, wire
+from .. import mapfiles, maps, preferences, remote, scene, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
 from ..properties import active_plate, plate_by_uid
 from ..session import session
 from .common import has_plate, idle
+
+
+class _Analyzed(NamedTuple):
+    files: mapfiles.Files
+    meta: dict[str, Any]
+    frames: int
 
 
 class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
@@ -20,40 +27,72 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
     bl_label = "Analyze"
     bl_options = {"REGISTER", "UNDO"}
 
+    whole_range: bpy.props.BoolProperty(
+        name="Whole Range",
+        description="All frames of a sequence, from the plate's first to its last; else the current one",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
+
     @classmethod
     def poll(cls, context: Any) -> bool:
         """Needs a plate and no other job."""
         return idle(cls) and has_plate(cls, context)
 
     def prepare(self, context: Any) -> tuple[str, Work]:
-        """Copy the plate and the options."""
+        """Find the plate's pixels and copy the options."""
         plate = active_plate(context.scene.platelight)
         if plate is None:
             raise wire.InputError("This scene has no plate.", "Load one first.")
-        self._uid = plate.uid
-        planes = {"plate": scene.map_pixels(plate, "plate", 3)}
-        if plate.matte == "given":
-            planes["matte"] = scene.given_matte(plate, planes["plate"].shape[:2])
+        uid = self._uid = plate.uid
+        frames: list[int | None] = [maps.current_frame(plate)]
+        if plate.is_sequence and self.whole_range:
+            frames = list(range(plate.frame_first, plate.frame_last + 1))
+            if not frames:
+                raise wire.InputError(f"{plate.name} ends before it begins.", "Set its first and last frame.")
+        folder = maps.map_folder(plate)
+        sources = {frame: maps.plate_source(plate, frame) for frame in frames}
+        given = plate.matte == "given"
         request = wire.Decompose(
             matte=plate.matte, working_size=plate.working_size, fov=scene.field_of_view(plate)
         )
         settings = preferences.settings()
         process = session.backend = remote.ensure_backend(settings, session.backend)
+        session.other_backend = process is None
 
-        def work(reporter: Reporter) -> remote.Answer:
-            return remote.ask(settings, process, request, planes, reporter)
+        def matte(frame: int | None, shape: tuple[int, ...]) -> np.ndarray:
+            found = plate_by_uid(uid)
+            if found is None:
+                raise wire.InputError("The plate was removed while it was analyzed.", "Load it again.")
+            return scene.given_matte(found[1], shape, frame)
+
+        def work(reporter: Reporter) -> _Analyzed:
+            files: mapfiles.Files = {}
+            meta: dict[str, Any] = {}
+            for index, frame in enumerate(frames):
+                part = reporter.part(
+                    index / len(frames), 1 / len(frames), "" if frame is None else f"frame {frame}"
+                )
+                planes = {"plate": sources[frame].read(3, reporter.on_main)}
+                if given:
+                    shape = planes["plate"].shape[:2]
+                    planes["matte"] = reporter.on_main(lambda frame=frame, shape=shape: matte(frame, shape))
+                answer = remote.ask(settings, process, request, planes, part)
+                files = mapfiles.write_maps(folder, scene.maps_of(answer.planes), frame)
+                meta = answer.meta
+            return _Analyzed(files, meta, len(frames))
 
         return f"Analyzing {plate.name}", work
 
-    def finish(self, _context: Any, value: remote.Answer) -> None:
+    def finish(self, _context: Any, value: _Analyzed) -> None:
         """Keep the maps, if the plate is still there."""
         found = plate_by_uid(self._uid)
         if found is None:
             raise wire.InputError("The plate was removed while it was analyzed.", "Load it again.")
         _, plate = found
-        scene.keep_maps(plate, value.planes)
+        maps.attach(plate, value.files)
         plate.notes = json.dumps(value.meta, default=str)
-        session.say(f"{plate.name} is analyzed.")
+        session.say(f"{plate.name} is analyzed" + (f", {value.frames} frames." if value.frames > 1 else "."))
 
 
 CLASSES = (PLATELIGHT_OT_analyse,)

@@ -4,10 +4,10 @@ from typing import Any
 
 import bpy
 
-from .. import compat, scene
-from ..properties import active_plate, is_built
+from .. import compat, latlong, light, maps, scene, wire
+from ..properties import active_plate, is_analysed
 from ..session import session
-from .common import has_maps, idle, told
+from .common import has_maps, has_plate, has_scene, idle, told
 
 
 class PLATELIGHT_OT_set_light(bpy.types.Operator):
@@ -35,20 +35,77 @@ class PLATELIGHT_OT_set_light(bpy.types.Operator):
     def execute(self, context: Any) -> set[str]:
         """Check the file, keep it, and light the scene if it stands already."""
         state = context.scene.platelight
-        before = state.hdri
-        state.hdri = self.filepath
+        before = state.hdri, state.light_from
+        state.hdri, state.light_from = self.filepath, "HDRI"
         plate = active_plate(state)
         try:
-            if plate is not None and is_built(plate):
-                scene.update_world(context.scene, plate)
-            else:
-                scene.light_pixels(self.filepath, full=False)
+            light.file_pixels(self.filepath)
+            light.refresh(context.scene, plate)
         except Exception:
-            state.hdri = before
+            state.hdri, state.light_from = before
             raise
         for name in ("rotation", "exposure"):
             if self.properties.is_property_set(name):
                 setattr(state, name, getattr(self, name))
+        return {"FINISHED"}
+
+
+class PLATELIGHT_OT_use_plate_light(bpy.types.Operator):
+    """Light the scene with the light that a plate was shot under: CG things sit in the plate, and other plates take its light"""
+
+    bl_idname = "platelight.use_plate_light"
+    bl_label = "Use Plate's Light"
+    bl_options = {"REGISTER", "UNDO"}
+
+    name: bpy.props.StringProperty(
+        name="Plate", description="Name of the plate that lends its light; empty is the active one"
+    )
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs a plate with maps."""
+        return idle(cls) and has_plate(cls, context)
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Solve the strength and make it the World."""
+        state = context.scene.platelight
+        active = active_plate(state)
+        lender = active if not self.name else state.plates.get(self.name)
+        if lender is None:
+            raise wire.InputError(f"This scene has no plate {self.name}.", "Give the name of one.")
+        if lender.source_light is None or not is_analysed(lender):
+            raise wire.InputError(f"{lender.name} has no light yet.", "Analyze it first.")
+        state.light_gain = latlong.card_strength(
+            maps.map_pixels(lender, "source_light", 3),
+            maps.map_pixels(lender, "foreground" if lender.foreground else "plate", 3),
+            maps.map_pixels(lender, "albedo", 3),
+            maps.map_pixels(lender, "normal", 3),
+            maps.map_pixels(lender, "matte_map", 1),
+        )
+        state.light_plate, state.light_from = lender.uid, "PLATE"
+        state.rotation = state.exposure = 0.0
+        light.refresh(context.scene, active)
+        session.say(f"The light of {lender.name}, times {state.light_gain:.3g}.")
+        return {"FINISHED"}
+
+
+class PLATELIGHT_OT_update_light(bpy.types.Operator):
+    """Set World and Sun up again after the light's settings were changed"""
+
+    bl_idname = "platelight.update_light"
+    bl_label = "Update Light"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs the card in the scene."""
+        return idle(cls) and has_scene(cls, context)
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Update the World."""
+        light.update_world(context.scene, active_plate(context.scene.platelight))
         return {"FINISHED"}
 
 
@@ -95,4 +152,10 @@ class PLATELIGHT_OT_rendered_view(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (PLATELIGHT_OT_set_light, PLATELIGHT_OT_build_scene, PLATELIGHT_OT_rendered_view)
+CLASSES = (
+    PLATELIGHT_OT_set_light,
+    PLATELIGHT_OT_use_plate_light,
+    PLATELIGHT_OT_update_light,
+    PLATELIGHT_OT_build_scene,
+    PLATELIGHT_OT_rendered_view,
+)

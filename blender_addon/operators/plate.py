@@ -5,8 +5,8 @@ from typing import Any
 
 import bpy
 
-from .. import exr, images, scene, wire
-from ..properties import MAPS, PLANES, active_plate
+from .. import exr, mapfiles, maps, scene, wire
+from ..properties import MAPS, PLANES, active_plate, is_built
 from .common import has_maps, has_plate, idle, told
 
 
@@ -25,6 +25,21 @@ class PLATELIGHT_OT_load_plate(bpy.types.Operator):
         name="Color Space", description="auto, or the name of one of Blender's color spaces", default="auto"
     )
 
+    sequence: bpy.props.BoolProperty(
+        name="Sequence",
+        description="Load all frames beside the file whose names differ by their number only",
+        default=False,
+    )
+    first: bpy.props.IntProperty(
+        name="First Frame",
+        description="First frame of the sequence; 0 takes the first file",
+        default=0,
+        min=0,
+    )
+    last: bpy.props.IntProperty(
+        name="Last Frame", description="Last frame of the sequence; 0 takes the last file", default=0, min=0
+    )
+
     @classmethod
     def poll(cls, _context: Any) -> bool:
         """Loading waits for a job to end."""
@@ -38,7 +53,14 @@ class PLATELIGHT_OT_load_plate(bpy.types.Operator):
     @told
     def execute(self, context: Any) -> set[str]:
         """Load the file."""
-        plate = scene.load_plate(context.scene, self.filepath, self.name, self.colorspace)
+        frames = None
+        if self.sequence:
+            path = Path(bpy.path.abspath(self.filepath))
+            found = mapfiles.frame_range(path)
+            if found == (0, 0):
+                raise wire.InputError(f"{path} has no frame number.", "Choose a file such as shot.1001.exr.")
+            frames = self.first or found[0], self.last or found[1]
+        plate = scene.load_plate(context.scene, self.filepath, self.name, self.colorspace, frames)
         self.report({"INFO"}, f"{plate.name}: {plate.width} by {plate.height}")
         return {"FINISHED"}
 
@@ -122,15 +144,15 @@ class PLATELIGHT_OT_save_maps(bpy.types.Operator):
         plate = active_plate(context.scene.platelight)
         target = Path(bpy.path.abspath(self.filepath))
         stem = target.name.removesuffix(".exr").removesuffix(".maps")
-        matte = scene.map_pixels(plate, "matte_map", 1)
-        picture = scene.map_pixels(plate, "plate", 4)
+        matte = maps.map_pixels(plate, "matte_map", 1)
+        picture = maps.map_pixels(plate, "plate", 4)
         picture[..., 3] = matte
         layers = {"": picture, "matte": matte}
         for plane, name in PLANES.items():
             if plane in {"normal", "albedo"}:
-                layers[plane] = scene.map_pixels(plate, name, 3)
+                layers[plane] = maps.map_pixels(plate, name, 3)
             elif plane in {"roughness", "reflectivity", "depth"}:
-                layers[plane] = scene.map_pixels(plate, name, 1)
+                layers[plane] = maps.map_pixels(plate, name, 1)
         attributes: dict[str, exr.Attribute] = {
             "platelight:version": wire.version,
             "platelight:plate": plate.filepath,
@@ -140,13 +162,51 @@ class PLATELIGHT_OT_save_maps(bpy.types.Operator):
         }
         exr.write(target.with_name(f"{stem}.maps.exr"), layers, attributes)
         if plate.source_light is not None:
-            light = images.image_pixels(plate.source_light)[..., :3]
+            light = maps.map_pixels(plate, "source_light", 3)
             exr.write(target.with_name(f"{stem}.light.exr"), {"": light}, attributes)
         self.report({"INFO"}, f"Saved {stem}.maps.exr")
         return {"FINISHED"}
 
 
+class PLATELIGHT_OT_scale_from_width(bpy.types.Operator):
+    """Set the plate's distance from the true width of the subject, so that lamps and shadows have their true size"""
+
+    bl_idname = "platelight.scale_from_width"
+    bl_label = "Scale From Width"
+    bl_options = {"REGISTER", "UNDO"}
+
+    width: bpy.props.FloatProperty(
+        name="Width",
+        description="Width of the subject between its outermost solid pixels",
+        default=0.5,
+        min=1e-4,
+        max=1e5,
+        subtype="DISTANCE",
+        unit="LENGTH",
+    )
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs maps."""
+        return idle(cls) and has_maps(cls, context)
+
+    def invoke(self, context: Any, _event: Any) -> Any:
+        """Show the width as it is now."""
+        self.width = scene.subject_width(active_plate(context.scene.platelight))
+        return context.window_manager.invoke_props_dialog(self)
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Scale the distance, and what stands in the scene already."""
+        plate = active_plate(context.scene.platelight)
+        plate.distance *= self.width / scene.subject_width(plate)
+        if is_built(plate):
+            scene.build(context.scene, plate)
+        return {"FINISHED"}
+
+
 CLASSES = (
+    PLATELIGHT_OT_scale_from_width,
     PLATELIGHT_OT_load_plate,
     PLATELIGHT_OT_remove_plate,
     PLATELIGHT_OT_show_map,

@@ -1,10 +1,11 @@
 """Refine: maps and Cycles' passes go to the backend, the finished picture comes back."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import bpy
 
-from .. import images, preferences, remote, scene, wire
+from .. import exr, light, mapfiles, maps, preferences, remote, scene, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
 from ..properties import PLANES, active_plate, plate_by_uid
@@ -20,6 +21,11 @@ _CHANNELS = {
     "reflectivity": 1,
     "depth": 1,
 }
+
+
+class _Refined(NamedTuple):
+    files: mapfiles.Files
+    meta: dict[str, Any]
 
 
 class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
@@ -44,61 +50,84 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         return plate.diffuse_pass is not None or refuse(cls, "Render the preview first")
 
     def prepare(self, context: Any) -> tuple[str, Work]:
-        """Copy maps, passes, light and options."""
+        """Find maps, passes and light, and copy the options."""
         state = context.scene.platelight
         plate = active_plate(state)
         self._uid = plate.uid
-        planes = {plane: scene.map_pixels(plate, PLANES[plane], count) for plane, count in _CHANNELS.items()}
-        planes["diffuse"] = scene.map_pixels(plate, "diffuse_pass", 3)
-        planes["specular"] = scene.map_pixels(plate, "specular_pass", 3)
-        shape = planes["normal"].shape[:2]
-        if planes["diffuse"].shape[:2] != shape:
-            raise wire.InputError(
-                f"The preview of {plate.name} has another size than its maps.", "Render it again."
-            )
+        frame = maps.current_frame(plate)
+        sources = {plane: (maps.source(plate, PLANES[plane]), count) for plane, count in _CHANNELS.items()}
+        sources["diffuse"] = (maps.source(plate, "diffuse_pass"), 3)
+        sources["specular"] = (maps.source(plate, "specular_pass"), 3)
         if plate.source_light is not None:
-            planes["source_light"] = images.image_pixels(plate.source_light)[..., :3].copy()
-        planes["light"] = scene.light_pixels(state.hdri, full=state.backdrop == "light")
-        if state.backdrop == "plate":
-            planes["plate"] = scene.map_pixels(plate, "plate", 3)
-        elif state.backdrop == "given":
-            planes["backdrop"] = scene.backdrop_pixels(state.backdrop_path, shape)
-        request = wire.Refine(
-            rotation=state.rotation,
-            exposure=state.exposure,
-            backdrop=state.backdrop,
-            strength=state.strength,
-            working_size=plate.working_size,
-            fov=scene.field_of_view(plate),
-        )
-        self._target = self.filepath or state.output
+            sources["source_light"] = (maps.source(plate, "source_light"), 3)
+        backdrop, backdrop_path = state.backdrop, state.backdrop_path
+        if backdrop == "plate":
+            sources["plate"] = (maps.plate_source(plate, frame), 3)
+        elif (
+            backdrop == "given" and frame is not None and mapfiles.frame_range(Path(backdrop_path)) != (0, 0)
+        ):
+            backdrop_path = str(mapfiles.frame_path(Path(backdrop_path), frame))
+        target = light.for_backend(context.scene, plate, full=backdrop == "light")
+        options: dict[str, Any] = {
+            "backdrop": backdrop,
+            "strength": state.strength,
+            "working_size": plate.working_size,
+            "fov": scene.field_of_view(plate),
+        }
+        name, folder, uses_frames = plate.name, maps.map_folder(plate), plate.is_sequence
+        wanted = self.filepath or state.output
+        self._picture = None
+        saved = Path(bpy.path.abspath(wanted)) if wanted else None
+        if saved is not None and frame is not None:
+            saved = scene.numbered(saved, frame)
+        if saved is not None and saved.suffix.lower() != ".exr":
+            scene.check_picture(saved)
+            self._picture, saved = saved, None
+        notes: dict[str, exr.Attribute] = {
+            "platelight:version": wire.version,
+            "platelight:plate": plate.filepath,
+        }
         settings = preferences.settings()
         process = session.backend = remote.ensure_backend(settings, session.backend)
+        session.other_backend = process is None
 
-        def work(reporter: Reporter) -> remote.Answer:
-            return remote.ask(settings, process, request, planes, reporter)
+        def work(reporter: Reporter) -> _Refined:
+            planes = {
+                plane: origin.read(count, reporter.on_main) for plane, (origin, count) in sources.items()
+            }
+            shape = planes["normal"].shape[:2]
+            if planes["diffuse"].shape[:2] != shape:
+                raise wire.InputError(
+                    f"The preview of {name} has another size than its maps.", "Render it again."
+                )
+            if backdrop == "given":
+                planes["backdrop"] = reporter.on_main(lambda: scene.backdrop_pixels(backdrop_path, shape))
+            planes["light"], rotation, exposure = target(reporter.on_main)
+            request = wire.Refine(rotation=rotation, exposure=exposure, **options)
+            answer = remote.ask(settings, process, request, planes, reporter)
+            if saved is not None:
+                layers = {"": answer.planes["relit"]}
+                if "pbr" in answer.planes:
+                    layers["pbr"] = answer.planes["pbr"]
+                layers["diffuse"], layers["specular"] = planes["diffuse"], planes["specular"]
+                notes.update({f"platelight:{k}": str(v) for k, v in answer.meta.items()})
+                exr.write(saved, layers, notes)
+            files = mapfiles.write_maps(
+                folder, {"result": answer.planes["relit"]}, frame if uses_frames else None
+            )
+            return _Refined(files, answer.meta)
 
         return f"Refining {plate.name}", work
 
-    def finish(self, _context: Any, value: remote.Answer) -> None:
-        """Keep the result and save it where asked."""
+    def finish(self, _context: Any, value: _Refined) -> None:
+        """Keep the result, and save it as it is displayed where a .png was asked for."""
         found = plate_by_uid(self._uid)
         if found is None:
             raise wire.InputError("The plate was removed while it was refined.", "Load it again.")
         _, plate = found
-        scene.put_map(plate, "result", value.planes["relit"])
-        if self._target:
-            layers = {"": value.planes["relit"]}
-            if "pbr" in value.planes:
-                layers["pbr"] = value.planes["pbr"]
-            layers["diffuse"] = scene.map_pixels(plate, "diffuse_pass", 3)
-            layers["specular"] = scene.map_pixels(plate, "specular_pass", 3)
-            notes: dict[str, str | int | float] = {
-                "platelight:version": wire.version,
-                "platelight:plate": plate.filepath,
-            }
-            notes.update({f"platelight:{k}": str(v) for k, v in value.meta.items()})
-            scene.save_picture(self._target, plate.result, layers, notes)
+        maps.attach(plate, value.files)
+        if self._picture is not None:
+            scene.save_picture(str(self._picture), plate.result, {}, {})
         session.say(f"{plate.name} is refined.")
 
 

@@ -1,21 +1,27 @@
-"""Render the preview with Cycles and keep its passes."""
+"""Renders: the preview with its passes, and the scene's own light."""
 
-import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from .. import images, scene, wire
-from ..modal import TICK, redraw
-from ..properties import active_plate, plate_by_uid
+from .. import bake, exr, light, mapfiles, maps, scene, wire
+from ..properties import active_plate, is_analysed, plate_by_uid
+from ..render_modal import RenderOperator
 from ..rendering import RenderSetup
-from ..session import session
-from .common import has_scene, idle
+from .common import has_plate, has_scene, idle
 
 
-class PLATELIGHT_OT_render_preview(bpy.types.Operator):
+def _found(uid: str) -> Any:
+    found = plate_by_uid(uid)
+    if found is None:
+        raise wire.InputError("The plate was removed while it was rendered.", "Load it again.")
+    return found[1]
+
+
+class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
     """Render the plate under the light, with the diffuse and specular passes that the refiner takes"""
 
     bl_idname = "platelight.render_preview"
@@ -34,109 +40,104 @@ class PLATELIGHT_OT_render_preview(bpy.types.Operator):
         max=65536,
     )
 
-    _setup: RenderSetup | None = None
-
     @classmethod
     def poll(cls, context: Any) -> bool:
         """Needs the card in the scene."""
         return idle(cls) and has_scene(cls, context)
 
-    def _begin(self, context: Any) -> RenderSetup:
+    def setup(self, context: Any, target: Path) -> AbstractContextManager[Any]:
+        """The plate alone, with its passes."""
         plate = active_plate(context.scene.platelight)
         self._uid = plate.uid
-        self._folder = tempfile.TemporaryDirectory(prefix="platelight-", ignore_cleanup_errors=True)
-        self._file = Path(self._folder.name) / "passes.exr"
-        return RenderSetup(context.scene, plate, self._file, self.samples)
+        return RenderSetup(context.scene, plate, target, self.samples)
 
-    def execute(self, context: Any) -> set[str]:
-        """Render and wait."""
-        setup = self._begin(context)
-        try:
-            with setup:
-                bpy.ops.render.render(write_still=True, scene=context.scene.name)
-            return self._finish()
-        except wire.PlatelightError as error:
-            return self._fail(str(error))
-        finally:
-            self._folder.cleanup()
+    def digest(self, _context: Any) -> Callable[[Path], mapfiles.Files]:
+        """Passes out of the file, into maps, and into the file that was asked for."""
+        plate = _found(self._uid)
+        folder, frame = maps.map_folder(plate), maps.current_frame(plate)
+        saved = Path(bpy.path.abspath(self.filepath)) if self.filepath else None
+        if saved is not None and frame is not None:
+            saved = scene.numbered(saved, frame)
+        if saved is not None:
+            scene.check_picture(saved)
+        self._picture = saved if saved is not None and saved.suffix.lower() == ".png" else None
 
-    def invoke(self, context: Any, _event: Any) -> set[str]:
-        """Render in Blender's own way, without blocking."""
-        if bpy.app.background or context.window is None:
-            return self.execute(context)
-        self._setup = self._begin(context)
-        self._outcome = ""
-        self._setup.__enter__()
-        self._handlers = [
-            (bpy.app.handlers.render_complete, self._marker("complete")),
-            (bpy.app.handlers.render_cancel, self._marker("cancelled")),
-        ]
-        for handlers, function in self._handlers:
-            handlers.append(function)
-        session.rendering = True
-        manager = context.window_manager
-        self._timer = manager.event_timer_add(TICK, window=context.window)
-        session.timers.append((manager, self._timer))
-        manager.modal_handler_add(self)
-        bpy.ops.render.render("INVOKE_DEFAULT", write_still=True, scene=context.scene.name)
-        return {"RUNNING_MODAL"}
+        def read(path: Path) -> mapfiles.Files:
+            combined, diffuse, specular = scene.read_passes(path)
+            if saved is not None and saved.suffix.lower() == ".exr":
+                layers = {"": combined, "diffuse": diffuse, "specular": specular}
+                exr.write(saved, layers, {"platelight:version": wire.version})
+            planes = {"preview": combined, "diffuse_pass": diffuse, "specular_pass": specular}
+            return mapfiles.write_maps(folder, planes, frame)
 
-    def _marker(self, outcome: str) -> Callable[..., None]:
-        def mark(*_args: Any) -> None:
-            self._outcome = outcome
+        return read
 
-        return mark
-
-    def modal(self, context: Any, event: Any) -> set[str]:
-        """Wait for the render's own end; ESC is the render's to take."""
-        if event.type != "TIMER" or not self._outcome:
-            return {"PASS_THROUGH"}
-        self.cancel(context)
-        try:
-            if self._outcome == "cancelled":
-                session.say("Cancelled.")
-                return {"CANCELLED"}
-            return self._finish()
-        except wire.PlatelightError as error:
-            return self._fail(str(error))
-        finally:
-            self._folder.cleanup()
-            redraw()
-
-    def cancel(self, _context: Any) -> None:
-        """Put settings, handlers and the timer back."""
-        session.rendering = False
-        session.drop_timers()
-        for handlers, function in self._handlers:
-            if function in handlers:
-                handlers.remove(function)
-        self._handlers = []
-        if self._setup is not None:
-            self._setup.__exit__(None, None, None)
-            self._setup = None
-
-    def _fail(self, message: str) -> set[str]:
-        session.say(message, error=True)
-        self.report({"ERROR"}, message)
-        return {"CANCELLED"}
-
-    def _finish(self) -> set[str]:
-        found = plate_by_uid(self._uid)
-        if found is None:
-            raise wire.InputError("The plate was removed while it was rendered.", "Load it again.")
-        if not self._file.is_file():
-            raise wire.JobFailed("The render wrote no file.", "Look at Blender's console.")
-        _, plate = found
-        scene.keep_passes(plate, self._file)
-        if self.filepath:
-            layers = {
-                "": images.image_pixels(plate.preview),
-                "diffuse": scene.map_pixels(plate, "diffuse_pass", 3),
-                "specular": scene.map_pixels(plate, "specular_pass", 3),
-            }
-            scene.save_picture(self.filepath, plate.preview, layers, {"platelight:version": wire.version})
-        session.say(f"{plate.name} is rendered.")
-        return {"FINISHED"}
+    def take(self, _context: Any, files: mapfiles.Files) -> str:
+        """Keep preview and passes."""
+        plate = _found(self._uid)
+        maps.attach(plate, files)
+        if self._picture is not None:
+            scene.save_picture(str(self._picture), plate.preview, {}, {})
+        return f"{plate.name} is rendered."
 
 
-CLASSES = (PLATELIGHT_OT_render_preview,)
+class PLATELIGHT_OT_match_scene_light(RenderOperator, bpy.types.Operator):
+    """Photograph what the scene sends to the subject's place (World, lamps, glowing things and bounces) and relight the plate with it"""
+
+    bl_idname = "platelight.match_scene_light"
+    bl_label = "Match Scene Light"
+
+    filepath: bpy.props.StringProperty(
+        name="File",
+        description="Where to save the light as .exr; empty keeps it in Blender",
+        subtype="FILE_PATH",
+    )
+    samples: bpy.props.IntProperty(
+        name="Samples",
+        description="Samples a pixel; 0 takes the scene's setting",
+        default=0,
+        min=0,
+        max=65536,
+    )
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs a camera to say where the subject is."""
+        if not (idle(cls) and has_plate(cls, context)):
+            return False
+        plate = active_plate(context.scene.platelight)
+        if plate.camera is None and plate.own_camera is None:
+            cls.poll_message_set("Build the scene first, or choose a camera of yours")
+            return False
+        return True
+
+    def setup(self, context: Any, target: Path) -> AbstractContextManager[Any]:
+        """A panorama from the subject's place."""
+        plate = active_plate(context.scene.platelight)
+        self._uid = plate.uid
+        found = None
+        if is_analysed(plate):
+            found = (maps.map_pixels(plate, "depth", 1), maps.map_pixels(plate, "matte_map", 1))
+        return bake.setup_for(context.scene, plate, found, target, self.samples)
+
+    def digest(self, _context: Any) -> Callable[[Path], exr.Pixels]:
+        """The light out of the file, and into the file that was asked for."""
+        saved = bpy.path.abspath(self.filepath)
+
+        def read(path: Path) -> exr.Pixels:
+            pixels = bake.read_bake(path)
+            if saved:
+                exr.write(saved, {"": pixels}, {"platelight:version": wire.version})
+            return pixels
+
+        return read
+
+    def take(self, context: Any, pixels: exr.Pixels) -> str:
+        """Keep the light and make it the target."""
+        plate = _found(self._uid)
+        light.keep_baked(context.scene, pixels)
+        context.scene.platelight.light_from = "SCENE"
+        return f"{plate.name} takes the light of the scene."
+
+
+CLASSES = (PLATELIGHT_OT_render_preview, PLATELIGHT_OT_match_scene_light)

@@ -1,8 +1,13 @@
 """Drawing shared by the panels of the 3D Viewport and of the Image Editor. Only reads; changes nothing."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
+from .. import browser
 from ..backend_process import BackendState
+from ..installer import InstallState, bundled_wheel, install_state
+from ..preferences import user_folder
 from ..properties import active_plate, is_built
 from ..session import session
 
@@ -14,7 +19,18 @@ ICONS: dict[BackendState, tuple[str, str]] = {
     BackendState.STOPPING: ("TIME", "Stopping"),
     BackendState.FAILED: ("ERROR", "Ended with an error"),
 }
+INSTALL: dict[InstallState, tuple[str, str]] = {
+    InstallState.MISSING: ("INFO", "Not installed by this extension"),
+    InstallState.INCOMPLETE: ("ERROR", "Installation was cut short"),
+    InstallState.OUTDATED: ("INFO", "An older version is installed"),
+}
 THUMBNAILS = ("plate", "normal", "albedo", "roughness", "reflectivity", "depth", "matte_map", "source_light")
+
+
+@functools.cache
+def bundled() -> tuple[Path, str] | None:
+    """The wheel that this extension carries; looked for once, as panels are drawn often."""
+    return bundled_wheel(Path(__file__).resolve().parents[1])
 
 
 def wrap(layout: Any, text: str, width: int, icon: str = "NONE") -> None:
@@ -52,8 +68,19 @@ def job_status(layout: Any) -> None:
 def backend(layout: Any, context: Any) -> None:
     """State of the backend, start, stop, and the last message."""
     state = session.backend.poll() if session.backend is not None else BackendState.STOPPED
+    found = bundled()
+    install = install_state(user_folder() / "backend", found[1]) if found is not None else InstallState.READY
     icon, words = ICONS[state]
+    if state is BackendState.STOPPED and session.other_backend:
+        icon, words = "LINKED", "Another one answers"
+    elif state is BackendState.STOPPED and install is not InstallState.READY:
+        icon, words = INSTALL[install]
     layout.label(text=words, icon=icon)
+    if install is not InstallState.READY and not session.other_backend:
+        text = "Upgrade Backend" if install is InstallState.OUTDATED else "Install Backend"
+        layout.operator("platelight.install_backend", text=text, icon="IMPORT")
+    if session.job is not None and session.job.title.startswith("Installing"):
+        job_status(layout)
     row = layout.row(align=True)
     row.operator("platelight.start_backend", text="Start", icon="PLAY")
     row.operator("platelight.stop_backend", text="Stop", icon="SNAP_FACE")
@@ -76,6 +103,10 @@ def plate(layout: Any, state: Any) -> None:
         layout.operator("platelight.load_plate", icon="FILE_IMAGE")
         return
     column = layout.column()
+    if active.is_sequence:
+        row = column.row(align=True)
+        row.prop(active, "frame_first", text="Frames")
+        row.prop(active, "frame_last", text="")
     column.prop(active, "matte")
     if active.matte == "given":
         column.prop(active, "matte_path")
@@ -91,10 +122,12 @@ def maps(layout: Any, state: Any) -> None:
     if active is not None:
         layout.prop(active, "working_size")
     layout.operator("platelight.analyse", icon="NODE_COMPOSITING")
+    if active is not None and active.is_sequence:
+        layout.operator("platelight.analyse", text="Analyze Range", icon="SEQUENCE").whole_range = True
     job_status(layout)
     if active is None:
         return
-    grid = layout.grid_flow(row_major=True, columns=4, even_columns=True, even_rows=True, align=True)
+    grid = layout.grid_flow(row_major=True, columns=3, even_columns=True, even_rows=True, align=True)
     for name in THUMBNAILS:
         image = getattr(active, name)
         if image is None:
@@ -109,13 +142,58 @@ def maps(layout: Any, state: Any) -> None:
 
 
 def light(layout: Any, state: Any) -> None:
-    """HDRI, rotation, exposure."""
+    """Where the light comes from, rotation, exposure, the sun."""
     column = layout.column()
-    row = column.row(align=True)
-    row.prop(state, "hdri")
-    row.operator("platelight.set_light", text="", icon="FILEBROWSER")
-    column.prop(state, "rotation")
-    column.prop(state, "exposure")
+    column.prop(state, "light_from")
+    if state.light_from == "HDRI":
+        row = column.row(align=True)
+        row.prop(state, "hdri")
+        row.operator("platelight.set_light", text="", icon="FILEBROWSER")
+    elif state.light_from == "PLATE":
+        lender = next((p for p in state.plates if p.uid == state.light_plate), None)
+        column.label(
+            text=f"Light of {lender.name}" if lender is not None else "No plate chosen", icon="LIGHT_SUN"
+        )
+        column.prop(state, "light_gain")
+    else:
+        column.prop(state, "bake_height")
+        column.prop(state, "bake_samples")
+    if state.light_from == "SCENE":
+        column.operator("platelight.match_scene_light", icon="LIGHTPROBE_SPHERE")
+    else:
+        column.prop(state, "rotation")
+        column.prop(state, "exposure")
+        column.prop(state, "split_sun")
+        if state.split_sun:
+            column.prop(state, "sun_angle")
+        column.operator("platelight.update_light", icon="FILE_REFRESH")
+        column.separator()
+        for plate in state.plates:
+            if plate.source_light is not None:
+                text = f"Use Light of {plate.name}"
+                column.operator("platelight.use_plate_light", text=text, icon="LIGHT_SUN").name = plate.name
+
+
+def library(layout: Any, state: Any) -> None:
+    """Poly Haven: search, results, resolution."""
+    column = layout.column()
+    column.prop(state, "browse_words", icon="VIEWZOOM")
+    column.prop(state, "browse_category")
+    for line in range(0, min(len(browser.page.categories), 8), 4):
+        row = column.row(align=True)
+        for name in browser.page.categories[line : line + 4]:
+            choice = row.operator("wm.context_set_string", text=name.title())
+            choice.data_path, choice.value = "scene.platelight.browse_category", name
+    column.prop(state, "browse_resolution")
+    column.operator("platelight.browse_hdris", icon="WORLD")
+    if session.job is not None and session.job.title.startswith(("Searching", "Downloading")):
+        job_status(layout)
+    grid = layout.grid_flow(row_major=True, columns=3, even_columns=True, even_rows=True, align=True)
+    for hdri in browser.page.hdris:
+        cell = grid.column(align=True)
+        if icon := browser.icon(hdri.id):
+            cell.template_icon(icon_value=icon, scale=4.0)
+        cell.operator("platelight.download_hdri", text=hdri.name).name = hdri.id
 
 
 def preview(layout: Any, state: Any, in_viewport: bool) -> None:
@@ -123,8 +201,15 @@ def preview(layout: Any, state: Any, in_viewport: bool) -> None:
     active = active_plate(state)
     column = layout.column()
     if active is not None:
-        column.prop(active, "distance")
+        row = column.row(align=True)
+        row.prop(active, "distance")
+        row.operator("platelight.scale_from_width", text="", icon="DRIVER_DISTANCE")
         column.prop(active, "facet_size")
+        column.prop(active, "shadow_proxy")
+        if active.shadow_proxy:
+            column.prop(active, "self_shadow")
+            column.prop(active, "relief")
+            column.prop(active, "roundness")
     column.prop(state, "engine")
     text = "Update Scene" if active is not None and is_built(active) else "Build Scene"
     column.operator("platelight.build_scene", text=text, icon="SCENE_DATA")
@@ -144,3 +229,11 @@ def composite(layout: Any, state: Any) -> None:
         column.prop(state, "backdrop_path")
     column.prop(state, "output")
     column.operator("platelight.refine", icon="SHADERFX")
+    active = active_plate(state)
+    if active is not None and active.is_sequence:
+        column.operator("platelight.relight_range", icon="SEQUENCE")
+    column.separator()
+    for name in ("edge", "light_wrap", "wrap_size", "grain"):
+        column.prop(state, name)
+    column.operator("platelight.composite", icon="NODETREE")
+    column.operator("platelight.save_composite", icon="FILE_TICK")

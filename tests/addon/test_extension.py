@@ -11,24 +11,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from haven import Haven
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.blender
 OPERATORS = [
     "analyse",
+    "browse_hdris",
     "build_scene",
     "cancel",
+    "clear_cache",
+    "composite",
+    "download_hdri",
+    "install_backend",
     "load_plate",
+    "match_scene_light",
     "refine",
+    "relight_range",
     "remove_plate",
     "render_preview",
     "rendered_view",
+    "save_composite",
     "save_maps",
+    "scale_from_width",
     "set_light",
     "show_map",
     "start_backend",
     "stop_backend",
+    "update_light",
+    "use_plate_light",
 ]
 
 
@@ -40,7 +52,9 @@ def test_the_zip_holds_what_it_should(built_zip: Path) -> None:
         vendored = {
             name: archive.read(name).decode() for name in names if name.startswith("_vendor/platelight/")
         }
-    wheels = sorted(name for name in names if name.endswith(".whl"))
+    assert len([name for name in names if name.startswith("backend_wheel/platelight-")]) == 1
+    assert "backend_wheel" not in manifest  # Blender must not install it into its own Python
+    wheels = sorted(name for name in names if name.endswith(".whl") and name.startswith("wheels/"))
     assert [name.split("/")[1].split("-")[0:3:2] for name in wheels] == [
         ["msgspec", "cp311"],
         ["msgspec", "cp313"],
@@ -203,10 +217,10 @@ def test_no_backend_is_a_sentence(run_blender: Callable[..., Any], built_zip: Pa
 
 def test_panels_draw_in_every_state(run_blender: Callable[..., Any], built_zip: Path) -> None:
     seen = run_blender("panels.py", built_zip, environment={"PYTHONPATH": ""})
-    order = ["Backend", "Plate", "Maps", "Light", "Preview", "Composite"]
+    order = ["Backend", "Plate", "Maps", "Light", "Poly Haven", "Preview", "Composite"]
     assert seen["orders"] == {"view3d": order, "image": order}
     states = seen["states"]
-    assert all(len(drawn) == 12 for drawn in states.values())
+    assert all(len(drawn) == 14 for drawn in states.values())
     assert "normals" in states["busy"]["PLATELIGHT_PT_view3d_maps"]
     assert any("25 %" in text for text in states["busy"]["PLATELIGHT_PT_image_maps"])
     assert " ".join(states["failed"]["PLATELIGHT_PT_view3d_backend"]).endswith("The backend went away.")
@@ -229,3 +243,28 @@ def test_the_managed_backend_starts_and_stops(run_blender: Callable[..., Any], b
     for pid in seen["pids"]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.slow
+def test_the_backend_is_installed_from_the_zip(run_blender: Callable[..., Any], built_zip: Path) -> None:
+    seen = run_blender("install_backend.py", built_zip, environment={"PYTHONPATH": ""})
+    assert (seen["before"], seen["after"]) == ("missing", "ready")
+    assert "stay offline" in seen["offline"]
+    assert seen["installed"] == ["FINISHED"]
+    assert seen["inside"]
+
+
+def test_poly_haven_in_blender(
+    run_blender: Callable[..., Any], built_zip: Path, haven: Haven, tmp_path: Path
+) -> None:
+    import numpy as np
+    from platelight.images.exr import write_exr
+
+    write_exr(tmp_path / "sky.exr", {c: np.full((16, 32), 0.5, np.float32) for c in "RGB"}, {})
+    haven.content = (tmp_path / "sky.exr").read_bytes()
+    environment = {"PYTHONPATH": "", "PLATELIGHT_POLYHAVEN": haven.address}
+    seen = run_blender("browse.py", built_zip, environment=environment)
+    assert seen["offline"] == [False, False]
+    assert seen["found"] == ["night_city", "dusk"]
+    assert seen["pictures"] == ["dusk.png", "night_city.png"]
+    assert seen["light"].endswith("dusk_1k.exr")

@@ -33,8 +33,8 @@ def write_plate(path: Path) -> None:
 
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=True)
-exr, scene_tools, session, properties = (
-    sys.modules[f"{PACKAGE}.{name}"] for name in ("exr", "scene", "session", "properties")
+exr, maps, session, properties = (
+    sys.modules[f"{PACKAGE}.{name}"] for name in ("exr", "maps", "session", "properties")
 )
 session = session.session
 scene = bpy.context.scene
@@ -51,7 +51,7 @@ out["no picture"] = attempt(ops.load_plate, filepath="text.png")
 write_plate(Path("plate.png"))
 out["load"] = attempt(ops.load_plate, filepath=str(Path("plate.png").resolve()))
 plate = state.plates[state.active]
-out["linear grey"] = float(scene_tools.map_pixels(plate, "plate", 3).mean())
+out["linear grey"] = float(maps.map_pixels(plate, "plate", 3).mean())
 
 plate.matte, plate.matte_path = "given", "none.png"
 out["no matte"] = attempt(ops.analyse)
@@ -110,13 +110,13 @@ out["world rotation"] = float(
     np.degrees(scene.world.node_tree.nodes["Rotation"].inputs["Rotation"].default_value[2])
 )
 
-normal = scene_tools.map_pixels(plate, "normal", 3)
+normal = maps.map_pixels(plate, "normal", 3)
 bpy.ops.wm.save_as_mainfile(filepath=str(Path("shot.blend").resolve()))
 bpy.ops.wm.open_mainfile(filepath=str(Path("shot.blend").resolve()))
 scene = bpy.context.scene
 state = scene.platelight
 plate = state.plates[state.active]
-out["normal after load"] = float(np.abs(scene_tools.map_pixels(plate, "normal", 3) - normal).max())
+out["normal after load"] = float(np.abs(maps.map_pixels(plate, "normal", 3) - normal).max())
 out["kept"] = [properties.is_built(plate), plate.fov, round(state.rotation, 3)]
 out["second plate"] = [
     attempt(ops.load_plate, filepath=str(Path("plate.png").resolve())),

@@ -34,7 +34,7 @@ class Layout:
         kind = getattr(getattr(bpy.ops, module), function).get_rna_type()
         assert kind.description, f"{name} has no tooltip"
         self._check("operator", options)
-        return SimpleNamespace()
+        return SimpleNamespace()  # takes the operator's properties
 
     def label(self, text: str = "", **options: Any) -> None:
         self.texts.append(text)
@@ -80,8 +80,8 @@ def draw() -> dict[str, list[str]]:
 
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=True)
-scene_tools, session, jobs, properties = (
-    sys.modules[f"{PACKAGE}.{name}"] for name in ("scene", "session", "jobs", "properties")
+maps, session, jobs, properties = (
+    sys.modules[f"{PACKAGE}.{name}"] for name in ("maps", "session", "jobs", "properties")
 )
 states = {"empty": draw()}
 state = bpy.context.scene.platelight
@@ -89,7 +89,7 @@ plate = state.plates.add()
 plate.uid, plate.name, plate.width, plate.height = "x", "shot", 8, 6
 grey = np.full((6, 8), 0.5, np.float32)
 for name, _, data in properties.MAPS[:10]:
-    scene_tools.put_map(plate, name, grey if data else np.dstack([grey] * 3))
+    maps.put_map(plate, name, grey if data else np.dstack([grey] * 3))
 plate.matte, state.backdrop = "given", "given"
 states["analyzed"] = draw()
 job = session.session.job = jobs.Job("Analyzing shot", lambda reporter: None)

@@ -1,0 +1,142 @@
+"""Arithmetic on lat-long lights: directions, irradiance, the sun in them, strength from a gray card.
+
+No bpy module use. A light is (h, 2h, 3) float32, linear Rec.709, in the project's convention: the center column is
+where the camera looks, +X (screen right) at three quarters of the width, the top row is up. Directions are unit
+vectors (..., 3) in the frame of the camera's heading: +X right, +Y up, -Z forward.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .exr import Pixels
+from .wire import InputError
+
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+_SUN_CONTRAST = 8.0  # a sun is at least this many times brighter than the median direction
+_SUN_LEVEL = 0.2  # share of the peak, above its surroundings, down to which a pixel belongs to the sun
+_SUN_REACH = math.radians(25.0)
+
+
+@dataclass(frozen=True)
+class Sun:
+    """A distant lamp: ``direction`` towards it, ``irradiance`` (3,) at normal incidence, ``angle`` across in radians."""
+
+    direction: tuple[float, float, float]
+    irradiance: tuple[float, float, float]
+    angle: float
+
+
+def directions(height: int) -> Pixels:
+    """Unit directions (h, 2h, 3) of the centers of a light's pixels."""
+    azimuth = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * math.pi
+    elevation = (0.5 - (np.arange(height) + 0.5) / height) * math.pi
+    a, e = np.meshgrid(azimuth, elevation)
+    return np.stack([np.sin(a) * np.cos(e), np.sin(e), -np.cos(a) * np.cos(e)], -1).astype(np.float32)
+
+
+def solid_angles(height: int) -> Pixels:
+    """Solid angle (h, 1) of one pixel of each row in steradians; the whole map sums to 4 pi."""
+    edges = np.sin((0.5 - np.arange(height + 1) / height) * math.pi)
+    return ((edges[:-1] - edges[1:]) * math.pi / height)[:, None].astype(np.float32)
+
+
+def irradiance(light: Pixels, normals: Pixels) -> Pixels:
+    """Irradiance (N, 3) that a light sends to surfaces with ``normals`` (N, 3), by the plain sum over its pixels."""
+    height = light.shape[0]
+    cosine = np.maximum(normals @ directions(height).reshape(-1, 3).T, 0.0)
+    return np.asarray(cosine @ (light * solid_angles(height)[..., None]).reshape(-1, 3), np.float32)
+
+
+def reduced(light: Pixels, height: int) -> Pixels:
+    """Halve a light until it is at most ``height`` rows high."""
+    while light.shape[0] > height and light.shape[0] % 2 == 0:
+        light = light.reshape(light.shape[0] // 2, 2, light.shape[1] // 2, 2, 3).mean(axis=(1, 3))
+    return light
+
+
+def card_strength(light: Pixels, plate: Pixels, albedo: Pixels, normal: Pixels, matte: Pixels) -> float:
+    """The factor on ``light`` under which a diffuse card reads as it does on the plate.
+
+    The plate itself is the card: where the matte is solid, plate = factor * albedo * irradiance(normal) / pi. The
+    median over the subject leaves highlights and cast shadows out.
+
+    Args:
+        light: (h, 2h, 3). plate, albedo, normal: (H, W, 3). matte: (H, W).
+
+    Raises:
+        InputError: nothing solid to measure on, or the light is black.
+    """
+    rows, columns = np.nonzero(matte > 0.95)
+    if not len(rows):
+        raise InputError("The matte has no solid pixel.", "Analyze the plate again with another matte.")
+    chosen = np.random.default_rng(0).permutation(len(rows))[:4096]
+    rows, columns = rows[chosen], columns[chosen]
+    under = (
+        albedo[rows, columns] * irradiance(reduced(light, 64), normal[rows, columns]) / math.pi @ LUMINANCE
+    )
+    seen = plate[rows, columns] @ LUMINANCE
+    lit = under > 1e-6
+    if lit.mean() < 0.25:
+        raise InputError("The plate's inferred light is black.", "Analyze the plate again.")
+    return float(np.median(seen[lit] / under[lit]))
+
+
+def split_sun(light: Pixels) -> tuple[Sun, Pixels]:
+    """Take the brightest compact source out of a light; what is left and the lamp together send the same energy.
+
+    Raises:
+        InputError: nothing in the light stands out as a sun does.
+    """
+    height = light.shape[0]
+    luminance = light @ LUMINANCE
+    weight = np.broadcast_to(solid_angles(height), luminance.shape)
+    way = directions(height)
+    peak = np.unravel_index(int(np.argmax(luminance)), luminance.shape)
+    if float(luminance[peak]) < _SUN_CONTRAST * float(np.median(luminance)):
+        raise InputError("No sun stands out in this light.", "Leave Sun as Lamp off.")
+    near = np.arccos(np.clip(way @ way[peak], -1.0, 1.0))
+    ring = (near > _SUN_REACH) & (near < 2 * _SUN_REACH)
+    around = float(np.median(luminance[ring]))
+    core = (near <= _SUN_REACH) & (luminance > around + _SUN_LEVEL * (luminance[peak] - around))
+    reach = float(near[core].max()) + math.pi / height
+    skirt = (near > reach) & (near < 2 * reach + math.pi / height)
+    level = np.median(light[skirt], axis=0)
+    disk = near <= reach
+    rest = np.where(disk[..., None], np.minimum(light, level), light).astype(np.float32)
+    removed = (light - rest) * weight[..., None]
+    energy = removed.reshape(-1, 3).sum(axis=0, dtype=np.float64)
+    power = removed @ LUMINANCE
+    toward = (way * power[..., None]).reshape(-1, 3).sum(axis=0, dtype=np.float64)
+    toward /= np.linalg.norm(toward)
+    off = np.arccos(np.clip(way @ toward.astype(np.float32), -1.0, 1.0))
+    # A uniform disk of radius R has a mean squared distance from its center of R^2 / 2.
+    radius = math.sqrt(2.0 * float((power * off * off).sum() / power.sum()))
+    x, y, z = (float(v) for v in toward)
+    r, g, b = (float(v) for v in energy)
+    return Sun((x, y, z), (r, g, b), max(2.0 * radius, math.radians(0.1))), rest
+
+
+def turned(light: Pixels, axes: Pixels, rotation: float) -> Pixels:
+    """The light as a camera sees it that is pitched or rolled.
+
+    Args:
+        axes: (3, 3), the camera's axes as columns in the frame of its heading.
+        rotation: degrees; positive moves what is seen to the right.
+    """
+    height = light.shape[0]
+    way = directions(height) @ axes.T.astype(np.float32)
+    azimuth = np.arctan2(way[..., 0], -way[..., 2]) - math.radians(rotation)
+    elevation = np.arcsin(np.clip(way[..., 1], -1.0, 1.0))
+    x = ((azimuth / (2 * math.pi) + 0.5) * 2 * height - 0.5) % (2 * height)
+    y = np.clip((0.5 - elevation / math.pi) * height - 0.5, 0, height - 1)
+    x0, y0 = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
+    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
+    x1, y1 = (x0 + 1) % (2 * height), np.minimum(y0 + 1, height - 1)
+    x0 %= 2 * height
+    top = light[y0, x0] * (1 - fx) + light[y0, x1] * fx
+    low = light[y1, x0] * (1 - fx) + light[y1, x1] * fx
+    return np.asarray(top * (1 - fy) + low * fy, np.float32)

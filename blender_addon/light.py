@@ -1,0 +1,194 @@
+"""The target light: an HDRI file, a plate's own light, or the light of the scene; as a World, and for the backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bpy
+import numpy as np
+
+from . import images, latlong, maps, world
+from .exr import Pixels
+from .mapfiles import OnMain, Source
+from .properties import is_built
+from .wire import InputError
+
+# A light wider than this is sent smaller where nobody will look at it directly.
+_LIGHT_WIDTH = 2048
+BAKED = "Platelight Scene Light"
+SUNLESS = "Platelight Light without Sun"
+_UPRIGHT = math.radians(0.1)  # a camera less tilted than this stands upright
+
+
+class Target(NamedTuple):
+    """A light for a request: ``pixels`` (h, 2h, 3) in the camera's frame, and what is still to be applied to it."""
+
+    pixels: Pixels
+    rotation: float
+    exposure: float
+
+
+def lender(state: Any) -> Any:
+    """The plate whose inferred light is the target.
+
+    Raises:
+        InputError: it is gone, or has none.
+    """
+    plate = next((p for p in state.plates if p.uid == state.light_plate), None)
+    if plate is None or plate.source_light is None:
+        raise InputError("The plate whose light is used is gone.", "Choose another light.")
+    return plate
+
+
+def lat_long(light: Pixels, name: str) -> Pixels:
+    """A picture (h, w, 3) as a light (h, 2h, 3).
+
+    Raises:
+        InputError: it is far from twice as wide as high.
+    """
+    height, width = light.shape[:2]
+    if abs(width / height - 2.0) > 0.05:
+        raise InputError(f"{name} is {width} by {height}.", "An HDRI has to be twice as wide as high.")
+    height = min(height, width // 2)
+    return light[:height, : 2 * height]
+
+
+def file_pixels(path: str) -> Pixels:
+    """An HDRI file as (h, 2h, 3), kept for the jobs to come.
+
+    Raises:
+        InputError: no picture, or far from twice as wide as high.
+    """
+    light = np.ascontiguousarray(lat_long(images.load_picture(path).pixels, path), np.float32)
+    images.keep_picture(path, light)
+    return light
+
+
+def target_source(scene: Any) -> Source:
+    """Where the chosen light's pixels are, before strength, rotation and exposure.
+
+    Raises:
+        InputError: what was chosen is not there.
+    """
+    state = scene.platelight
+    if state.light_from == "PLATE":
+        return maps.source(lender(state), "source_light")
+    if state.light_from == "SCENE":
+        if state.baked_light is None:
+            raise InputError("The light of the scene was not taken yet.", "Press Match Scene Light.")
+        return Source(BAKED, load=lambda: images.image_pixels(state.baked_light), loads_on_main=True)
+    if not state.hdri:
+        raise InputError("No HDRI is chosen.", "Choose a lat-long picture in the Light panel.")
+    return images.picture_source(state.hdri)
+
+
+def target_pixels(scene: Any) -> Pixels:
+    """The chosen light (h, 2h, 3) before rotation and exposure; a plate's with its strength.
+
+    Raises:
+        InputError: what was chosen is not there.
+    """
+    state = scene.platelight
+    gain = np.float32(state.light_gain if state.light_from == "PLATE" else 1.0)
+    found = target_source(scene)
+    return np.ascontiguousarray(lat_long(found.read(3), found.name) * gain)
+
+
+def camera_axes(camera: Any) -> Pixels:
+    """The camera's axes as columns (3, 3) in the upright frame of its heading."""
+    angle = world.heading(camera)
+    forward = np.array([math.cos(angle), math.sin(angle), 0.0])
+    right = np.array([math.sin(angle), -math.cos(angle), 0.0])
+    frame = np.stack([right, [0.0, 0.0, 1.0], -forward])
+    return np.asarray(frame @ np.array(camera.matrix_world.to_3x3().normalized()), np.float32)
+
+
+def for_backend(scene: Any, plate: Any, *, full: bool) -> Callable[[OnMain], Target]:
+    """The light as the plate's camera sees it, at most 2048 wide unless ``full``: a function for a job's thread.
+
+    The World is upright, the backend's frame is the camera's: pitch and roll are resampled into the picture.
+
+    Raises:
+        InputError: as ``target_pixels``.
+    """
+    state = scene.platelight
+    pixels = target_source(scene)
+    # What the scene sends is the scene's to turn and to brighten.
+    rotation, exposure = (0.0, 0.0) if state.light_from == "SCENE" else (state.rotation, state.exposure)
+    gain = np.float32(state.light_gain if state.light_from == "PLATE" else 1.0)
+    axes = camera_axes(plate.camera) if plate.camera is not None else np.eye(3, dtype=np.float32)
+    tilted = abs(float(np.trace(axes)) - 3.0) > _UPRIGHT**2
+
+    def make(on_main: OnMain) -> Target:
+        light = lat_long(pixels.read(3, on_main), pixels.name) * gain
+        if not full:
+            light = latlong.reduced(light, _LIGHT_WIDTH // 2)
+        if tilted:
+            return Target(latlong.turned(light, axes, rotation), 0.0, exposure)
+        return Target(np.ascontiguousarray(light, np.float32), rotation, exposure)
+
+    return make
+
+
+def keep_baked(scene: Any, pixels: Pixels) -> None:
+    """Keep what Match Scene Light photographed."""
+    state = scene.platelight
+    state.baked_light = images.put_image(BAKED, pixels, data=False, existing=state.baked_light)
+    state.baked_light["platelight_unsaved"] = True
+
+
+def update_world(scene: Any, plate: Any) -> None:
+    """Light the scene with the chosen light, as the plate's camera sees it. The scene's own light stays as it is.
+
+    Raises:
+        InputError: no such file, not a lat-long picture, or no sun in it to be split off.
+    """
+    state = scene.platelight
+    drop_sun(scene)
+    if state.light_from == "SCENE":
+        return
+    gain = state.light_gain if state.light_from == "PLATE" else 1.0
+    image = lender(state).source_light if state.light_from == "PLATE" else _file_image(state.hdri)
+    driven = ("platelight.rotation", "platelight.exposure")
+    if state.split_sun:
+        sun, rest = latlong.split_sun(target_pixels(scene) / np.float32(gain))
+        existing = bpy.data.images.get(SUNLESS)
+        image = images.put_image(SUNLESS, rest, data=False, existing=existing)
+        image["platelight_unsaved"] = True
+        state.sun = world.build_sun(scene, sun, plate.camera, state.sun_angle, gain, driven)
+    world.build_world(scene, image, plate.camera, gain=gain, driven_by=driven)
+
+
+def drop_sun(scene: Any) -> None:
+    """Take the lamp of a split light out of the scene."""
+    lamp = scene.platelight.sun
+    if lamp is not None:
+        data = lamp.data
+        bpy.data.objects.remove(lamp)
+        bpy.data.lights.remove(data)
+
+
+def refresh(scene: Any, plate: Any) -> None:
+    """Update the World where a card stands already."""
+    if plate is not None and is_built(plate):
+        update_world(scene, plate)
+
+
+def _file_image(name: str) -> Any:
+    path = Path(bpy.path.abspath(name))
+    if not name or not path.is_file():
+        raise InputError(f"{path} is not a file.", "Choose an HDRI that exists.")
+    try:
+        image = world.load_hdri(str(path))
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} is not a picture that Blender can read.", "Give an EXR or HDR file."
+        ) from error
+    if image.size[1] == 0 or abs(image.size[0] / image.size[1] - 2.0) > 0.05:
+        raise InputError(
+            f"{path} is {image.size[0]} by {image.size[1]}.", "An HDRI has to be twice as wide as high."
+        )
+    return image

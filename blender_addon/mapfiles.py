@@ -1,0 +1,168 @@
+"""Maps live in files: a job's thread writes and reads them, Blender loads them when it draws or renders.
+
+Handing arrays to Blender's images costs the main thread a copy of every map, 0.2 s each at 4K. No bpy module use.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import exr
+from .exr import Pixels
+from .wire import InputError
+
+# Half floats are what Cycles keeps of a picture anyway; these need more.
+_FLOAT = frozenset({"plate", "depth", "source_light", "result", "relit", "composite"})
+_DIGITS = re.compile(r"(\d+)(?=\.[^.]+$)")
+OnMain = Callable[[Callable[[], Any]], Any]
+
+
+def directly(function: Callable[[], Any]) -> Any:
+    """``on_main`` for those who are the main thread."""
+    return function()
+
+
+def new_folder(root: Path, uid: str) -> Path:
+    """A folder that nothing else uses: earlier maps stay, so that undo finds them."""
+    return root / "maps" / uid / f"{time.time_ns():x}"
+
+
+def map_path(folder: Path, name: str, frame: int | None = None) -> Path:
+    """The file of one map, of one frame where the plate is a sequence."""
+    return folder / (f"{name}.exr" if frame is None else f"{name}.{frame:04d}.exr")
+
+
+def frame_path(path: Path, frame: int) -> Path:
+    """The file of another frame beside ``path``: its last number replaced, padded as there.
+
+    Raises:
+        InputError: the name has no number.
+    """
+    found = _DIGITS.search(path.name)
+    if found is None:
+        raise InputError(f"{path} has no frame number.", "Choose a file such as shot.1001.exr.")
+    number = f"{frame:0{len(found.group(1))}d}"
+    return path.with_name(path.name[: found.start()] + number + path.name[found.end() :])
+
+
+def frame_range(path: Path) -> tuple[int, int]:
+    """First and last frame of the unbroken run of files that ``path`` belongs to; (0, 0) if it has no number."""
+    found = _DIGITS.search(path.name)
+    if found is None:
+        return 0, 0
+    first = last = int(found.group(1))
+    while first > 0 and frame_path(path, first - 1).is_file():
+        first -= 1
+    while frame_path(path, last + 1).is_file():
+        last += 1
+    return first, last
+
+
+class MapFile(NamedTuple):
+    """A map on disk, and its thumbnail (h, w, 4), bottom row first, as displayed."""
+
+    path: Path
+    thumbnail: Pixels
+
+
+Files = dict[str, MapFile]
+
+
+def thumbnail(name: str, plane: Pixels) -> Pixels:
+    """A picture of a map, at most 128 pixels wide and high: Blender's own previews would load the whole file."""
+    step = max(1, -(-max(plane.shape[:2]) // 128))
+    small = np.nan_to_num(cut(plane[::step, ::step], 3)[::-1], posinf=0.0, neginf=0.0)
+    if name == "normal":
+        small = small * 0.5 + 0.5
+    elif name == "depth":
+        low, high = np.percentile(small, (2, 98))
+        small = 1.0 - (small - low) / max(float(high - low), 1e-6)
+    elif name not in {"roughness", "reflectivity", "matte_map"}:
+        small = np.clip(small, 0.0, 1.0)
+        small = np.where(small <= 0.0031308, 12.92 * small, 1.055 * small ** (1 / 2.4) - 0.055)
+    out = np.ones((*small.shape[:2], 4), np.float32)
+    out[..., :3] = np.clip(small, 0.0, 1.0)
+    return out
+
+
+def write_maps(folder: Path, planes: Mapping[str, Pixels], frame: int | None = None) -> Files:
+    """Write planes by the names of their maps, uncompressed, and return their files; in a job's thread.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    written: Files = {}
+    for name, plane in planes.items():
+        path = map_path(folder, name, frame)
+        exr.write(path, {"": plane}, half=name not in _FLOAT, compress=False)
+        written[name] = MapFile(path, thumbnail(name, plane))
+    return written
+
+
+def cut(pixels: Pixels, channels: int) -> Pixels:
+    """(H, W) for one channel, else (H, W, channels), contiguous."""
+    if pixels.ndim == 2:
+        return pixels if channels == 1 else np.repeat(pixels[..., None], channels, axis=2)
+    if channels == 4 and pixels.shape[2] == 3:
+        pixels = np.concatenate([pixels, np.ones_like(pixels[..., :1])], axis=2)
+    return np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels[..., :channels])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the pixels of a map are, found on the main thread and read in another.
+
+    One of: ``path``, a file of ours; ``data``, its content packed in the .blend; ``load``, which reads a picture, on
+    the main thread if ``loads_on_main``; or ``shape`` and ``fetch``, which fills a flat float32 array of (H, W, 4),
+    bottom row first, on the main thread.
+    """
+
+    name: str
+    path: Path | None = None
+    data: bytes | None = None
+    load: Callable[[], Pixels] | None = None
+    loads_on_main: bool = False
+    shape: tuple[int, int] = (0, 0)
+    fetch: Callable[[Pixels], None] | None = None
+
+    def read(self, channels: int, on_main: OnMain = directly) -> Pixels:
+        """The pixels, row 0 at the top; (H, W) for one channel, else (H, W, channels).
+
+        Raises:
+            InputError: the file is gone or damaged.
+        """
+        if self.load is not None:
+            return cut(on_main(self.load) if self.loads_on_main else self.load(), channels)
+        if self.fetch is not None:
+            fetch, flat = self.fetch, np.zeros(self.shape[0] * self.shape[1] * 4, np.float32)
+            flat[::1024] = 1.0  # touched here, so that the main thread need not wait for the memory
+            on_main(lambda: fetch(flat))
+            return cut(flat.reshape(*self.shape, 4)[::-1], channels)
+        try:
+            data = self.data if self.data is not None else Path(self.path or "").read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read.", "Analyze the plate again.") from error
+        return cut(exr.parse(data, self.path or self.name).layers[""], channels)
+
+
+def used_bytes(root: Path) -> int:
+    """Size of all kept maps."""
+    return sum(path.stat().st_size for path in (root / "maps").rglob("*") if path.is_file())
+
+
+def clear(root: Path, keep: set[Path]) -> int:
+    """Remove kept maps but those in the folders ``keep``; returns the bytes that were freed."""
+    freed = 0
+    for folder in (root / "maps").glob("*/*"):
+        if folder.is_dir() and folder not in keep:
+            freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            shutil.rmtree(folder, ignore_errors=True)
+    return freed

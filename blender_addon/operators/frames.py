@@ -1,0 +1,110 @@
+"""A range of frames: each rendered and refined in turn."""
+
+from typing import Any
+
+import bpy
+
+from .. import maps, scene, wire
+from ..modal import TICK, redraw
+from ..properties import active_plate, plate_by_uid
+from ..session import session
+from .common import has_scene, idle, refuse, told
+
+
+class PLATELIGHT_OT_relight_range(bpy.types.Operator):
+    """Render and refine every frame of the plate; each result goes to the Output file with its frame's number"""
+
+    bl_idname = "platelight.relight_range"
+    bl_label = "Relight Range"
+
+    _steps: Any = None
+    _timer: Any = None
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs a sequence that stands in the scene, and a place for the results."""
+        if not (idle(cls) and has_scene(cls, context)):
+            return False
+        state = context.scene.platelight
+        if not active_plate(state).is_sequence:
+            return refuse(cls, "The plate is a single picture; use Render Preview and Refine")
+        return bool(state.output) or refuse(cls, "Choose an Output file")
+
+    def _plan(self, context: Any) -> Any:
+        """Yield the operators to be called, each once the one before has ended; the scene is at its frame then."""
+        state = context.scene.platelight
+        uid = active_plate(state).uid
+        frames = range(active_plate(state).frame_first, active_plate(state).frame_last + 1)
+        for frame in frames:
+            found = plate_by_uid(uid)
+            if found is None:
+                raise wire.InputError("The plate was removed while its range was relit.", "Load it again.")
+            maps.source(found[1], "albedo", frame)
+            context.scene.frame_set(frame)
+            if found[1].shadow_proxy:
+                scene.build_proxy(
+                    found[1], *(maps.map_pixels(found[1], name, 1, frame) for name in ("depth", "matte_map"))
+                )
+            if state.light_from == "SCENE":
+                yield bpy.ops.platelight.match_scene_light
+            yield bpy.ops.platelight.render_preview
+            yield bpy.ops.platelight.refine
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Do all frames and wait."""
+        before = context.scene.frame_current
+        try:
+            for operator in self._plan(context):
+                if operator() != {"FINISHED"}:
+                    return {"CANCELLED"}
+        finally:
+            context.scene.frame_set(before)
+        session.say("The range is relit.")
+        return {"FINISHED"}
+
+    def invoke(self, context: Any, _event: Any) -> set[str]:
+        """Do all frames, Blender stays responsive in between."""
+        if bpy.app.background or context.window is None:
+            return self.execute(context)
+        self._before = context.scene.frame_current
+        self._steps = self._plan(context)
+        manager = context.window_manager
+        self._timer = manager.event_timer_add(TICK, window=context.window)
+        manager.modal_handler_add(self)
+        session.say("")
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: Any, event: Any) -> set[str]:
+        """Start the next step when the one before has ended well."""
+        if event.type != "TIMER" or session.busy:
+            return {"PASS_THROUGH"}
+        if session.is_error or session.message == "Cancelled.":
+            return self._over(context, {"CANCELLED"})
+        try:
+            operator = next(self._steps, None)
+            if operator is None:
+                session.say("The range is relit.")
+                return self._over(context, {"FINISHED"})
+            operator("INVOKE_DEFAULT")
+        except (wire.PlatelightError, RuntimeError) as error:
+            session.say(str(error), error=True)
+            self.report({"ERROR"}, str(error))
+            return self._over(context, {"CANCELLED"})
+        return {"PASS_THROUGH"}
+
+    def cancel(self, context: Any) -> None:
+        """Blender ends the operator itself."""
+        self._over(context, set())
+
+    def _over(self, context: Any, result: set[str]) -> set[str]:
+        if self._timer is not None:
+            context.window_manager.event_timer_remove(self._timer)
+            self._timer = None
+        if context.scene is not None:
+            context.scene.frame_set(self._before)
+        redraw()
+        return result
+
+
+CLASSES = (PLATELIGHT_OT_relight_range,)

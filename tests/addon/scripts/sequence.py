@@ -1,0 +1,92 @@
+"""A sequence of three frames: analyzed, its maps drive the card by frame, rendered and refined as a range."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import blender_kit as kit
+import bpy
+import numpy as np
+
+import blender_addon
+from blender_addon import exr, maps, remote
+
+SIZE = 24
+LEVELS = {1001: 0.1, 1002: 0.3, 1003: 0.6}
+asked: list[str] = []
+
+
+def answer(
+    _settings: Any, _process: Any, request: Any, planes: dict[str, Any], reporter: Any
+) -> remote.Answer:
+    """Maps that tell the frame: a flat facing surface whose albedo is the plate's own level."""
+    reporter.progress(0.5, "thinking")
+    asked.append(type(request).__name__)
+    shape = next(iter(planes.values())).shape[:2]
+    one = np.ones(shape, np.float32)
+    if asked[-1] == "Decompose":
+        made = {
+            "matte": one,
+            "roughness": one,
+            "reflectivity": one * 0,
+            "depth": one * 3,
+            "foreground": planes["plate"],
+            "albedo": planes["plate"],
+            "normal": np.dstack([one * 0, one * 0, one]),
+            "light": np.ones((8, 16, 3), np.float32),
+        }
+        return remote.Answer(made, {})
+    pbr = planes["diffuse"] + planes["specular"]
+    return remote.Answer({"pbr": pbr, "relit": np.dstack([pbr, one])}, {})
+
+
+remote.ask, remote.ensure_backend = answer, lambda _settings, _process: None
+blender_addon.register()
+bpy.ops.wm.read_factory_settings(use_empty=True)
+Path("in").mkdir(exist_ok=True)
+for frame, level in LEVELS.items():
+    exr.write(f"in/shot.{frame}.exr", {"": np.full((SIZE, SIZE, 3), level, np.float32)})
+exr.write("sky.exr", {"": np.ones((16, 32, 3), np.float32)})
+bpy.ops.wm.save_as_mainfile(filepath=str(Path("shot.blend").resolve()))
+
+scene = bpy.context.scene
+state, ops = scene.platelight, bpy.ops.platelight
+out: dict[str, Any] = {}
+ops.load_plate(filepath=str(Path("in/shot.1002.exr").resolve()), sequence=True)
+plate = state.plates[0]
+out["range"] = [plate.frame_first, plate.frame_last]
+scene.frame_set(1002)
+ops.analyse()
+out["one"] = len(asked)
+ops.analyse(whole_range=True)
+out["all"] = len(asked)
+out["files"] = len(list(Path("platelight").rglob("albedo.*.exr")))
+out["thumbnail"] = [*plate.albedo.preview.image_size, plate.albedo.preview.image_pixels_float[0]]
+out["read"] = [float(maps.map_pixels(plate, "albedo", 3, frame).mean()) for frame in LEVELS]
+ops.set_light(filepath=str(Path("sky.exr").resolve()))
+ops.build_scene()
+state.samples, state.denoise = 16, False
+out["rendered"] = []
+for frame in LEVELS:
+    scene.frame_set(frame)
+    bpy.context.view_layer.update()
+    kept = kit.render(scene, Path("seen.exr"))["ViewLayer.Combined"]
+    out["rendered"].append(float(kept[8:16, 8:16, :3].mean()))
+state.output = str(Path("out/relit.####.exr").resolve())
+scene.frame_set(1)
+out["relight"] = sorted(ops.relight_range())
+out["frame back"] = scene.frame_current
+out["results"] = [
+    float(exr.read(f"out/relit.{frame}.exr").layers[""][8:16, 8:16, :3].mean()) for frame in LEVELS
+]
+try:
+    maps.source(plate, "albedo", 1004)
+except Exception as error:
+    out["missing"] = str(error)
+bpy.ops.wm.save_mainfile()
+bpy.ops.wm.open_mainfile(filepath=str(Path("shot.blend").resolve()))
+again = bpy.context.scene.platelight.plates[0]
+out["after load"] = float(maps.map_pixels(again, "albedo", 3, 1003).mean())
+blender_addon.unregister()
+kit.result(out)

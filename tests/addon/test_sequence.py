@@ -1,0 +1,37 @@
+"""Sequences: maps of each frame drive the card, a range is analyzed and relit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LEVELS = [0.1, 0.3, 0.6]
+
+
+@pytest.mark.blender
+def test_every_frame_has_its_own_maps(run_blender: Callable[..., Any]) -> None:
+    seen = run_blender("sequence.py")
+    assert seen["range"] == [1001, 1003]
+    assert (seen["one"], seen["all"], seen["files"]) == (1, 4, 3)
+    assert seen["read"] == pytest.approx(LEVELS, rel=1e-3)
+    assert seen["thumbnail"] == [24, 24, pytest.approx(0.797, abs=0.01)]  # 0.6 as sRGB shows it
+    assert seen["rendered"] == pytest.approx(LEVELS, rel=0.02)
+    assert seen["relight"] == ["FINISHED"]
+    assert seen["frame back"] == 1
+    assert seen["results"] == pytest.approx(LEVELS, rel=0.02)
+    assert "no albedo of frame 1004" in seen["missing"]
+    assert seen["after load"] == pytest.approx(0.6, rel=1e-3)
+
+
+def test_names_of_frames(addon: Callable[[str], Any], tmp_path: Path) -> None:
+    mapfiles = addon("mapfiles")
+    for frame in (98, 99, 100, 102):
+        (tmp_path / f"a2.{frame:03d}.exr").touch()
+    assert mapfiles.frame_range(tmp_path / "a2.099.exr") == (98, 100)
+    assert mapfiles.frame_path(tmp_path / "a2.099.exr", 7).name == "a2.007.exr"
+    assert mapfiles.frame_range(tmp_path / "still.exr") == (0, 0)
+    with pytest.raises(mapfiles.InputError, match="no frame number"):
+        mapfiles.frame_path(tmp_path / "still.exr", 1)
