@@ -103,6 +103,7 @@ class Broker:
         self._model = model_version()
         self._names_files = is_loopback(config.endpoint) and _can_travel(store.blobs.folder)
         self._storer = ThreadPoolExecutor(1, "store")
+        self._checkpoint: Future[None] | None = None
         self._storing: list[tuple[Session, Upload, Future[bool]]] = []
         self._started = self._tidied = self._fetched = time.monotonic()
         self._socket = context.socket(zmq.ROUTER)
@@ -162,6 +163,10 @@ class Broker:
                 self._tidy()
 
     def _tidy(self) -> None:
+        if self._checkpoint is None or self._checkpoint.done():
+            if self._checkpoint is not None and (error := self._checkpoint.exception()) is not None:
+                log.error("the job table's log cannot be moved into the table: %s", error)
+            self._checkpoint = self._storer.submit(self._store.checkpoint)
         try:
             self._store.room.tidy()
             self._store.ballast.fill()

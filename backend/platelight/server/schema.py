@@ -59,6 +59,9 @@ def open_database(folder: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
+        db.execute(
+            "PRAGMA wal_autocheckpoint=0"
+        )  # a checkpoint syncs the disk: Store.checkpoint, in a thread
         db.execute("PRAGMA foreign_keys=ON")
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:

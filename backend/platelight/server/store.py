@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -102,6 +103,11 @@ class Store:
         """Close the table and let the folder go."""
         self._db.close()
         os.close(self._lock)
+
+    def checkpoint(self) -> None:
+        """Move what was written into the table's file; may be called from another thread, as it waits for the disk."""
+        with contextlib.closing(sqlite3.connect(self.folder / "jobs.sqlite3")) as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _now(self) -> float:
         return self._clock + time.monotonic()
