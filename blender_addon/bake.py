@@ -46,7 +46,7 @@ class BakeSetup:
     """Context manager: the scene as a panorama from one place, the plate ``uid`` hidden; everything is put back."""
 
     def __init__(
-        self, scene: Any, place: Vector, heading: float, target: Path, height: int, samples: int
+        self, scene: Any, uid: str, place: Vector, heading: float, target: Path, height: int, samples: int
     ) -> None:
         self._scene = scene
         self._uid = uid
