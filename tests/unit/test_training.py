@@ -22,8 +22,9 @@ from platelight.training.pictures import Bank, Generator, Photographer, Views
 trimesh = pytest.importorskip("trimesh", reason="needs platelight[train]")
 pytest.importorskip("embreex", reason="needs platelight[train]")
 
+from platelight.training.figurines import figurine, smooth_minimum  # noqa: E402
 from platelight.training.raycast import Mix, cosine_directions, make_bank, photograph, sh_basis  # noqa: E402
-from platelight.training.sculpts import carved_box, cup, figurine, paper, plaque, pouch, smooth_minimum  # noqa: E402
+from platelight.training.sculpts import carved_box, cup, paper, plaque, pouch  # noqa: E402
 from platelight.training.subjects import Mesh, build, objects  # noqa: E402
 
 

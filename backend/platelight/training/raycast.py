@@ -31,7 +31,8 @@ import numpy.typing as npt
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
-from platelight.training.sculpts import figurine, sculpt
+from platelight.training.figurines import figurine
+from platelight.training.sculpts import sculpt
 from platelight.training.subjects import Heads, Mesh, euler, objects
 
 Array = npt.NDArray[Any]

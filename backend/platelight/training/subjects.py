@@ -108,6 +108,19 @@ def euler(yaw: float, pitch: float, roll: float) -> Array:
     return matrix
 
 
+def log_uniform(rng: Rng, low: float, high: float) -> float:
+    """A random number whose logarithm is uniform."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def grid_faces(rows: int, columns: int, wrap: bool = False) -> Array:
+    """Two triangles for every cell of a (rows, columns) grid of vertices; ``wrap`` closes it along columns."""
+    i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns if wrap else columns - 1), indexing="ij")
+    a, b = (i * columns + j).ravel(), (i * columns + (j + 1) % columns).ravel()
+    quads = np.stack([a, b, b + columns, a + columns], 1)
+    return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+
+
 def smooth_noise(points: Array, frequency: float, rng: Rng, waves: int = 16, ridged: bool = False) -> Array:
     """Band-limited noise (V,) from random plane waves, about unit variance; ``ridged`` folds it into creases."""
     k = rng.normal(size=(waves, 3))
