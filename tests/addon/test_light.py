@@ -27,7 +27,7 @@ def test_the_plate_lends_its_light(run_blender: Callable[..., Any]) -> None:
     assert seen["gain"] == pytest.approx(1.0, abs=0.01)
     assert seen["gray card"] <= 0.005
     assert seen["subject"] <= 0.02  # Cycles' noise of 64 samples
-    assert seen["copied"] <= 1e-6
+    assert seen["copied"] <= 2e-3  # the strength comes from maps kept as half floats
     assert 0.0 < seen["sun"] <= 0.02
     assert (seen["lamps"], seen["lamps after"]) == (1, 0)
     assert seen["world left"] == "mine"
