@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def _ink(rng: np.random.Generator) -> tuple[float, float, float, float]:
     return float(r), float(g), float(b), 1.0
 
 
-def ornament(rng: np.random.Generator) -> np.ndarray:
+def ornament(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """One tile (SIDE, SIDE, 4): strokes, dots, flowers, checks, bands and letters over nothing."""
     tile = np.zeros((SIDE, SIDE, 4), np.float32)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
@@ -26,6 +27,9 @@ COARSE, REFINE = 38, 3  # cells of the first grid, and how much finer the second
 SPAN = 1.3
 
 
+Field = Callable[[Array], Array]
+
+
 def _ellipsoid(points: Array, middle: Array, turn: Array, size: Array) -> Array:
     """Approximate signed distance (Quilez), first order exact at the surface."""
     local = ((points - middle) @ turn).astype(np.float32) / size.astype(np.float32)
@@ -45,14 +49,23 @@ def _limb(points: Array, start: Array, end: Array, first: float, last: float) ->
     return distance
 
 
+def _ellipsoid_of(middle: Array, turn: Array, size: Array) -> Field:
+    return partial(_ellipsoid, middle=middle, turn=turn, size=size)
+
+
+def _limb_of(start: Array, end: Array, first: float, last: float) -> Field:
+    return partial(_limb, start=start, end=end, first=first, last=last)
+
+
+def _mirrored(points: Array, shape: Field) -> Array:
+    return shape(np.stack([np.abs(points[:, 0]), points[:, 1], points[:, 2]], 1))
+
+
 def smooth_minimum(a: Array, b: Array, blend: float) -> Array:
     """Polynomial smooth minimum of two distances (Quilez); negate all three to cut instead of join."""
     mix = np.clip(0.5 + 0.5 * (a - b) / blend, 0, 1)
     joined: Array = a * (1 - mix) + b * mix - blend * mix * (1 - mix)
     return np.asarray(joined)
-
-
-Field = Callable[[Array], Array]
 
 
 def _creature(rng: Rng) -> Field:
@@ -62,11 +75,11 @@ def _creature(rng: Rng) -> Field:
     soft = log_uniform(rng, 0.01, 0.14)
     body = rng.uniform(0.28, 0.55, 3)
     lean = euler(0, rng.uniform(-70, 20), 0)
-    joins.append((lambda p: _ellipsoid(p, np.zeros(3), lean, body), soft))
+    joins.append((_ellipsoid_of(np.zeros(3), lean, body), soft))
     head = rng.uniform(0.2, 0.46, 3)
     neck = np.array([0, body[1] + head[1] * rng.uniform(0.2, 0.9), rng.uniform(-0.1, 0.9) * body[2]])
     neck = np.clip(neck, -0.85, 0.85)
-    joins.append((lambda p: _ellipsoid(p, neck, np.eye(3), head), soft))
+    joins.append((_ellipsoid_of(neck, np.eye(3), head), soft))
 
     def add(shape: Callable[[Array], Array], blend: float) -> None:
         joins.append((shape, blend))
@@ -79,39 +92,33 @@ def _creature(rng: Rng) -> Field:
     if rng.random() < 0.8:  # muzzle, beak or nose
         size = head * rng.uniform(0.2, 0.6, 3)
         place = on_head(0, rng.uniform(-0.5, 0.0))
-        add(lambda p: _ellipsoid(p, place, np.eye(3), size), soft * rng.uniform(0.2, 1.0))
+        add(_ellipsoid_of(place, np.eye(3), size), soft * rng.uniform(0.2, 1.0))
         if rng.random() < 0.6:
             tip, small = place + np.array([0, 0, size[2]]), float(size.mean()) * rng.uniform(0.2, 0.5)
-            add(lambda p: _ellipsoid(p, tip, np.eye(3), np.full(3, small)), 0.008)
+            add(_ellipsoid_of(tip, np.eye(3), np.full(3, small)), 0.008)
     if rng.random() < 0.85:  # eyes, raised or in sockets
         eye, radius = (
             on_head(rng.uniform(0.25, 0.6), rng.uniform(0.0, 0.5)),
             float(head.mean()) * rng.uniform(0.1, 0.3),
         )
         if rng.random() < 0.6:
-            cuts.append((lambda p: _ellipsoid(p, eye, np.eye(3), np.full(3, radius * 1.35)), 0.02))
-        add(lambda p: _ellipsoid(p, eye, np.eye(3), np.full(3, radius)), 0.006)
+            cuts.append((_ellipsoid_of(eye, np.eye(3), np.full(3, radius * 1.35)), 0.02))
+        add(_ellipsoid_of(eye, np.eye(3), np.full(3, radius)), 0.006)
     if rng.random() < 0.8:  # ears or horns
         base = neck + head * np.array([rng.uniform(0.3, 0.9), rng.uniform(0.5, 0.9), 0])
         tip = base + np.array([rng.uniform(0, 0.25), rng.uniform(0.05, 0.4), rng.uniform(-0.1, 0.1)])
         wide = rng.uniform(0.05, 0.15)
-        add(lambda p: _limb(p, base, tip, wide, wide * rng_ear), soft * 0.5)
+        add(_limb_of(base, tip, wide, wide * rng.uniform(0.1, 0.9)), soft * 0.5)
         hollow = base + (tip - base) * 0.5 + np.array([0, 0, wide])
         if rng.random() < 0.5:
-            cuts.append(
-                (
-                    lambda p: _ellipsoid(
-                        p, hollow, np.eye(3), np.array([wide * 0.6, wide * 1.6, wide * 0.6])
-                    ),
-                    0.015,
-                )
-            )
-    rng_ear = rng.uniform(0.1, 0.9)
+            size = np.array([wide * 0.6, wide * 1.6, wide * 0.6])
+            cuts.append((_ellipsoid_of(hollow, np.eye(3), size), 0.015))
     if rng.random() < 0.6:  # a mouth
         place, width = on_head(0, rng.uniform(-0.7, -0.4)), head[0] * rng.uniform(0.3, 0.7)
         bow = rng.uniform(-0.05, 0.08)
-        cuts.append((lambda p: _limb(np.stack([np.abs(p[:, 0]), p[:, 1], p[:, 2]], 1), place,
-                                     place + np.array([width, bow, -0.06]), 0.014, 0.01), 0.01))  # fmt: skip
+        # Mirrored by itself where the creature is not.
+        lips = _limb_of(place, place + np.array([width, bow, -0.06]), 0.014, 0.01)
+        cuts.append((partial(_mirrored, shape=lips), 0.01))
     for _ in range(int(rng.integers(1, 4))):  # paired limbs, arms, wings or feet
         start = body * rng.uniform(-0.9, 0.9, 3)
         start[0] = body[0] * rng.uniform(0.4, 0.95)
@@ -122,35 +129,34 @@ def _creature(rng: Rng) -> Field:
             1.05,
         )
         thick, thin = rng.uniform(0.07, 0.2), rng.uniform(0.04, 0.12)
-        add(lambda p, a=start, b=bend, r=thick, q=thin: _limb(p, a, b, r, q), soft)
-        add(lambda p, a=bend, b=end, r=thin: _limb(p, a, b, r, r * 0.8), soft * 0.7)
+        add(_limb_of(start, bend, thick, thin), soft)
+        add(_limb_of(bend, end, thin, thin * 0.8), soft * 0.7)
         if rng.random() < 0.5:
             flat = np.array([thin * 1.3, thin * 0.8, thin * 2.0])
-            add(lambda p, b=end, f=flat: _ellipsoid(p, b, np.eye(3), f), soft * 0.6)
+            add(_ellipsoid_of(end, np.eye(3), flat), soft * 0.6)
     if rng.random() < 0.4:  # a tail or crest
         start, end = (
             np.array([0, -0.3 * body[1], -body[2]]),
             np.array([rng.uniform(-0.8, 0.8), rng.uniform(-0.5, 0.6), -0.8]),
         )
-        add(lambda p: _limb(p, start, end, 0.12, 0.05), soft)
+        add(_limb_of(start, end, 0.12, 0.05), soft)
     for _ in range(int(rng.integers(0, 6))):  # carved lines
         a = body * rng.normal(size=3)
         b = a + rng.normal(size=3) * 0.3
         width = rng.uniform(0.008, 0.025)
         scale = 1.0 / max(float(np.linalg.norm(a / body)), 1e-3)
-        cuts.append((lambda p, a=a * scale, b=b * scale, w=width: _limb(p, a, b, w, w), 0.015))
+        cuts.append((_limb_of(a * scale, b * scale, width, width), 0.015))
     paired = rng.random() < 0.92
 
     def field(points: Array) -> Array:
-        p = np.stack([np.abs(points[:, 0]), points[:, 1], points[:, 2]], 1) if paired else points
-        value = joins[0][0](p)
+        value = joins[0][0](points)
         for shape, blend in joins[1:]:
-            value = smooth_minimum(value, shape(p), blend)
+            value = smooth_minimum(value, shape(points), blend)
         for shape, blend in cuts:
-            value = -smooth_minimum(-value, shape(p), blend)
+            value = -smooth_minimum(-value, shape(points), blend)
         return value
 
-    return field
+    return partial(_mirrored, shape=field) if paired else field
 
 
 def _blobs(rng: Rng) -> Field:
@@ -209,9 +215,8 @@ def figurine(rng: Rng) -> Mesh:
                 return shape(points)
             fur = np.random.default_rng(seed)
             where = smooth_noise(points, 2.5, fur)  # relief here, plain there
-            return shape(points) + amount * np.clip(where + 0.5, 0, 1) * smooth_noise(
-                points * stretch, frequency, fur, ridged=ridged
-            )
+            relief = smooth_noise(points * stretch, frequency, fur, ridged=ridged)
+            return np.asarray(shape(points) + amount * np.clip(where + 0.5, 0, 1) * relief)
 
         try:
             vertices, faces = surface_of(field)

@@ -21,11 +21,12 @@ import trimesh
 from platelight.images import write_light, write_png_values
 from platelight.images.atomic import atomic_path
 from platelight.models.networks import exposure_of
+from platelight.training.figurines import figurine
 from platelight.training.lights import LEVELS, ROWS, Lighting, prefilter_matrix
 from platelight.training.materials import paint, unit
 from platelight.training.pictures import Photographer, Views
 from platelight.training.raycast import Scene, photograph
-from platelight.training.subjects import Heads, Mesh, Part, build, euler, figurine, join, objects
+from platelight.training.subjects import Heads, Mesh, Part, build, euler, join, objects
 
 Array = npt.NDArray[Any]
 FOV = 30.0

@@ -22,14 +22,16 @@ from platelight.training.subjects import (
     smooth_noise,
 )
 
+INK = (255.0,)
+
 
 def _profile(mask: Array, width: float, style: float) -> Array:
     """Height in [0, 1] of a shape drawn in ``mask`` (H, W) uint8: cushion, bevel or dome, ``width`` pixels wide."""
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     t = np.clip(distance / max(width, 1.0), 0, 1)
     if style < 0.4:
-        return np.sqrt(np.clip(t * (2 - t), 0, 1))
-    return t if style < 0.6 else t * t * (3 - 2 * t)
+        return np.asarray(np.sqrt(np.clip(t * (2 - t), 0, 1)))
+    return np.asarray(t if style < 0.6 else t * t * (3 - 2 * t))
 
 
 def carving(rng: Rng, size: int = 192) -> Array:
@@ -45,7 +47,7 @@ def carving(rng: Rng, size: int = 192) -> Array:
         centre = point()
         if kind == 0:
             axes = (int(rng.uniform(4, 0.3 * size)), int(rng.uniform(4, 0.3 * size)))
-            cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 255, -1)
+            cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, INK, -1)
         elif kind == 1:  # star, flower or sun
             petals, inner = int(rng.integers(3, 19)), rng.uniform(0.3, 0.85)
             phi = np.linspace(0, 2 * np.pi, 200)
@@ -53,12 +55,12 @@ def carving(rng: Rng, size: int = 192) -> Array:
             radius = size * rng.uniform(0.12, 0.48) * (inner + (1 - inner) * wave)
             middle = np.array(centre if rng.random() < 0.5 else (size // 2, size // 2))
             ring = np.stack([np.cos(phi), np.sin(phi)], 1) * radius[:, None] + middle
-            cv2.fillPoly(mask, [ring.astype(np.int32)], 255)
+            cv2.fillPoly(mask, [ring.astype(np.int32)], INK)
         elif kind == 2:  # strokes
             for _ in range(int(rng.integers(1, 9))):
                 a = np.array(point())
                 steps = np.cumsum(rng.normal(size=(12, 2)) * size * 0.05, 0)
-                cv2.polylines(mask, [(a + steps).astype(np.int32)], False, 255, int(rng.integers(2, 9)))
+                cv2.polylines(mask, [(a + steps).astype(np.int32)], False, INK, int(rng.integers(2, 9)))
         elif kind == 3:  # letters
             word = "".join(chr(int(c)) for c in rng.integers(48, 91, int(rng.integers(1, 6))))
             cv2.putText(
@@ -67,7 +69,7 @@ def carving(rng: Rng, size: int = 192) -> Array:
                 (int(0.05 * size), centre[1]),
                 int(rng.integers(8)),
                 rng.uniform(0.8, 3.0),
-                255,
+                INK,
                 int(rng.integers(2, 9)),
             )
         elif kind == 4:  # a simple face
@@ -85,7 +87,7 @@ def carving(rng: Rng, size: int = 192) -> Array:
                     0,
                     0,
                     360,
-                    255,
+                    INK,
                     -1,
                 )
         elif kind == 5:  # ring or frame
@@ -94,12 +96,12 @@ def carving(rng: Rng, size: int = 192) -> Array:
                     mask,
                     (size // 2, size // 2),
                     int(size * rng.uniform(0.2, 0.47)),
-                    255,
+                    INK,
                     int(rng.integers(3, 16)),
                 )
             else:
                 m = int(size * rng.uniform(0.03, 0.2))
-                cv2.rectangle(mask, (m, m), (size - m, size - m), 255, int(rng.integers(3, 14)))
+                cv2.rectangle(mask, (m, m), (size - m, size - m), INK, int(rng.integers(3, 14)))
         else:  # flutes
             turn, pitch = rng.uniform(0, np.pi), rng.uniform(6, 30)
             y, x = np.mgrid[:size, :size]
