@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both do all of their own set-up (see setup.sh).
-.PHONY: setup demo test lint addon clean
+.PHONY: setup demo test test-gui lint addon clean
 
 STAMP := .venv/.setup-$(shell cat setup.sh pyproject.toml constraints*.txt | sha256sum | cut -c1-12)
 BIN := .venv/bin
@@ -20,6 +20,10 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST)
+
+# A real Blender window under Xvfb, in a Debian 13 folder of its own: needs root and about 2 GB.
+test-gui: setup
+	bash tests/gui/run.sh
 
 addon: setup
 	$(BIN)/python build_addon.py

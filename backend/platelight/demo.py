@@ -83,7 +83,7 @@ def build_extension(root: Path, folder: Path) -> Path:
     newest = max(p.stat().st_mtime for p in sources)
     ready = [p for p in folder.glob("*.zip") if p.stat().st_mtime > newest]
     if not ready:
-        command = [sys.executable, str(root / "build_addon.py"), "-o", str(folder)]
+        command = [sys.executable, str(root / "build_addon.py"), "--no-backend", "-o", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise PlatelightError(f"The extension could not be built: {done.stderr.strip()[-400:]}")
