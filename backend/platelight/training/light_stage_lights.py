@@ -64,7 +64,7 @@ def texel_directions(rows: int) -> Array:
     theta = (np.arange(rows) + 0.5) / rows * math.pi
     s = np.sin(theta)[:, None]
     up = np.broadcast_to(np.cos(theta)[:, None], (rows, 2 * rows))
-    return np.stack([s * np.sin(phi), up, -s * np.cos(phi)], -1).reshape(-1, 3)
+    return np.asarray(np.stack([s * np.sin(phi), up, -s * np.cos(phi)], -1).reshape(-1, 3))
 
 
 @lru_cache(maxsize=16)
@@ -82,4 +82,4 @@ def latlong_weights(count: int, rows: int, fine: int = 256) -> Array:
     texel = (row // split) * 2 * rows + column // split
     matrix = np.zeros((count, 2 * rows * rows))
     np.add.at(matrix, (owner, texel), area)
-    return matrix / matrix.sum(1, keepdims=True)
+    return np.asarray(matrix / matrix.sum(1, keepdims=True))

@@ -17,6 +17,7 @@ from platelight.training.materials import LIPS, _colors, _skin_tone
 from platelight.training.subjects import Part, Rng
 
 AOVS = {"albedo": "COLOR", "normal": "COLOR", "f0": "COLOR", "finish": "COLOR"}
+EYE = (3.156, 3.613, 9.6)  # where ICT-FaceKit's left eye looks out, in its units; the right one mirrors it
 SCATTER = (0.37, 0.14, 0.07)  # mean free paths of skin in cm (Jensen et al. 2001), red to blue
 
 
@@ -71,7 +72,9 @@ class Graph:
         return self.node("ShaderNodeMixRGB", {"Fac": factor, "Color1": a, "Color2": b}).outputs[0]
 
     def multiply(self, a: Any, b: Any) -> Any:
-        return self.node("ShaderNodeMixRGB", {"Fac": 1.0, "Color1": a, "Color2": b}, blend_type="MULTIPLY").outputs[0]
+        return self.node(
+            "ShaderNodeMixRGB", {"Fac": 1.0, "Color1": a, "Color2": b}, blend_type="MULTIPLY"
+        ).outputs[0]
 
     def noise(self, where: Any, scale: float, detail: float = 3.0, distortion: float = 0.0) -> Any:
         """fBm in about [0, 1]."""
@@ -158,15 +161,18 @@ def _skin(g: Graph, subject: Subject, rng: Rng) -> Any:
         share = float(rng.choice([0.0, 1.0]))
         gain = tuple(1 + share * (t / m - 1) for t, m in zip(tone, (0.42, 0.24, 0.17), strict=True))
         color = g.multiply(map_color, g.node("ShaderNodeCombineXYZ", dict(enumerate(gain))).outputs[0])
-        color = g.node("ShaderNodeClamp", {0: color}).outputs[0] if False else color
     else:
         blush = g.noise(where, 0.22 * cm, 3)
         red = tuple(t * k for t, k in zip(tone, (0.95, 0.72, 0.72), strict=True))
         color = g.mix(g.span(blush, 0.35, 0.75, 0, rng.uniform(0.2, 0.9)), tone, red)
-        spots = g.span(g.noise(where, 3.2 * cm, 2), 0.62, 0.75, 0, float(rng.choice([0, 0, 0.7]) * rng.random()))
+        spots = g.span(
+            g.noise(where, 3.2 * cm, 2), 0.62, 0.75, 0, float(rng.choice([0, 0, 0.7]) * rng.random())
+        )
         color = g.mix(spots, color, tuple(t * k for t, k in zip(tone, (0.7, 0.55, 0.45), strict=True)))
         mottle = g.span(g.noise(where, 6.0 * cm, 4), 0.2, 0.8, 0.9, 1.08)
-        color = g.multiply(color, g.node("ShaderNodeCombineXYZ", {0: mottle, 1: mottle, 2: mottle}).outputs[0])
+        color = g.multiply(
+            color, g.node("ShaderNodeCombineXYZ", {0: mottle, 1: mottle, 2: mottle}).outputs[0]
+        )
         lips = g.math("MULTIPLY", g.blob(where, LIPS, (2.7, 0.95, 2.0), 0.25), rng.uniform(0.3, 1.0))
         color = g.mix(lips, color, tuple(t * k for t, k in zip(tone, (0.85, 0.5, 0.52), strict=True)))
         shade = tuple(0.35 * t for t in tone)
@@ -204,9 +210,27 @@ def _mapped(g: Graph, subject: Subject, rng: Rng) -> Any:
     return g.finish(color, roughness, 0.04, metallic, normal)
 
 
-def _plain(g: Graph, color: tuple[float, float, float], roughness: float, f0: float, bump: float, subject: Subject) -> Any:
+def _plain(
+    g: Graph, color: tuple[float, float, float], roughness: float, f0: float, bump: float, subject: Subject
+) -> Any:
     normal = g.bump(g.noise(g.attribute("rest"), 6.0), 0.02 * subject.unit, bump) if bump else None
     return g.finish(color, roughness, f0, normal=normal)
+
+
+def _eye(g: Graph, rng: Rng) -> Any:
+    """ICT-FaceKit's outer eye shell, which covers the iris mesh: iris, its dark ring and pupil are painted on it."""
+    where = g.attribute("rest")
+    r, green, b = random_color(rng)
+    brown = rng.random() < 0.6
+    iris = (0.09, 0.04, 0.02) if brown else (0.15 * r + 0.03, 0.15 * green + 0.06, 0.15 * b + 0.07)
+    color: Any = (0.62, 0.57, 0.53)
+    wide, pupil = rng.uniform(0.66, 0.78), rng.uniform(0.2, 0.4)
+    for x in (-EYE[0], EYE[0]):
+        middle = (x, *EYE[1:])
+        for radius, paint, soft in ((wide, tuple(0.4 * c for c in iris), 0.06), (wide * 0.85, iris, 0.12),
+                                    (pupil, (0.004, 0.004, 0.004), 0.08)):  # fmt: skip
+            color = g.mix(g.blob(where, middle, (radius, radius, 1.5), soft), color, paint)
+    return g.finish(color, 0.06, 0.03)
 
 
 def _cloth(g: Graph, subject: Subject, rng: Rng) -> Any:
@@ -248,14 +272,22 @@ def _object(g: Graph, subject: Subject, rng: Rng) -> Any:
     elif kind == "wood":
         grain = g.wave(where, rng.uniform(1, 4), rng.uniform(3, 12), rings=True)
         light = (rng.uniform(0.2, 0.6), rng.uniform(0.12, 0.32), rng.uniform(0.05, 0.16))
-        color = g.mix(g.math("MULTIPLY", grain, g.noise(where, 9.0, 5)), light, tuple(0.35 * c for c in light))
+        color = g.mix(
+            g.math("MULTIPLY", grain, g.noise(where, 9.0, 5)), light, tuple(0.35 * c for c in light)
+        )
         relief, depth, roughness = grain, rng.uniform(0, 0.3), rng.uniform(0.25, 0.7)
     elif kind == "stone":
         veins = g.span(g.noise(where, rng.uniform(1, 4), 8, distortion=rng.uniform(0, 3)), 0.4, 0.6, 0, 1)
         color = g.mix(veins, color, random_color(rng))
         relief, depth = g.noise(where, rng.uniform(3, 12), 8), rng.uniform(0, 0.9)
     elif kind == "metal":
-        metals = [(0.95, 0.64, 0.37), (1.0, 0.78, 0.34), (0.91, 0.92, 0.92), (0.56, 0.57, 0.58), (0.75, 0.6, 0.35)]
+        metals = [
+            (0.95, 0.64, 0.37),
+            (1.0, 0.78, 0.34),
+            (0.91, 0.92, 0.92),
+            (0.56, 0.57, 0.58),
+            (0.75, 0.6, 0.35),
+        ]
         color, metallic = metals[int(rng.integers(len(metals)))], 1.0
         worn = g.noise(where, rng.uniform(2, 8), 6)
         roughness = g.span(worn, 0.3, 0.7, rng.uniform(0.12, 0.5), rng.uniform(0.15, 0.5))
@@ -300,7 +332,7 @@ def part_material(part: Part, subject: Subject, hair: tuple[float, float, float]
     if part is Part.GUMS:
         return _plain(g, (0.30, 0.10, 0.09), 0.25, 0.04, 0.2, subject)
     if part is Part.SCLERA:
-        return _plain(g, (0.62, 0.57, 0.53), 0.07, 0.04, 0.0, subject)
+        return _eye(g, rng)
     if part is Part.IRIS:
         r, gr, b = random_color(rng)
         return _plain(g, (0.25 * r, 0.25 * gr, 0.25 * b), 0.06, 0.04, 0.0, subject)

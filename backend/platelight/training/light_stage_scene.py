@@ -208,7 +208,9 @@ def photograph(subject: Subject, lamps: int, size: int, samples: int, seed: int,
     )  # fmt: skip
 
 
-def photograph_under(subject: Subject, latlong: Array, size: int, samples: int, seed: int, threads: int = 1) -> Array:
+def photograph_under(
+    subject: Subject, latlong: Array, size: int, samples: int, seed: int, threads: int = 1
+) -> Array:
     """The subject under an environment (h, 2h, 3), rendered directly: (H, W, 4) premultiplied, to compare with."""
     scene = _dress(subject, size, samples, seed, threads)
     _world(scene, latlong)

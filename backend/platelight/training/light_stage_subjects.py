@@ -6,10 +6,8 @@ import json
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import trimesh
 
 from platelight.protocol.errors import InputError
@@ -119,11 +117,6 @@ class Casting:
         raise InputError(f"There is no data for a {family}.", "Give --data a folder that holds it.")
 
 
-def _scale(before: Array, after: Array) -> float:
-    """Camera units a unit of the model, of a placement that turns, scales and moves."""
-    return float(np.linalg.norm(np.ptp(after, axis=0)) / np.linalg.norm(np.ptp(before, axis=0)))
-
-
 def _oriented(mesh: Mesh) -> Mesh:
     """The mesh with every face wound so that it agrees with its shading normals, as Cycles expects."""
     corners = mesh.vertices[mesh.faces]
@@ -145,14 +138,12 @@ def _staged(
 
 def _head(heads: Heads, rng: Rng) -> Subject:
     mesh = heads.sample(rng)
-    scale_by = mesh.vertices
     placed, fov = place(mesh, Kind.HEAD, rng)
     turned = _rigid(mesh.vertices, placed.vertices)
     unit = float(np.linalg.norm(turned, axis=0)[0])
     strands = [_brows(placed, unit, rng)] if rng.random() < 0.85 else []
     if (mesh.part == int(Part.HAIR)).any() and rng.random() < 0.75:
         strands.append(_hair(placed, unit, rng))
-    del scale_by
     return Subject(Family.HEAD, _oriented(placed), fov, unit, (ICT, PROCEDURAL), strands=tuple(strands))
 
 
@@ -256,7 +247,9 @@ def _hair(mesh: Mesh, unit: float, rng: Rng) -> Strands:
     root, normal, _ = _roots(mesh, scalp, count, rng)
     length = rng.uniform(0.8, 7.0) * unit * rng.uniform(0.7, 1.0, (count, 1))
     steps = 7
-    fall = euler(float(rng.normal() * 35), float(rng.normal() * 15), float(rng.normal() * 35)) @ np.array([0, -1.0, -0.3])
+    fall = euler(float(rng.normal() * 35), float(rng.normal() * 15), float(rng.normal() * 35)) @ np.array(
+        [0, -1.0, -0.3]
+    )
     flow = fall - normal * (normal @ fall)[:, None]
     flow /= np.maximum(np.linalg.norm(flow, axis=1, keepdims=True), 1e-6)
     lift = rng.uniform(0.1, 0.9)
@@ -266,7 +259,11 @@ def _hair(mesh: Mesh, unit: float, rng: Rng) -> Strands:
     points = [root - normal * 0.1 * unit]
     for step in range(1, steps + 1):
         t = step / steps
-        way = normal * lift * (1 - t) ** 2 + flow * (0.4 + t) + side * (0.35 * lock + curl * np.sin(turn * t + 3 * lock))
+        way = (
+            normal * lift * (1 - t) ** 2
+            + flow * (0.4 + t)
+            + side * (0.35 * lock + curl * np.sin(turn * t + 3 * lock))
+        )
         way = way + rng.normal(size=(count, 3)) * 0.08
         points.append(points[-1] + way / np.linalg.norm(way, axis=1, keepdims=True) * length / steps)
     return Strands(np.stack(points, 1), float(rng.uniform(0.006, 0.014)) * unit * 2, normal)
@@ -279,11 +276,15 @@ def _brows(mesh: Mesh, unit: float, rng: Rng) -> Strands:
     chosen = np.flatnonzero((mesh.part == int(Part.SKIN)) & (distance < rng.uniform(0.45, 0.75)))
     count = int(rng.integers(250, 900))
     root, normal, face = _roots(mesh, chosen, count, rng)
-    linear = _rigid(mesh.rest[np.unique(mesh.faces[chosen])], mesh.vertices[np.unique(mesh.faces[chosen])]) / unit
+    linear = (
+        _rigid(mesh.rest[np.unique(mesh.faces[chosen])], mesh.vertices[np.unique(mesh.faces[chosen])]) / unit
+    )
     outward = np.sign(centre[face, :1]) * np.array([[1.0, 0, 0]]) + np.array([[0, rng.uniform(0.1, 0.9), 0]])
     way = outward @ linear.T + normal * 0.35 + rng.normal(size=(count, 3)) * 0.2
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     length = rng.uniform(0.5, 1.0, (count, 1)) * unit
     t = np.linspace(0, 1, 4)[None, :, None]
-    points = root[:, None] + way[:, None] * length[:, None] * t - normal[:, None] * length[:, None] * 0.25 * t**2
+    points = (
+        root[:, None] + way[:, None] * length[:, None] * t - normal[:, None] * length[:, None] * 0.25 * t**2
+    )
     return Strands(points - normal[:, None] * 0.03 * unit, 0.012 * unit, normal)
