@@ -18,8 +18,8 @@ class StageConfig:
     first: int = 0
     seed: int = 11
     size: int = 192
-    lamps: int = 64
-    samples: int = 512
+    lamps: int = 256
+    samples: int = 256
     workers: int = 1
     threads: int = 1
 
@@ -39,8 +39,8 @@ def add_parser(stages: Any) -> None:
     )
     stage.add_argument("--seed", type=int, default=11)
     stage.add_argument("--size", type=int, default=192, help="pixels on a side")
-    stage.add_argument("--lamps", type=int, default=64, help="directions over the sphere, 12 to 512")
-    stage.add_argument("--samples", type=int, default=512, help="paths a pixel, shared by all lamps")
+    stage.add_argument("--lamps", type=int, default=256, help="directions over the sphere, 12 to 512")
+    stage.add_argument("--samples", type=int, default=256, help="paths a pixel, shared by all lamps")
     stage.add_argument("--workers", type=int, default=1, help="Blender processes")
     stage.add_argument("--threads", type=int, default=1, help="render threads of each")
 

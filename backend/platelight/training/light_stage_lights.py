@@ -78,7 +78,7 @@ def latlong_weights(count: int, rows: int, fine: int = 128) -> Array:
     """Matrix (count, rows * 2 rows) from lat-long radiance to the lamps' weights (radiance of each cell).
 
     A texel's power goes to the three lamps around it by barycentric coordinates, so that light between lamps is not
-    moved to one of them. Then the moments of the light up to degree two, which make 99 % of irradiance (Ramamoorthi and
+    moved to one of them; the shares are then balanced so that a uniform sky is uniform. At last the moments of the light up to degree two, which make 99 % of irradiance (Ramamoorthi and
     Hanrahan 2001), are restored by the smallest change of the weights; that may leave slightly negative ones beside a
     strong lamp. Texels are cut up until there are ``fine`` rows.
     """
@@ -95,13 +95,17 @@ def latlong_weights(count: int, rows: int, fine: int = 128) -> Array:
     for k in range(3):
         np.add.at(power, (corners[:, k], texel), share[:, k] * area)
     owner = cKDTree(lamps).query(fine_directions)[1]
+    solid = rig(count).solid_angles[:, None]
+    texels = power.sum(0)
+    for _ in range(6):  # Sinkhorn: a uniform sky is a uniform rig, and no texel's power is lost
+        power *= solid / power.sum(1, keepdims=True)
+        power *= texels / power.sum(0)
     basis = _moments(fine_directions) * area[:, None]
     wanted = np.zeros((2 * rows * rows, 9))
     np.add.at(wanted, texel, basis)
     cells = np.zeros((count, 9))
     np.add.at(cells, owner, basis)
-    solid = np.bincount(owner, area, count)[:, None]
-    mean = cells / solid  # a lamp's moments for a power of 1
+    mean = cells / np.bincount(owner, area, count)[:, None]  # a lamp's moments for a power of 1
     power += solid * mean @ np.linalg.solve(mean.T @ (solid * mean), wanted.T - mean.T @ power)
     return np.asarray(power / solid)
 
