@@ -182,8 +182,7 @@ def _textured(vertices: Array, faces: Array, uv: Array, part: Part) -> tuple[Mes
 def _load(path: Path) -> tuple[Array, Array, Array]:
     """Vertices, faces and uv (V, 2) of a glTF file's geometry, in its scene's frame."""
     try:
-        scene = trimesh.load(path, force="scene")
-        mesh = scene.to_geometry()
+        mesh = trimesh.load_scene(path).to_geometry()
         return np.asarray(mesh.vertices), np.asarray(mesh.faces), np.asarray(mesh.visual.uv)
     except (OSError, ValueError, AttributeError, KeyError) as error:
         raise InputError(
