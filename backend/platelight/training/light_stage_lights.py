@@ -78,9 +78,10 @@ def latlong_weights(count: int, rows: int, fine: int = 128) -> Array:
     """Matrix (count, rows * 2 rows) from lat-long radiance to the lamps' weights (radiance of each cell).
 
     A texel's power goes to the three lamps around it by barycentric coordinates, so that light between lamps is not
-    moved to one of them; the shares are then balanced so that a uniform sky is uniform. At last the moments of the light up to degree two, which make 99 % of irradiance (Ramamoorthi and
-    Hanrahan 2001), are restored by the smallest change of the weights; that may leave slightly negative ones beside a
-    strong lamp. Texels are cut up until there are ``fine`` rows.
+    moved to one of them; the shares are then balanced so that a uniform sky is uniform. At last the moments of the
+    light up to degree two, which make 99 % of irradiance (Ramamoorthi and Hanrahan 2001), are restored by the smallest
+    change of the weights; that may leave slightly negative ones beside a strong lamp. Texels are cut up until there are
+    ``fine`` rows.
     """
     lamps = fibonacci(count)
     split = max(1, -(-fine // rows))
