@@ -6,6 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from platelight.training import light_stage
+
 ORDER = ("normal", "illum", "diffuse", "specular", "render")
 
 
@@ -29,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     geometry.add_argument("--figurines", type=float, default=0.28, help="share of figurines")
     geometry.add_argument("--sculpts", type=float, default=0.25, help="share of carved or folded things")
     geometry.add_argument("--hard", type=float, default=0.08, help="share of hard-edged objects")
+    light_stage.add_parser(stages)
     for name in ORDER:
         stage = stages.add_parser(name, help=f"train {name}")
         stage.add_argument("--bank", type=Path, required=True, help="shards made by train geometry")
@@ -64,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one stage."""
     options = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if options.stage == "light-stage":
+        return light_stage.run_parsed(options)
     if options.stage == "geometry":
         from platelight.training.raycast import Mix, make_bank
 
