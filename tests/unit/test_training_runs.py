@@ -60,8 +60,8 @@ def test_a_checkpoint_comes_back(split: bool, tmp_path: Path, monkeypatch: pytes
     assert torch.equal(critic.weight, beside["critic"].weight)
     for key, value in average.items():
         torch.testing.assert_close(found[key], value, atol=2e-3 if split else 0.0, rtol=0)
-    moments = [s["exp_avg"] for s in fresh.state_dict()["state"].values()]
-    assert all(m.dtype == torch.float32 for m in moments)
+    moments = {k: s["exp_avg"] for k, s in fresh.state_dict()["state"].items()}
+    assert all(m.dtype == torch.float32 for m in moments.values())
     torch.testing.assert_close(
         moments[0], optimizer.state_dict()["state"][0]["exp_avg"], atol=1e-3, rtol=1e-2
     )

@@ -228,13 +228,12 @@ class MarigoldAppearance(_Marigold):
         """Which prediction is the albedo and which holds the material, the material's channels, sRGB albedo or linear."""
         properties = self.pipeline.target_properties or {}
         names = list(properties.get("target_names", ("albedo", "material")))
-        stacked = [k for k, name in enumerate(names) if properties.get(name, {}).get("sub_target_names")]
-        material = stacked[0] if stacked else 1
+        held = [k for k, name in enumerate(names) if properties.get(name, {}).get("sub_target_names")]
+        material = held[0] if held else 1
+        stack = properties.get(names[material], {}).get("sub_target_names", ())
         channels = (
-            tuple(properties.get(names[material], {}).get("sub_target_names", self.STACK))
-            if len(names) > 1
-            else ()
-        )
+            tuple(stack) if properties else self.STACK
+        )  # a pipeline without description has Marigold's own
         if "albedo" not in names or "roughness" not in channels or "metallicity" not in channels:
             raise InputError(
                 f"{self.source or 'The pipeline'} predicts {', '.join(names)}, not albedo, roughness and metallicity.",

@@ -50,13 +50,13 @@ def patch_arrival(busy: Tensor, generator: torch.Generator) -> Tensor:
     """Squares of many sizes arrive at random; small ones mostly where ``busy`` is high, large ones where it is low."""
     scale = busy.shape[-1] / 128
     soonest = torch.full_like(busy, float("inf"))
+    wish = torch.linspace(0, 1, len(SIZES), device=busy.device).view(1, -1, 1, 1)
+    likings = torch.softmax(-12.0 * (1 - busy - wish).square(), dim=1)  # of each size, at each pixel
     for index, side in enumerate(SIZES):
         size = max(3, int(side * scale) // 2 * 2 + 1)
-        at = index / (len(SIZES) - 1)
-        liking = torch.exp(-6.0 * (1 - busy - at).square())
         clock = torch.rand(busy.shape, generator=generator, device=busy.device).clamp_min(1e-9)
         # The first arrival of a Poisson process whose density gives every size the same area.
-        arrival = -torch.log(clock) * size * size / liking.clamp_min(1e-3)
+        arrival = -torch.log(clock) * size * size / likings[:, index : index + 1].clamp_min(1e-4)
         soonest = torch.minimum(soonest, -F.max_pool2d(-arrival, size, 1, size // 2))
     return soonest
 
