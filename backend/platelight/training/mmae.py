@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,7 +48,7 @@ class Photos:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         self.size = size
         self.random = np.random.default_rng(seed)
-        self.held: list[np.ndarray] = []
+        self.held: list[npt.NDArray[np.uint8]] = []
         for path in paths[:KEPT]:
             pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if pixels is None or min(pixels.shape[:2]) < size // 2:

