@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_time_is_shared_out_and_what_is_left_over_goes_on() -> None:
     assert quick == pytest.approx(90 * shares["illum"] / (1 - shares["normal"]))
 
 
-def test_the_ladder_climbs_in_order_and_goes_on(tmp_path: Path) -> None:
+def test_the_ladder_climbs_in_order_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[TrainConfig] = []
 
     def run(given: TrainConfig) -> Path | None:
@@ -171,6 +172,14 @@ def test_the_ladder_climbs_in_order_and_goes_on(tmp_path: Path) -> None:
         network = registry.NETWORKS[given.stage]()
         return registry.publish(given.stage, network, given.weights, {"seconds": 60})
 
+    def slow(given: TrainConfig) -> Path | None:
+        """Takes almost the whole call, by moving the clock."""
+        nonlocal late
+        late += 4.7 * 60
+        return run(given)
+
+    late, clock = 0.0, time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + late)
     settings = LadderConfig(tmp_path, 9.0, config(tmp_path), of=27.0)
     assert ladder(settings, run) == ["normal", "illum"]
     assert (tmp_path / "diffuse").is_dir()
@@ -181,6 +190,7 @@ def test_the_ladder_climbs_in_order_and_goes_on(tmp_path: Path) -> None:
     assert all(a.leg <= 9.0 for a in asked)
     assert ladder(settings, run) == ["normal", "illum", "diffuse", "specular", "render"]
     assert len(asked) == 6
+    assert ladder(LadderConfig(tmp_path / "short", 5.0, config(tmp_path)), slow) == ["normal"]
     with pytest.raises(InputError, match="needs a time"):
         ladder(LadderConfig(tmp_path, 0.0, config(tmp_path)), run)
 

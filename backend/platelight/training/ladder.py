@@ -28,6 +28,7 @@ RATES: dict[str, float] = {
 }  # fmt: skip
 PRETRAINING = 0.25  # the share of MMAE, where the networks start from it
 LEAST = 0.05  # minutes: what is left is given back rather than started with
+ENOUGH = 0.4  # of a stage's planned time: with less left, a later call trains it rather than this one badly
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,9 @@ def ladder(config: LadderConfig, run: Callable[[TrainConfig], Path | None] = tra
         if not config.of:
             ahead = sum(share for name, share in shares.items() if name not in done)
             minutes = before + max((config.minutes - spent) * shares[stage] / ahead - 0.05, LEAST)
+            if minutes - before < ENOUGH * shares[stage] * config.minutes and minutes > before:
+                log.info("%s: too little of this call is left for it; the next call goes on", stage)
+                break
         leg = config.minutes - spent
         if leg <= LEAST:
             break
