@@ -3,11 +3,18 @@
 Pixels are float32 linear Rec.709, row 0 at the top; see the functions for shapes and alpha.
 """
 
-from platelight.images.maps import MAP_CHANNELS, read_maps, write_light, write_maps, write_relit
-from platelight.images.plate import Plate, read_light, read_matte, read_plate
-from platelight.images.raster import write_normal_png, write_png, write_png_values
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from platelight.images.sanitize import Counts, sanitize
-from platelight.images.sequence import Frame, expand, parse_frames
+
+if TYPE_CHECKING:
+    from platelight.images.maps import MAP_CHANNELS, read_maps, write_light, write_maps, write_relit
+    from platelight.images.plate import Plate, read_light, read_matte, read_plate
+    from platelight.images.raster import write_normal_png, write_png, write_png_values
+    from platelight.images.sequence import Frame, expand, parse_frames
 
 __all__ = [
     "MAP_CHANNELS",
@@ -28,3 +35,18 @@ __all__ = [
     "write_png_values",
     "write_relit",
 ]
+
+# By the first use only: training on a bare GPU machine needs this package's atomic writes, not its film formats.
+_HOMES = {
+    "maps": ("MAP_CHANNELS", "read_maps", "write_light", "write_maps", "write_relit"),
+    "plate": ("Plate", "read_light", "read_matte", "read_plate"),
+    "raster": ("write_normal_png", "write_png", "write_png_values"),
+    "sequence": ("Frame", "expand", "parse_frames"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import sys
 from pathlib import Path
 
+from platelight.protocol.errors import InputError, PlatelightError
 from platelight.training import light_stage
 
 ORDER = ("normal", "illum", "diffuse", "specular", "render")
+STARTS = ("usual", "mmae", "imagenet", "random")
+
+
+def _ingredients(stage: argparse.ArgumentParser) -> None:
+    """What pictures are made of, and on what device."""
+    stage.add_argument(
+        "--bank", type=Path, help="shards made by train geometry (without: the fast generator)"
+    )
+    stage.add_argument("--lights", type=Path, help="folder of lat-long HDRIs (by default the pack's)")
+    stage.add_argument(
+        "--pack", type=Path, help="folder made by train pack: heads, lights, pretrained weights"
+    )
+    stage.add_argument(
+        "--textures", type=Path, help="folder of color maps to print on things, searched below"
+    )
+    stage.add_argument(
+        "--photos", type=Path, help="unlabelled photographs for mmae; never an evaluation suite"
+    )
+    stage.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
+    stage.add_argument("--batch", type=int, default=16)
+    stage.add_argument("--size", type=int, default=128)
+    stage.add_argument("--seed", type=int, default=1)
+    stage.add_argument("--threads", type=int, default=1)
+    stage.add_argument("--reuse", type=int, default=4, help="pictures made of a view of the fast generator")
+    stage.add_argument(
+        "--compile", action="store_true", help="torch.compile the encoders (a minute at first)"
+    )
+    stage.add_argument("--split", action="store_true", help="write checkpoints in files of at most 15 MiB")
+    stage.add_argument("--start", choices=STARTS, default="usual", help="what networks start from")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,10 +64,26 @@ def parser() -> argparse.ArgumentParser:
     geometry.add_argument("--sculpts", type=float, default=0.25, help="share of carved or folded things")
     geometry.add_argument("--hard", type=float, default=0.08, help="share of hard-edged objects")
     light_stage.add_parser(stages)
-    for name in ORDER:
+    pack = stages.add_parser("pack", help="gather what a bare GPU machine needs, in about 20 MiB")
+    pack.add_argument(
+        "--data", type=Path, required=True, help="folder of head_ict_facekit, HDRIs and color maps"
+    )
+    pack.add_argument("--out", type=Path, required=True)
+    drawing = stages.add_parser("plot", help="draw the curves of runs")
+    drawing.add_argument("runs", type=Path, nargs="+", help="run folders or log.csv tables")
+    drawing.add_argument("-o", "--out", type=Path, default=Path("curves.png"))
+    speed = stages.add_parser("speed", help="measure the picture generator")
+    _ingredients(speed)
+    speed.add_argument("--seconds", type=float, default=20.0)
+    speed.add_argument("--sheet", type=Path, help="also write a sheet of pictures and normals here (PNG)")
+    climb = stages.add_parser("ladder", help="all stages in order within a given time")
+    _ingredients(climb)
+    climb.add_argument("--out", type=Path, required=True, help="folder of weights, curves and checkpoints")
+    climb.add_argument("--minutes", type=float, required=True, help="how long this call may take, in all")
+    climb.add_argument("--of", type=float, default=0.0, help="the whole ladder's minutes over several calls")
+    for name in ("mmae", *ORDER):
         stage = stages.add_parser(name, help=f"train {name}")
-        stage.add_argument("--bank", type=Path, required=True, help="shards made by train geometry")
-        stage.add_argument("--lights", type=Path, required=True, help="folder of lat-long HDRIs")
+        _ingredients(stage)
         stage.add_argument(
             "--run", type=Path, required=True, help="folder of checkpoints and log; an old one is resumed"
         )
@@ -46,60 +94,108 @@ def parser() -> argparse.ArgumentParser:
             help="folder of the networks trained before, and of the result",
         )
         stage.add_argument(
-            "--textures", type=Path, help="folder of color maps to print on things, searched below"
-        )
-        stage.add_argument(
             "--further", action="store_true", help="start from this network's published weights"
         )
         stage.add_argument("--minutes", type=float, default=0.0, help="training time")
         stage.add_argument(
+            "--leg", type=float, default=0.0, help="minutes of this call; the next one goes on"
+        )
+        stage.add_argument(
             "--steps", type=int, default=0, help="training steps (instead of minutes: reproducible)"
         )
-        stage.add_argument("--batch", type=int, default=16)
-        stage.add_argument("--size", type=int, default=128)
         stage.add_argument("--rate", type=float, default=1e-3)
-        stage.add_argument("--seed", type=int, default=1)
-        stage.add_argument("--threads", type=int, default=1)
     return root
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one stage."""
-    options = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if options.stage == "light-stage":
-        return light_stage.run_parsed(options)
+def _lights(options: argparse.Namespace) -> Path:
+    lights: Path | None = options.lights or options.pack
+    if lights is None:
+        raise InputError("There is no light to train by.", "Give --lights or --pack.")
+    return lights
+
+
+def _train(options: argparse.Namespace) -> int:
+    """One stage, or the ladder."""
+    import torch
+
+    from platelight.training.ladder import LadderConfig, ladder
+    from platelight.training.start import Start
+    from platelight.training.trainer import TrainConfig, train
+
+    torch.set_flush_denormal(True)  # numbers too small to matter would cost a tenth of the time
+    climbing = options.stage == "ladder"
+    config = TrainConfig(
+        options.stage,
+        options.out if climbing else options.run,
+        options.bank,
+        _lights(options),
+        options.out if climbing else options.weights,
+        options.minutes,
+        batch=options.batch,
+        size=options.size,
+        seed=options.seed,
+        threads=options.threads,
+        textures=options.textures,
+        device=options.device,
+        compile=options.compile,
+        split=options.split,
+        start=Start(options.start),
+        pack=options.pack,
+        photos=options.photos,
+        reuse=options.reuse,
+        **({} if climbing else {
+            "steps": options.steps, "rate": options.rate, "further": options.further, "leg": options.leg,
+        }),
+    )  # fmt: skip
+    if climbing:
+        done = ladder(LadderConfig(options.out, options.minutes, config, options.of, Start(options.start)))
+        print("published:", ", ".join(done) or "nothing yet")
+        return 0
+    path = train(config)
+    print(path or "stopped before its end; the same command goes on")
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Dispatch one command."""
     if options.stage == "geometry":
         from platelight.training.raycast import Mix, make_bank
 
         mix = Mix(options.heads, options.figurines, options.sculpts, options.hard)
         make_bank(options.out, options.data, options.views, options.seed, options.size, options.first, mix)
         return 0
-    import torch
+    if options.stage == "pack":
+        from platelight.training.pack import make_pack
 
-    from platelight.training.trainer import TrainConfig, train
+        sizes = make_pack(options.out, options.data)
+        print(json.dumps({**sizes, "MiB": round(sum(sizes.values()) / 2**20, 1)}))
+        return 0
+    if options.stage == "plot":
+        from platelight.training.plot import plot
 
-    torch.set_flush_denormal(True)  # numbers too small to matter would cost a tenth of the time
-    path = train(
-        TrainConfig(
-            options.stage,
-            options.run,
-            options.bank,
-            options.lights,
-            options.weights,
-            options.minutes,
-            options.steps,
-            options.batch,
-            options.size,
-            options.rate,
-            seed=options.seed,
-            threads=options.threads,
-            textures=options.textures,
-            further=options.further,
-        )
-    )
-    print(path)
-    return 0
+        print(plot(options.runs, options.out))
+        return 0
+    if options.stage == "light-stage":
+        return light_stage.run_parsed(options)
+    if options.stage == "speed":
+        from platelight.training.speed import speed
+        from platelight.training.supply import Ingredients
+
+        made_of = Ingredients(_lights(options), options.bank, options.textures, options.pack, options.reuse)
+        print(json.dumps(speed(made_of, options, options.seconds, options.sheet)))
+        return 0
+    return _train(options)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; errors that a person can mend are told in one sentence."""
+    options = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        return run(options)
+    except PlatelightError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
 
 
 if __name__ == "__main__":

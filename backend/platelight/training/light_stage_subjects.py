@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -183,7 +184,7 @@ def _textured(vertices: Array, faces: Array, uv: Array, part: Part) -> tuple[Mes
 def _load(path: Path) -> tuple[Array, Array, Array]:
     """Vertices, faces and uv (V, 2) of a glTF file's geometry, in its scene's frame."""
     try:
-        mesh = trimesh.load_scene(path).to_geometry()
+        mesh: Any = trimesh.load_scene(path).to_geometry()  # a Trimesh, or a cloud without faces
         return np.asarray(mesh.vertices), np.asarray(mesh.faces), np.asarray(mesh.visual.uv)
     except (OSError, ValueError, AttributeError, KeyError) as error:
         raise InputError(

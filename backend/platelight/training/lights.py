@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from platelight.models.networks import LOBES
@@ -36,6 +37,10 @@ class LightBank:
 
     def __len__(self) -> int:
         return len(self.sky)
+
+    def to(self, device: torch.device) -> LightBank:
+        """The same bank on another device."""
+        return LightBank(*(t.to(device) for t in (self.sky, self.levels, self.sun, self.sun_direction)))
 
 
 def prefilter_matrix(h: int, roughness: float, rows: int = ROWS) -> Tensor:
@@ -66,11 +71,14 @@ class PhongConvolver:
 
 
 def load_bank(folder: Path, exclude: tuple[str, ...] = ()) -> LightBank:
-    """Read every ``.hdr`` and ``.exr`` lat-long of a folder but those named in ``exclude``.
+    """Read every ``.hdr`` and ``.exr`` lat-long of a folder but those named in ``exclude``, or what ``pack`` made of them.
 
     Raises:
         InputError: the folder holds none.
     """
+    packed = folder / "lights.safetensors"
+    if packed.is_file():
+        return LightBank(**{k: v.float() for k, v in load_file(packed).items()})
     skies, suns, where = [], [], []
     for path in sorted([*folder.glob("*.hdr"), *folder.glob("*.exr")]):
         if path.stem in exclude:
@@ -142,7 +150,7 @@ def random_lighting(bank: LightBank, stored: Tensor, generator: torch.Generator,
         return torch.rand(*shape, generator=generator)
 
     pick = torch.randint(len(bank), (n,), generator=generator)
-    index = torch.stack([torch.randperm(stored.shape[1], generator=generator)[:lamps] for _ in range(n)])
+    index = uniform(n, stored.shape[1]).argsort(1)[:, :lamps]
     towards = stored[torch.arange(n), index[:, 0]]
     towards = towards / towards.norm(dim=1, keepdim=True)
     angle = uniform(n) * 2 * math.pi

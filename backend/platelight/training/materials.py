@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from platelight.training.subjects import Part
+from platelight.training.parts import Part
 
 PARTS = len(Part)
 # Landmarks of ICT-FaceKit's neutral head, in its units: where brows and lips are painted.
@@ -159,7 +159,7 @@ def paint(
         albedo = torch.lerp(albedo, ink[:, :3].clamp(0.01, 0.92), cover)
     skin = (part == int(Part.SKIN)).float()[:, None]
     hairy = (part == int(Part.HAIR)).float()[:, None]
-    if float(head.sum()) > 0:
+    if generator is None or generator.device.type != "cpu" or bool(head.any()):  # asking a GPU costs more
         albedo = _face_paint(albedo, rest, skin, hair, noise, scale, generator)
         strand = rest * torch.tensor([3.0, 1.0, 3.0]).view(1, 3, 1, 1)
         albedo = albedo * torch.exp(hairy * 0.45 * noise(strand, torch.full((n,), 2.0)))

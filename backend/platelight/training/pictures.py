@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,36 @@ class Batch:
     target: Tensor | None = None
     target_lighting: Lighting | None = None
     target_latlong: Tensor | None = None
+
+
+def mirrored(views: Views, which: Tensor) -> Views:
+    """Left and right exchanged in the views that ``which`` (N,) says: pictures, directions and coefficients."""
+    swap = views.view.new_tensor([-1.0, 1.0, 1.0])
+    odd = views.view.new_ones(9)
+    odd[list(FLIPPED_SH)] = -1
+    other = Views(
+        views.normal.flip(-1) * swap.view(1, 3, 1, 1),
+        views.rest.flip(-1),
+        views.part.flip(-1),
+        views.shadow.flip(-1),
+        views.transfer.flip(-1) * odd.view(1, 9, 1, 1),
+        views.stored * swap,
+        views.view.flip(-1) * swap.view(1, 3, 1, 1),
+    )
+
+    def choose(name: str) -> Tensor:
+        a, b = getattr(other, name), getattr(views, name)
+        return torch.where(which.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return Views(*(choose(name) for name in Views.__dataclass_fields__))
+
+
+class Source(Protocol):
+    """Where endless views come from: the bank, or a generator of shapes."""
+
+    def draw(self, count: int, size: int, generator: torch.Generator) -> Views:
+        """``count`` views of ``size`` pixels on the generator's device."""
+        ...
 
 
 class Bank:
@@ -136,35 +167,29 @@ class Bank:
         )
         spread = spread / F.avg_pool2d(seen, 3, 1, 1).clamp_min(1e-3)
         transfer = cut(spread[0].permute(1, 2, 0).numpy(), "bilinear", 2)
-        views = [
+        made = Views(
             normal,
             cut(raw["rest"], "nearest"),
             parts,
-            cut(bits, "bilinear") / cover,
+            (cut(bits, "bilinear") / cover).clamp(0, 1),
             transfer,
             torch.from_numpy(raw["lights"].astype(np.float32))[None],
             view[None],
-        ]
-        if chance() < 0.5:
-            views = [v.flip(-1) if v.ndim > 3 or v is parts else v for v in views]
-            sign = torch.tensor([-1.0, 1.0, 1.0])
-            views[0] = views[0] * sign.view(1, 3, 1, 1)
-            views[6] = views[6] * sign.view(1, 3, 1, 1)
-            views[5] = views[5] * sign
-            odd = torch.ones(9)
-            odd[list(FLIPPED_SH)] = -1
-            views[4] = views[4] * odd.view(1, 9, 1, 1)
-        views[3] = views[3].clamp(0, 1)
-        return Views(*views)
+        )
+        return mirrored(made, torch.ones(1, dtype=torch.bool)) if chance() < 0.5 else made
+
+
+def harmonics(directions: Tensor, dim: int = -1) -> Tensor:
+    """The nine real spherical harmonics of order 2 at unit directions whose x, y, z run along ``dim``."""
+    x, y, z = directions.unbind(dim)
+    values = [0.282095 * torch.ones_like(x), 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z,
+              0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y)]  # fmt: skip
+    return torch.stack(values, dim)
 
 
 def sh_matrix(rows: int) -> Tensor:
     """Order-2 projection (9, rows * 2 rows): coefficients = matrix @ radiance."""
-    x, y, z = lattice(rows).reshape(-1, 3).unbind(1)
-    one = torch.ones_like(x)
-    basis = torch.stack(
-        [0.282095 * one, 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z,
-         0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y)])  # fmt: skip
+    basis = harmonics(lattice(rows).reshape(-1, 3)).T
     return basis * solid_angles(rows).reshape(1, -1)
 
 
@@ -205,7 +230,7 @@ class Photographer:
         wrap = surface.skin * torch.tensor([0.22, 0.08, 0.04]).view(1, 3, 1, 1)
         for k in range(lighting.lamp.shape[1]):
             strength = lighting.lamp[:, k].view(n, 3, 1, 1)
-            if float(strength.abs().sum()) == 0:
+            if strength.device.type == "cpu" and not bool(strength.any()):  # asking a GPU costs more
                 continue
             chosen = lighting.index[:, k]
             to_light = unit(views.stored[torch.arange(n), chosen], dim=1).view(n, 3, 1, 1)
@@ -232,11 +257,7 @@ class Photographer:
         return (surface.albedo * diffuse + specular) * surface.mask
 
     def _sh_irradiance(self, coefficients: Tensor, normal: Tensor) -> Tensor:
-        x, y, z = normal.unbind(1)
-        one = torch.ones_like(x)
-        basis = torch.stack(
-            [0.282095 * one, 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z,
-             0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y)], 1)  # fmt: skip
+        basis = harmonics(normal, 1)
         return torch.einsum("nck,nkhw->nchw", coefficients * self.bands, basis).clamp_min(0)
 
     @staticmethod
@@ -297,30 +318,48 @@ def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tupl
 
 
 class Generator:
-    """Draws batches of training pictures from a bank of views and a bank of lights."""
+    """Draws batches of training pictures from a source of views and a bank of lights, all on one device."""
 
     def __init__(
         self,
-        bank: Bank,
+        source: Bank | Source,
         lights: LightBank,
         size: int,
         seed: int,
         hold_out: int = 64,
         tiles: Tensor | None = None,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 (a constant)
     ) -> None:
-        self.bank, self.lights, self.size, self.tiles = bank, lights, size, tiles
-        self.generator = torch.Generator().manual_seed(seed)
-        self.photographer = Photographer()
-        self.training = len(bank) - min(hold_out, len(bank) // 8)  # the last views are never trained on
+        self.source, self.size, self.device = source, size, device
+        self.lights = lights.to(device)
+        self.tiles = None if tiles is None else tiles.to(device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        with device:
+            self.photographer = Photographer()
+        # The last views of a bank are never trained on.
+        self.training = (
+            len(source) - min(hold_out, len(source) // 8) if isinstance(source, Bank) else sys.maxsize
+        )
 
+    def views(self, count: int, held_out: bool) -> Views:
+        g = self.generator
+        if not isinstance(self.source, Bank):
+            return self.source.draw(count, self.size, g)
+        if held_out:
+            indices = self.training + torch.randint(len(self.source) - self.training, (count,), generator=g)
+        else:
+            indices = torch.multinomial(self.source.share[: self.training], count, generator=g)
+        return self.source.crop(indices, self.size, g)
+
+    @torch.no_grad()
     def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
         """One batch; ``two_lights`` adds the same views under a second light, as a light stage gives them."""
+        with self.device:  # every tensor made below lands on it
+            return self._batch(count, two_lights, held_out)
+
+    def _batch(self, count: int, two_lights: bool, held_out: bool) -> Batch:
         g = self.generator
-        if held_out:
-            indices = self.training + torch.randint(len(self.bank) - self.training, (count,), generator=g)
-        else:
-            indices = torch.multinomial(self.bank.share[: self.training], count, generator=g)
-        views = self.bank.crop(indices, self.size, g)
+        views = self.views(count, held_out)
         surface = paint(views.rest, views.part, views.normal, g, self.tiles)
         lighting = random_lighting(self.lights, views.stored, g)
         radiance = self.photographer.photograph(views, surface, lighting, torch.rand(count, generator=g))

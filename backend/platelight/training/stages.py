@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from platelight.models.networks import (
     exposure_of,
 )
 from platelight.models.precision import half_precision
-from platelight.models.unet import FINE
+from platelight.models.unet import FINE, UNet
 from platelight.shading.environment import sample, solid_angles
 from platelight.training.lights import LEVELS, ROWS, PhongConvolver, prefilter_matrix
 from platelight.training.losses import (
@@ -38,10 +37,11 @@ from platelight.training.losses import (
     scale_free,
 )
 from platelight.training.pictures import Batch, Photographer
-from platelight.training.start import imagenet_encoder, inherit
+from platelight.training.start import Start, begin
 
-Metrics = dict[str, float]
-CPU = torch.device("cpu")
+Metrics = dict[
+    str, Tensor
+]  # of no dimension, detached: reading one stalls a GPU, so the log reads them seldom
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Frozen:
     """The networks trained before this stage, evaluated without gradients, in the order of the method."""
 
     def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
-        self.networks = {name: registry.load(name, folder=folder) for name in names}
+        self.networks = {name: registry.load(name, torch.get_default_device(), folder) for name in names}
 
     @torch.no_grad()
     def run(self, batch: Batch) -> Maps:
         """As far along the pipeline as there are networks."""
         plate, matte = batch.plate, batch.matte
-        with half_precision(CPU):
+        with half_precision(batch.plate.device):
             normal_net = self.networks["normal"]
             assert isinstance(normal_net, NormalNet)
             features, normal = normal_net.features_and_normal(plate, matte)
@@ -80,13 +80,13 @@ class Frozen:
         shading = diffuse_shading(light, normal)
         if "diffuse" not in self.networks:
             return Maps(features, normal, light, shading)
-        with half_precision(CPU):
+        with half_precision(batch.plate.device):
             diffuse = self.networks["diffuse"]
             assert isinstance(diffuse, DiffuseNet)
             albedo = diffuse.predict(plate, matte, normal, shading)[1]
         if "specular" not in self.networks:
             return Maps(features, normal, light, shading, albedo)
-        with half_precision(CPU):
+        with half_precision(batch.plate.device):
             specular = self.networks["specular"]
             assert isinstance(specular, SpecularNet)
             roughness, f0 = specular.predict(plate, matte, normal, albedo)
@@ -94,21 +94,26 @@ class Frozen:
 
 
 class Stage:
-    """A network in training: ``loss`` of a batch and metrics a person can read."""
+    """A network in training: ``loss`` of a batch and metrics a person can read.
+
+    Made on torch's default device. ``modules_beside`` are kept by checkpoints with the network.
+    ``pack`` is a folder made by ``train pack``, for machines that lack the packages which hold pretrained weights.
+    """
 
     name: str
     needs: tuple[str, ...] = ()
     two_lights = False
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, pack: Path | None = None) -> None:
         self.frozen = Frozen(weights, self.needs) if self.needs else None
+        self.pack = pack
         self.network: nn.Module = registry.NETWORKS[self.name]()
+        self.modules_beside: dict[str, nn.Module] = {}
 
-    def start(self, weights: Path) -> str:
+    def start(self, weights: Path, start: Start = Start.USUAL) -> str:
         """Initialize the network; says from what."""
-        assert isinstance(self.network.encoder, nn.Module)
-        inherit(self.network, registry.load("normal", folder=weights))  # type: ignore[arg-type]
-        return "NormalNet"
+        assert isinstance(self.network, UNet)
+        return begin(self.network, start, weights, self.pack, lambda: registry.load("normal", folder=weights))
 
     def maps(self, batch: Batch) -> Maps:
         assert self.frozen is not None
@@ -131,11 +136,12 @@ class NormalStage(Stage):
     name = "normal"
     BESIDE = 0.4
 
-    def __init__(self, weights: Path) -> None:
-        super().__init__(weights)
+    def __init__(self, weights: Path, pack: Path | None = None) -> None:
+        super().__init__(weights, pack)
         assert isinstance(self.network, NormalNet)
         self.beside = nn.Conv2d(FINE, 3, 1)
         nn.init.zeros_(self.beside.weight)
+        self.modules_beside = {"albedo": self.beside}
         self.beside_optimizer = torch.optim.AdamW(self.beside.parameters(), 2e-3)
         self.last: Tensor | None = None
         self.network.fine[1].register_forward_hook(self._keep)
@@ -143,14 +149,14 @@ class NormalStage(Stage):
     def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.last = output
 
-    def start(self, weights: Path) -> str:
-        imagenet_encoder(self.network.encoder)  # type: ignore[arg-type]
-        return "ImageNet encoder"
+    def start(self, weights: Path, start: Start = Start.USUAL) -> str:
+        assert isinstance(self.network, UNet)
+        return begin(self.network, Start.IMAGENET if start is Start.USUAL else start, weights, self.pack)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         net = self.network
         assert isinstance(net, NormalNet)
-        with half_precision(CPU):
+        with half_precision(batch.plate.device):
             predicted = net.predict(batch.plate, batch.matte)
         loss, degrees = angular(predicted, batch.surface.normal, batch.matte)
         loss = loss + gradients(predicted - batch.surface.normal, batch.matte)
@@ -161,7 +167,7 @@ class NormalStage(Stage):
         )
         shape = masked_mean(scale_free(error, batch.matte).abs(), batch.matte)
         loss = loss + self.BESIDE * (shape + gradients(error, batch.matte))
-        return loss, {"degrees": float(degrees), "albedo": float(shape)}
+        return loss, {"degrees": degrees.detach(), "albedo": shape.detach()}
 
     def after_step(self) -> None:
         self.beside_optimizer.step()
@@ -172,12 +178,12 @@ class IllumStage(Stage):
     name = "illum"
     needs = ("normal",)
 
-    def __init__(self, weights: Path) -> None:
-        super().__init__(weights)
+    def __init__(self, weights: Path, pack: Path | None = None) -> None:
+        super().__init__(weights, pack)
         self.convolve = PhongConvolver(ROWS, GRID)
         self.area = {rows: solid_angles(rows) / solid_angles(rows).mean() for rows in (GRID, ROWS)}
 
-    def start(self, weights: Path) -> str:
+    def start(self, weights: Path, start: Start = Start.USUAL) -> str:
         net = self.network
         assert isinstance(net, IllumNet)
         nn.init.constant_(net.lobes.bias, -1.0)
@@ -199,9 +205,9 @@ class IllumStage(Stage):
         )
         seen = masked_mean((torch.log(shading + 0.02) - torch.log(true_shading + 0.02)).abs(), batch.matte)
         return diffuse + 0.5 * glossy + decoded + seen, {
-            "lobe": float(diffuse),
-            "seen": float(seen),
-            "map": float(decoded),
+            "lobe": diffuse.detach(),
+            "seen": seen.detach(),
+            "map": decoded.detach(),
         }
 
 
@@ -214,7 +220,7 @@ class DiffuseStage(Stage):
         assert maps.shading is not None
         net = self.network
         assert isinstance(net, DiffuseNet)
-        with half_precision(CPU):
+        with half_precision(batch.plate.device):
             render, _ = net.predict(batch.plate, batch.matte, maps.normal, maps.shading)
         # The diffuse render that division by the inferred shading turns into the true albedo.
         error = torch.log(render + 1e-4) - torch.log(
@@ -226,9 +232,9 @@ class DiffuseStage(Stage):
         # In light as well as in logarithms: what is bright in the albedo is what is seen when it is lit again.
         seen = masked_mean(batch.surface.albedo * torch.expm1(free.clamp(-4, 1.5)).abs(), batch.matte)
         return shape + 0.3 * level + 1.5 * gradients(error, batch.matte) + seen, {
-            "shape": float(shape),
-            "level": float(level),
-            "seen": float(seen),
+            "shape": shape.detach(),
+            "level": level.detach(),
+            "seen": seen.detach(),
         }
 
 
@@ -241,11 +247,11 @@ class SpecularStage(Stage):
         assert maps.albedo is not None
         net = self.network
         assert isinstance(net, SpecularNet)
-        with half_precision(CPU):
+        with half_precision(batch.plate.device):
             roughness, f0 = net.predict(batch.plate, batch.matte, maps.normal, maps.albedo)
         rough = masked_mean((roughness - batch.surface.roughness).abs(), batch.matte)
         reflect = masked_mean((f0.sqrt() - batch.surface.f0.clamp_min(1e-4).sqrt()).abs(), batch.matte)
-        return rough + reflect, {"roughness": float(rough), "sqrt_f0": float(reflect)}
+        return rough + reflect, {"roughness": rough.detach(), "sqrt_f0": reflect.detach()}
 
 
 class RenderStage(Stage):
@@ -256,10 +262,11 @@ class RenderStage(Stage):
     two_lights = True
     WEIGHTS = (1.0, 0.2, 0.02, 0.5)
 
-    def __init__(self, weights: Path) -> None:
-        super().__init__(weights)
-        self.perceptual = Perceptual()
+    def __init__(self, weights: Path, pack: Path | None = None) -> None:
+        super().__init__(weights, pack)
+        self.perceptual = Perceptual(pack)
         self.critic = PatchDiscriminator()
+        self.modules_beside = {"critic": self.critic}
         self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
         self.convolve = PhongConvolver(ROWS, GRID)
         self.levels = torch.stack([prefilter_matrix(ROWS, r) for r in LEVELS])
@@ -291,7 +298,7 @@ class RenderStage(Stage):
         assert maps.albedo is not None
         net = self.network
         assert isinstance(net, RenderNet)
-        with half_precision(CPU):
+        with half_precision(batch.plate.device):
             relit = net.predict(batch.plate, batch.matte, maps.normal, maps.albedo, diffuse, specular)
         # Both at the exposure of the target: albedo has no absolute scale in a photograph.
         relit = relit * exposure_of(relit.detach(), batch.matte)
@@ -302,7 +309,7 @@ class RenderStage(Stage):
         shine = encode(specular) * 0.5 + 0.5
         highlight = masked_mean((seen - truth).abs() * shine, batch.matte)
         crop = slice(0, max(1, len(seen) // 4))  # features of VGG cost more than the network itself
-        with half_precision(CPU):
+        with half_precision(batch.plate.device):
             perceptual = self.perceptual(
                 (seen[crop] * 0.5 + 0.5).clamp(0, 1.5), (truth[crop] * 0.5 + 0.5).clamp(0, 1.5)
             )
@@ -311,10 +318,10 @@ class RenderStage(Stage):
         w = self.WEIGHTS
         total = w[0] * reconstruction + w[1] * perceptual + w[2] * adversarial + w[3] * highlight
         return total, {
-            "relit": float(reconstruction),
-            "pbr": float(before),
-            "perceptual": float(perceptual),
-            "adversarial": float(adversarial),
+            "relit": reconstruction.detach(),
+            "pbr": before.detach(),
+            "perceptual": perceptual.detach(),
+            "adversarial": adversarial.detach(),
         }
 
     def after_step(self) -> None:
@@ -330,7 +337,7 @@ class RenderStage(Stage):
         self.critic_optimizer.step()
 
 
-STAGES: dict[str, Callable[[Path], Stage]] = {
+STAGES: dict[str, type[Stage]] = {
     "normal": NormalStage, "illum": IllumStage, "diffuse": DiffuseStage, "specular": SpecularStage, "render": RenderStage,
 }  # fmt: skip
 

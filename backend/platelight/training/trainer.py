@@ -1,44 +1,54 @@
-"""Runs a stage: pictures made in a process of their own, resumable checkpoints, averaged weights, a log to plot."""
+"""Runs a stage on any device: resumable checkpoints, averaged weights, a log to plot, a clean end when asked to stop."""
 
 from __future__ import annotations
 
 import csv
-import json
 import logging
-import os
-import queue
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing.synchronize import Event
 from pathlib import Path
+from types import FrameType
 
 import torch
-import torch.multiprocessing as mp
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from platelight.images.atomic import write_bytes
 from platelight.models import registry
-from platelight.protocol.errors import InputError, PlatelightError
-from platelight.training.decals import ornaments, textures
-from platelight.training.lights import load_bank
-from platelight.training.pictures import Bank, Batch, Generator
-from platelight.training.stages import STAGES, cosine_rate
+from platelight.protocol.errors import InputError
+from platelight.training.checkpoint import Checkpoint
+from platelight.training.mmae import MmaeStage, Photos
+from platelight.training.stages import STAGES, Stage, cosine_rate
+from platelight.training.start import Start
+from platelight.training.supply import (
+    DirectSupply,
+    Ingredients,
+    ProcessSupply,
+    Supply,
+    make_generator,
+    pick_device,
+)
 
 log = logging.getLogger(__name__)
+
+
+KINDS: dict[str, type[Stage]] = {**STAGES, "mmae": MmaeStage}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """One run. It ends after ``minutes`` of training or ``steps`` steps, whichever its schedule counts.
 
-    ``further`` starts from the network's own published weights instead of from its stage's usual start.
+    ``leg`` ends this call after so many minutes, for the next call to go on; ``further`` starts from the network's own
+    published weights, otherwise ``start`` says from what. ``log`` is a table shared by several runs (see ``append``);
+    by default a run has its own. ``split`` writes checkpoints in parts (see ``Checkpoint``).
     """
 
     stage: str
     run: Path
-    bank: Path
+    bank: Path | None
     lights: Path
     weights: Path
     minutes: float = 0.0
@@ -54,143 +64,102 @@ class TrainConfig:
     textures: Path | None = None
     further: bool = False
     publish: Path | None = None
+    device: str = "cpu"
+    leg: float = 0.0
+    compile: bool = False
+    split: bool = False
+    start: Start = Start.USUAL
+    pack: Path | None = None
+    photos: Path | None = None
+    reuse: int = 4
+    log: Path | None = None
 
 
-def _produce(config: TrainConfig, seed: int, two_lights: bool, out: mp.Queue[Batch], stop: Event) -> None:
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # faint light far down its lobes costs a tenth of the time otherwise
-    tiles = ornaments(256, seed=11)
-    photographed = textures(config.textures)
-    if photographed is not None:
-        tiles = torch.cat([tiles, photographed])
-    generator = Generator(Bank(config.bank), load_bank(config.lights), config.size, seed, tiles=tiles)
-    parent = os.getppid()
+@contextmanager
+def until_terminated() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that a run can save itself; the old handler is put back."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may listen
+        return
 
-    def wanted() -> bool:
-        return not stop.is_set() and os.getppid() == parent  # a killed trainer leaves no orphan behind
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
 
-    with torch.no_grad():
-        while wanted():
-            made = generator.batch(config.batch, two_lights)
-            while wanted():
-                try:
-                    out.put(made, timeout=1.0)
-                    break
-                except queue.Full:
-                    continue
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-class Supply:
-    """Batches from a producer process; where it lags, one from a pool of recent ones is used again."""
-
-    def __init__(self, config: TrainConfig, seed: int, two_lights: bool) -> None:
-        context = mp.get_context("spawn")
-        self.queue: mp.Queue[Batch] = context.Queue(maxsize=4)
-        self.stop = context.Event()
-        self.process = context.Process(
-            target=_produce, args=(config, seed, two_lights, self.queue, self.stop), daemon=True
-        )
-        self.process.start()
-        self.pool: list[Batch] = []
-        self.size, self.fresh = config.pool, 0
-        self.random = torch.Generator().manual_seed(seed)
-
-    def next(self) -> Batch:
-        """A fresh batch if there is one, else one of the pool."""
-        enough = len(self.pool) >= min(4, self.size)
-        while True:
-            try:
-                batch: Batch = self.queue.get_nowait() if enough else self.queue.get(timeout=2.0)
-                break
-            except queue.Empty:
-                if not self.process.is_alive():
-                    raise PlatelightError(
-                        "The picture generator stopped.", "Its reason stands above; the run can be resumed."
-                    ) from None
-                if enough:
-                    return self.pool[int(torch.randint(len(self.pool), (1,), generator=self.random))]
-        self.fresh += 1
-        if len(self.pool) < self.size:
-            self.pool.append(batch)
+def _prepare(config: TrainConfig, device: torch.device) -> tuple[Stage, str]:
+    """The stage with its network on the device, and what that started from."""
+    with device:
+        stage = KINDS[config.stage](config.weights, config.pack)
+        if config.further:
+            file = registry.describe(config.stage, config.weights)
+            stage.network.load_state_dict(registry.load(config.stage, folder=config.weights).state_dict())
+            origin = f"published {file.sha256[:12]}"
         else:
-            self.pool[int(torch.randint(self.size, (1,), generator=self.random))] = batch
-        return batch
-
-    def close(self) -> None:
-        """Stop the producer, bounded."""
-        self.stop.set()
-        self.process.join(5)
-        if self.process.is_alive():
-            self.process.kill()
-
-
-class Checkpoint:
-    """Network, average, optimizer and counters in one safetensors file and one JSON beside it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.tensors, self.state = folder / "checkpoint.safetensors", folder / "state.json"
-
-    def save(
-        self,
-        network: nn.Module,
-        average: dict[str, Tensor],
-        optimizer: torch.optim.Optimizer,
-        state: dict[str, object],
-    ) -> None:
-        tensors = {f"net.{k}": v for k, v in network.state_dict().items()} | {
-            f"avg.{k}": v for k, v in average.items()
-        }
-        for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"opt.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
-        write_bytes(self.tensors, save({k: v.contiguous().clone() for k, v in tensors.items()}))
-        write_bytes(self.state, json.dumps(state).encode())
-
-    def load(
-        self, network: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
-    ) -> dict[str, float]:
-        """Restore everything; an empty dict where there is nothing to restore."""
-        if not (self.tensors.is_file() and self.state.is_file()):
-            return {}
-        tensors = load_file(self.tensors)
-        network.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-        average.update({k[4:]: v for k, v in tensors.items() if k.startswith("avg.")})
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("opt."):
-                _, index, name = key.split(".")
-                slots.setdefault(int(index), {})[name] = value
-        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-        state: dict[str, float] = json.loads(self.state.read_text())
-        return state
+            origin = stage.start(config.weights, config.start)
+    if isinstance(stage, MmaeStage) and config.photos is not None:
+        stage.photos = Photos(config.photos, config.size, config.seed)
+    stage.network.requires_grad_(True)
+    stage.network = registry.channels_last(stage.network).train()
+    if config.compile:
+        for module in (stage.network, *(stage.frozen.networks.values() if stage.frozen else ())):
+            if isinstance(encoder := getattr(module, "encoder", None), nn.Module):
+                encoder.compile()  # in place: names of parameters stay
+    return stage, origin
 
 
-def train(config: TrainConfig) -> Path:
-    """Run or resume one stage; returns the published weights file."""
+def _supply(config: TrainConfig, seed: int, two_lights: bool, device: torch.device) -> Supply:
+    made_of = Ingredients(config.lights, config.bank, config.textures, config.pack, config.reuse)
+    if device.type != "cpu" and config.bank is None:
+        generator = make_generator(made_of, config.size, seed, device)
+        return DirectSupply(generator, config.batch, two_lights, device)
+    return ProcessSupply(made_of, config.size, config.batch, seed, two_lights, config.pool, device)
+
+
+def train(config: TrainConfig) -> Path | None:
+    """Run or resume one stage; returns the published weights file, or None where the run was stopped before its end.
+
+    Raises:
+        InputError: the run has no end, or something that it needs is missing.
+    """
     if config.minutes <= 0 and config.steps <= 0:
         raise InputError("A run needs an end.", "Give --minutes or --steps.")
+    device = pick_device(config.device)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
     config.run.mkdir(parents=True, exist_ok=True)
-    stage = STAGES[config.stage](config.weights)
-    if config.further:
-        origin = f"published {registry.describe(config.stage, config.weights).sha256[:12]}"
-        stage.network.load_state_dict(registry.load(config.stage, folder=config.weights).state_dict())
-    else:
-        origin = stage.start(config.weights)
-    stage.network.requires_grad_(True)
-    network = registry.channels_last(stage.network).train()
+    with until_terminated() as asked:
+        return _train(config, device, asked)
+
+
+def _train(config: TrainConfig, device: torch.device, asked: threading.Event) -> Path | None:
+    called = time.monotonic()
+    stage, origin = _prepare(config, device)
+    network = stage.network
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}],
         config.rate,
     )
-    average = {k: v.clone() for k, v in network.state_dict().items()}
-    checkpoint = Checkpoint(config.run)
-    state = checkpoint.load(network, average, optimizer)
+    average = {k: v.detach().clone() for k, v in network.state_dict().items()}
+    checkpoint = Checkpoint(config.run, config.split)
+    state = checkpoint.load(network, average, optimizer, stage.modules_beside)
     step, spent = int(state.get("step", 0)), float(state.get("seconds", 0.0))
-    supply = Supply(config, config.seed * 7919 + step, stage.two_lights)
-    started, saved, sums, count = time.monotonic(), time.monotonic(), dict[str, float](), 0
+    origin = str(state.get("origin", origin))
+    supply = _supply(config, config.seed * 7919 + step, stage.two_lights, device)
+    started, saved, count = time.monotonic(), time.monotonic(), 0
+    sums: dict[str, Tensor] = {}
 
     def elapsed() -> float:
         return spent + time.monotonic() - started
@@ -201,6 +170,9 @@ def train(config: TrainConfig) -> Path:
             elapsed() / 60 / config.minutes if config.minutes else 0.0,
         )
 
+    def leg_over() -> bool:
+        return asked.is_set() or bool(config.leg and time.monotonic() - called > 60 * config.leg)
+
     def counters() -> dict[str, object]:
         return {
             "step": step,
@@ -210,14 +182,18 @@ def train(config: TrainConfig) -> Path:
             "origin": origin,
         }
 
+    def keep() -> None:
+        checkpoint.save(network, average, optimizer, counters(), stage.modules_beside)
+
     try:
         first = supply.next()
         started = time.monotonic()  # making the first pictures is not training time
-        while fraction() < 1.0:
+        while fraction() < 1.0 and not leg_over():
             batch, first = first, supply.next()
             for group in optimizer.param_groups:
                 group["lr"] = config.rate * cosine_rate(fraction())
-            loss, metrics = stage.loss(batch)
+            with device:
+                loss, metrics = stage.loss(batch)
             optimizer.zero_grad(set_to_none=True)
             if not torch.isfinite(loss):
                 log.warning("step %d: loss is not finite, batch skipped", step)
@@ -227,23 +203,23 @@ def train(config: TrainConfig) -> Path:
             optimizer.step()
             stage.after_step()
             step += 1
-            keep = min(config.average, (1 + step) / (10 + step))
+            weight = min(config.average, (1 + step) / (10 + step))
             with torch.no_grad():
                 for key, value in network.state_dict().items():
                     if value.is_floating_point():
-                        average[key].lerp_(value, 1 - keep)
+                        average[key].lerp_(value, 1 - weight)
                     else:
                         average[key].copy_(value)
             count += 1
-            for key, metric in {"loss": float(loss.detach()), **metrics}.items():
-                sums[key] = sums.get(key, 0.0) + metric
+            for key, metric in {"loss": loss.detach(), **metrics}.items():
+                sums[key] = sums[key] + metric if key in sums else metric
             if count == 100:
                 row = {
                     "step": step,
                     "minutes": round(elapsed() / 60, 2),
-                    **{k: round(v / count, 5) for k, v in sums.items()},
+                    **{k: round(float(v) / count, 5) for k, v in sums.items()},
                 }
-                _append(config.run / "log.csv", row)
+                append(config, row)
                 log.info(
                     "%s %s fresh %.2f",
                     config.stage,
@@ -252,11 +228,14 @@ def train(config: TrainConfig) -> Path:
                 )
                 sums, count = {}, 0
             if time.monotonic() - saved > 120:
-                checkpoint.save(network, average, optimizer, counters())
+                keep()
                 saved = time.monotonic()
-        checkpoint.save(network, average, optimizer, counters())
+        keep()
     finally:
         supply.close()
+    if fraction() < 1.0:
+        log.info("%s stopped at step %d; the same command goes on from there", config.stage, step)
+        return None
     network.load_state_dict(average)
     notes = {
         "stage": config.stage,
@@ -264,11 +243,27 @@ def train(config: TrainConfig) -> Path:
         "seed": config.seed,
         "size": config.size,
         "batch": config.batch,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "views": "bank" if config.bank is not None else "fast generator",
     }
     described = {
         k: str(v) for k, v in asdict(config).items() if k in ("minutes", "steps", "rate", "decay", "average")
     }
     return registry.publish(config.stage, network, config.publish or config.weights, {**notes, **described})
+
+
+def append(config: TrainConfig, row: Mapping[str, float]) -> None:
+    """Add a row to the run's own table, or one line a measure (stage, step, minutes, measure, value) to a shared one."""
+    if config.log is None:
+        _append(config.run / "log.csv", row)
+        return
+    for key, value in row.items():
+        if key not in ("step", "minutes"):
+            _append(
+                config.log,
+                {"stage": config.stage, "step": row["step"], "minutes": row["minutes"], "measure": key,
+                 "value": value},
+            )  # fmt: skip
 
 
 def _append(path: Path, row: Mapping[str, object]) -> None:

@@ -1,0 +1,193 @@
+"""Batches for a trainer: from a process beside it, or made on its own GPU."""
+
+from __future__ import annotations
+
+import os
+import queue
+from dataclasses import dataclass, fields, is_dataclass, replace
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+
+from platelight.protocol.errors import InputError, PlatelightError
+from platelight.training.decals import ornaments, textures
+from platelight.training.lights import load_bank
+from platelight.training.pictures import Bank, Batch, Generator, Source
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What pictures are made of.
+
+    ``bank``: shards of ``train geometry``, or None for shapes made on the fly; ``lights``: folder of HDRIs or a pack;
+    ``textures``: color maps to print; ``pack``: folder of ``train pack`` (heads, pretrained weights, lights, tiles).
+    ``reuse``: how many pictures are made of a view that was shaped on the fly.
+    """
+
+    lights: Path
+    bank: Path | None = None
+    textures: Path | None = None
+    pack: Path | None = None
+    reuse: int = 4
+
+
+def pick_device(name: str) -> torch.device:
+    """``cpu``, ``cuda`` or ``auto``.
+
+    Raises:
+        InputError: a GPU is asked for and torch finds none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("torch finds no CUDA device.", "Give --device cpu, or install torch for CUDA.")
+    return torch.device(name)
+
+
+def to_device(value: T, device: torch.device) -> T:
+    """A dataclass of tensors (and of such dataclasses) on another device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)  # type: ignore[return-value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: to_device(getattr(value, f.name), device) for f in fields(value)})
+    return value
+
+
+def make_generator(made_of: Ingredients, size: int, seed: int, device: torch.device) -> Generator:
+    """A generator over the bank, or over shapes made on the device where there is none."""
+    tiles = ornaments(256, seed=11)
+    packed = made_of.pack / "tiles.safetensors" if made_of.pack else None
+    photographed = textures(made_of.textures)
+    if photographed is None and packed is not None and packed.is_file():
+        photographed = load_file(packed)["tiles"].float()
+    if photographed is not None:
+        tiles = torch.cat([tiles, photographed])
+    source: Bank | Source
+    if made_of.bank is not None:
+        source = Bank(made_of.bank)
+    else:
+        from platelight.training.fast import make_source
+
+        source = make_source(made_of.pack, device, made_of.reuse)
+    on = torch.device("cpu") if isinstance(source, Bank) else device  # shards are cut on the CPU
+    return Generator(source, load_bank(made_of.lights), size, seed, tiles=tiles, device=on)
+
+
+class Supply(Protocol):
+    """Gives batches; ``fresh`` counts those that were new."""
+
+    fresh: int
+
+    def next(self) -> Batch: ...
+
+    def close(self) -> None: ...
+
+
+class DirectSupply:
+    """Batches made on the trainer's own device when they are asked for."""
+
+    def __init__(self, generator: Generator, batch: int, two_lights: bool, device: torch.device) -> None:
+        self.generator, self.batch, self.two_lights, self.device = generator, batch, two_lights, device
+        self.fresh = 0
+
+    def next(self) -> Batch:
+        self.fresh += 1
+        return to_device(self.generator.batch(self.batch, self.two_lights), self.device)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def _produce(
+    made_of: Ingredients,
+    size: int,
+    batch: int,
+    seed: int,
+    two_lights: bool,
+    out: mp.Queue[Batch],
+    stop: Event,
+) -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # faint light far down its lobes costs a tenth of the time otherwise
+    generator = make_generator(made_of, size, seed, torch.device("cpu"))
+    parent = os.getppid()
+
+    def wanted() -> bool:
+        return not stop.is_set() and os.getppid() == parent  # a killed trainer leaves no orphan behind
+
+    while wanted():
+        made = generator.batch(batch, two_lights)
+        while wanted():
+            try:
+                out.put(made, timeout=1.0)
+                break
+            except queue.Full:
+                continue
+
+
+class ProcessSupply:
+    """Batches from a producer process; where it lags, one from a pool of recent ones is used again."""
+
+    def __init__(
+        self,
+        made_of: Ingredients,
+        size: int,
+        batch: int,
+        seed: int,
+        two_lights: bool,
+        pool: int,
+        device: torch.device,
+    ) -> None:
+        context = mp.get_context("spawn")
+        self.queue: mp.Queue[Batch] = context.Queue(maxsize=4)
+        self.stop = context.Event()
+        self.process = context.Process(
+            target=_produce,
+            args=(made_of, size, batch, seed, two_lights, self.queue, self.stop),
+            daemon=True,
+        )
+        self.process.start()
+        self.pool: list[Batch] = []
+        self.size, self.fresh, self.device = pool, 0, device
+        self.random = torch.Generator().manual_seed(seed)
+
+    def next(self) -> Batch:
+        """A fresh batch if there is one, else one of the pool."""
+        enough = len(self.pool) >= min(4, self.size)
+        while True:
+            try:
+                batch: Batch = self.queue.get_nowait() if enough else self.queue.get(timeout=2.0)
+                break
+            except queue.Empty:
+                if not self.process.is_alive():
+                    raise PlatelightError(
+                        "The picture generator stopped.", "Its reason stands above; the run can be resumed."
+                    ) from None
+                if enough:
+                    return self._moved(
+                        self.pool[
+                            int(torch.randint(len(self.pool), (1,), generator=self.random, device="cpu"))
+                        ]
+                    )
+        self.fresh += 1
+        if len(self.pool) < self.size:
+            self.pool.append(batch)
+        else:
+            self.pool[int(torch.randint(self.size, (1,), generator=self.random, device="cpu"))] = batch
+        return self._moved(batch)
+
+    def _moved(self, batch: Batch) -> Batch:
+        return batch if self.device.type == "cpu" else to_device(batch, self.device)
+
+    def close(self) -> None:
+        """Stop the producer, bounded."""
+        self.stop.set()
+        self.process.join(5)
+        if self.process.is_alive():
+            self.process.kill()
