@@ -276,3 +276,19 @@ def test_a_run_stops_and_resumes(bank: Path, tmp_path: Path) -> None:
     file = registry.describe("normal", tmp_path / "weights")
     assert file.notes["pictures"] == "10"
     assert not [name for name in os.listdir(tmp_path / "weights") if name.startswith(".")]
+
+
+def test_heads_have_irises_and_pupils() -> None:
+    y, x = torch.meshgrid(torch.linspace(2.0, 5.2, 48), torch.linspace(-5.0, 5.0, 96), indexing="ij")
+    rest = torch.stack([x, y, torch.full_like(x, 9.6)])[None]
+    part = torch.full((1, 48, 96), 6)
+    part[:, 0] = 1
+    normal = torch.zeros_like(rest)
+    normal[:, 2] = 1.0
+    for seed in range(4):
+        albedo = paint(rest, part, normal, torch.Generator().manual_seed(seed)).albedo[0].mean(0)
+        eye = (x.abs() - 3.156).square() + (y - 3.613).square()
+        pupil, white = albedo[eye < 0.01], albedo[(eye > 0.9) & (part[0] == 6)]
+        assert float(pupil.max()) < 0.1
+        assert float(white.mean()) > 0.35
+        assert float(pupil.mean()) < float(albedo[(eye > 0.2) & (eye < 0.25)].mean()) < float(white.mean())

@@ -19,6 +19,7 @@ BROWS = (
     (1.9, 5.8, 10.8), (3.0, 6.2, 10.4), (4.2, 6.1, 9.7), (5.2, 5.6, 8.6),
 )  # fmt: skip
 LIPS = (0.0, -3.1, 10.9)
+EYE = (3.156, 3.613, 9.6)  # where the left eye looks out; the right one mirrors it
 
 
 def unit(vectors: Tensor, dim: int = 1) -> Tensor:
@@ -161,6 +162,7 @@ def paint(
     hairy = (part == int(Part.HAIR)).float()[:, None]
     if generator is None or generator.device.type != "cpu" or bool(head.any()):  # asking a GPU costs more
         albedo = _face_paint(albedo, rest, skin, hair, noise, scale, generator)
+        albedo = _eyes(albedo, rest, part, generator)
         strand = rest * torch.tensor([3.0, 1.0, 3.0]).view(1, 3, 1, 1)
         albedo = albedo * torch.exp(hairy * 0.45 * noise(strand, torch.full((n,), 2.0)))
     # finish
@@ -187,6 +189,29 @@ def paint(
         mask,
         skin,
     )
+
+
+def _eyes(albedo: Tensor, rest: Tensor, part: Tensor, generator: torch.Generator) -> Tensor:
+    """Iris and pupil, painted on the sclera's shell: ICT-FaceKit's own iris lies behind it and is never seen."""
+    n = len(rest)
+
+    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
+        return torch.empty(n, channels, 1, 1).uniform_(low, high, generator=generator).to(rest)
+
+    shell = (part == int(Part.SCLERA))[:, None]
+    middle = rest.new_tensor(EYE).view(1, 3, 1, 1)
+    away = torch.cat([rest[:, :1].abs() - middle[:, :1], rest[:, 1:2] - middle[:, 1:2]], 1)
+    distance = away.square().sum(1, keepdim=True).sqrt()
+    brown = rest.new_tensor((0.12, 0.06, 0.03)).view(1, 3, 1, 1)
+    iris = torch.lerp(brown, uniform(0.05, 0.35, 3), uniform(0, 1) ** 2)
+    wide = uniform(0.64, 0.76)
+
+    def disc(radius: Tensor, soft: float) -> Tensor:
+        return torch.sigmoid((radius - distance) / soft) * (rest[:, 2:] > 0) * shell
+
+    albedo = torch.lerp(albedo, 0.4 * iris, disc(wide, 0.03))  # the limbal ring
+    albedo = torch.lerp(albedo, iris, disc(0.85 * wide, 0.06))
+    return torch.lerp(albedo, torch.full_like(albedo, 0.005), disc(uniform(0.2, 0.38), 0.04))
 
 
 def _face_paint(
