@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import msgspec
@@ -18,8 +20,9 @@ from platelight import cli
 from platelight.client import Client, KeyPair, load_or_make_keys
 from platelight.protocol.errors import AccessDenied, Busy, InputError
 from platelight.protocol.requests import Decompose
+from platelight.server import pool
 from platelight.server.config import ServeConfig, build_config, read_config
-from platelight.server.devices import parse_devices, pin
+from platelight.server.devices import Device, parse_devices, pin
 from platelight.server.gate import check_key
 from prometheus_client.parser import text_string_to_metric_families
 from test_life import Background
@@ -305,3 +308,13 @@ def test_two_starts_at_once_make_one_key_pair(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(set(pairs)) == 1
+
+
+def test_a_stop_before_a_worker_has_started_is_clean() -> None:
+    waiting: Future[BaseProcess] = Future()
+    entry = pool._Process("one-1", pool._Place(Device("cpu", "cpu")), waiting)
+    assert entry.process is None
+    assert entry.exit_code is None
+    waiting.cancel()
+    assert entry.process is None
+    assert entry.exit_code == 1

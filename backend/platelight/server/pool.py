@@ -111,14 +111,14 @@ class _Process:
 
     @property
     def process(self) -> BaseProcess | None:
-        """The process, once it has been started."""
-        started = self.starting.done() and self.starting.exception() is None
+        """The process, once it has been started; None also where a stop came before its start."""
+        started = self.starting.done() and not self.starting.cancelled() and self.starting.exception() is None
         return self.starting.result() if started else None
 
     @property
     def exit_code(self) -> int | None:
         """How it ended, None while it runs or is being started."""
-        if self.starting.done() and self.starting.exception() is not None:
+        if self.starting.cancelled() or (self.starting.done() and self.starting.exception() is not None):
             return 1
         return None if self.process is None else self.process.exitcode
 
