@@ -24,8 +24,9 @@ from platelight.protocol.requests import Decompose
 # Cameras white-balance their pictures and the training pictures are not balanced, so the networks take part of a
 # subject's own color for the light's. Of the cast they see over the whole subject, this share is believed;
 # docs/training.md has the figures by which it was chosen.
-CAST_TRUST = 0.05
+CAST_TRUST = 0.25
 BRIGHT, LARGEST_ALBEDO = 0.98, 0.92  # fresh snow reflects 0.9; the brightest two percent may be glints
+USUAL_BRIGHT, MOST_BRIGHTENED = 0.7, 1.6  # white cloth and paper; dark subjects stay dark
 
 Pixels = npt.NDArray[np.float32]
 Progress = Callable[[float, str], None]
@@ -103,23 +104,26 @@ def white_balanced(reflectance: Tensor, matte: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def believable(reflectance: Tensor, plate: Tensor, matte: Tensor) -> tuple[Tensor, Tensor]:
-    """Darken an albedo of which more than a glint would reflect more light than falls on it.
+    """Set the level of an albedo, which a plate does not tell: it fixes the product of albedo and exposure only.
 
-    Plate and light fix the product of albedo and exposure only, so the whole albedo is scaled, where clipping would
-    wash its bright parts out.
+    Where the brightest paint is darker than things usually are, the albedo is brightened half of the way, by at most
+    ``MOST_BRIGHTENED``: the networks' own level is timid. Where more than a glint would reflect more light than falls on
+    it, the whole is darkened, as clipping would wash its bright parts out.
 
     Args:
         reflectance: (1, 3, h, w), the logarithm of albedo over plate. plate (1, 3, h, w), matte (1, 1, h, w).
 
     Returns:
-        The reflectance, and the factor (1, 1, 1, 1) >= 1 by which the light changes.
+        The reflectance, and the factor (1, 1, 1, 1) by which the light changes.
     """
     albedo = (torch.log(plate + FLOOR) + reflectance).amax(1, keepdim=True)[matte > 0.5]
     if albedo.numel() == 0:
         return reflectance, torch.ones_like(matte[..., :1, :1])
     bright = torch.quantile(albedo[:: max(1, albedo.numel() // 100_000)], BRIGHT)
-    excess = (bright - math.log(LARGEST_ALBEDO)).clamp_min(0).view(1, 1, 1, 1)
-    return reflectance - excess, torch.exp(excess)
+    lift = (0.5 * (math.log(USUAL_BRIGHT) - bright)).clamp(0, math.log(MOST_BRIGHTENED))
+    excess = (bright - math.log(LARGEST_ALBEDO)).clamp_min(0)
+    change = (lift - excess).view(1, 1, 1, 1)
+    return reflectance + change, torch.exp(-change)
 
 
 def guide_of(plate: Tensor) -> Tensor:

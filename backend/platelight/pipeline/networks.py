@@ -23,7 +23,7 @@ FORM_SIDES = (128, 192)
 LIGHT_SIDE = 160
 # In doubt a network answers with the mean of what it thinks possible, and the mean of tilted normals faces the camera.
 # On photographs it doubts more than on its own pictures; docs/training.md has the figures by which this was chosen.
-NORMAL_CONTRAST = 1.3
+NORMAL_CONTRAST = 1.4
 
 
 @dataclass(frozen=True)
