@@ -56,11 +56,23 @@ def picture_of(image: Any, name: str) -> Picture:
         raise InputError(
             f"{name} is not a picture that Blender can read.", "Give an EXR, PNG, TIFF or JPEG file."
         )
-    pixels = image_pixels(image)
+    has_alpha = image.depth in {32, 64, 128} and image.alpha_mode != "NONE"
+    return decoded(image_pixels(image), image.is_float, image.colorspace_settings.name, has_alpha, name)
+
+
+def decoded(pixels: Pixels, is_float: bool, space: str, has_alpha: bool, name: str) -> Picture:
+    """Turn (H, W, 4) as Blender's images hold it into straight linear Rec.709; needs no Blender.
+
+    Args:
+        is_float: whether the image has a float buffer, which Blender has made linear and premultiplied.
+        space: color space of the codes where it has none.
+
+    Raises:
+        InputError: 8-bit in a color space that cannot be undone here.
+    """
     rgb, alpha = pixels[..., :3], pixels[..., 3]
-    has_alpha = image.depth in {32, 64, 128} and image.alpha_mode != "NONE" and bool((alpha < 1.0).any())
-    if not image.is_float:
-        space = image.colorspace_settings.name
+    has_alpha = has_alpha and bool((alpha < 1.0).any())
+    if not is_float:
         if space == "sRGB":
             rgb = srgb_to_linear(rgb)
         elif space not in _LINEAR_SPACES:

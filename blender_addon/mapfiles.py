@@ -66,6 +66,15 @@ def frame_range(path: Path) -> tuple[int, int]:
     return first, last
 
 
+def neighbors(path: Path) -> tuple[bool, bool]:
+    """Whether the frames before and after the file's own are there."""
+    found = _DIGITS.search(path.name)
+    if found is None:
+        return False, False
+    number = int(found.group(1))
+    return number > 0 and frame_path(path, number - 1).is_file(), frame_path(path, number + 1).is_file()
+
+
 class MapFile(NamedTuple):
     """A map on disk, and its thumbnail (h, w, 4), bottom row first, as displayed."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import exr, images, mapfiles, preferences
+from . import exr, footage, images, mapfiles, preferences
 from .exr import Pixels
 from .mapfiles import Files, Source
 from .properties import MAPS
@@ -95,7 +95,7 @@ def source(plate: Any, name: str, frame: int | None = None) -> Source:
 
 
 def plate_source(plate: Any, frame: int | None) -> Source:
-    """The plate's own pixels; of a sequence straight from its files, linear EXR without the main thread.
+    """The plate's own pixels; of a sequence or a movie straight from its files.
 
     Raises:
         InputError: the frame's file is gone.
@@ -104,17 +104,8 @@ def plate_source(plate: Any, frame: int | None) -> Source:
         return source(plate, "plate")
     at = current_frame(plate) if frame is None else frame
     assert at is not None
-    path = mapfiles.frame_path(Path(bpy.path.abspath(plate.filepath)), at)
-    if not path.is_file():
-        raise InputError(f"{path} is not a file.", "Set the plate's first and last frame.")
-    space = plate.colorspace
-    if space in {"auto", "Linear Rec.709"} and path.suffix.lower() == ".exr":
-        with path.open("rb") as stream:
-            if exr.is_readable(stream.read(1 << 16)):
-                return Source(path.name, load=lambda: images.stacked(images.exr_picture(path)))
-    return Source(
-        path.name, load=lambda: images.stacked(images.load_picture(str(path), space)), loads_on_main=True
-    )
+    path = Path(bpy.path.abspath(plate.filepath))
+    return footage.source(path, at, plate.colorspace, plate.frame_offset)
 
 
 def map_pixels(plate: Any, name: str, channels: int, frame: int | None = None) -> Pixels:

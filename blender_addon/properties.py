@@ -89,7 +89,7 @@ class PlatelightPlate(bpy.types.PropertyGroup):
     )
     matte_path: bpy.props.StringProperty(
         name="Matte File",
-        description="Grey picture, white where the subject is; empty takes the plate's alpha",
+        description="Gray picture, numbered files or movie, white where the subject is; empty takes the plate's alpha",
         subtype="FILE_PATH",
     )
     is_sequence: bpy.props.BoolProperty(options={"HIDDEN"})
@@ -98,6 +98,16 @@ class PlatelightPlate(bpy.types.PropertyGroup):
     )
     frame_last: bpy.props.IntProperty(
         name="Last Frame", description="Last frame of the plate that is worked on", default=1
+    )
+    frame_offset: bpy.props.IntProperty(
+        name="Frame Offset",
+        description="Added to the scene's frame to find the plate's file number, or the movie's frame counted from 1",
+        default=0,
+    )
+    matte_offset: bpy.props.IntProperty(
+        name="Matte Offset",
+        description="Frames added to the plate's own to find the matte's file number or movie frame",
+        default=0,
     )
     map_folder: bpy.props.StringProperty(
         name="Maps Folder",

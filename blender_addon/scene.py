@@ -10,9 +10,10 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import card, compat, exr, images, light, mapfiles, materials, proxy, world
+from . import card, compat, exr, footage, images, light, mapfiles, materials, proxy, world
 from .exr import Pixels
-from .maps import is_untouched, map_pixels, put_map
+from .mapfiles import OnMain, Source
+from .maps import is_untouched, map_pixels, plate_source, put_map
 from .properties import MAPS, PLANES, is_analysed
 from .wire import InputError
 
@@ -27,37 +28,68 @@ PASSES = (
 
 
 def load_plate(
-    scene: Any, path: str, name: str = "", colorspace: str = "auto", frames: tuple[int, int] | None = None
+    scene: Any,
+    path: str,
+    name: str = "",
+    colorspace: str = "auto",
+    frames: tuple[int, int] | None = None,
+    offset: int = 0,
 ) -> Any:
-    """Read a picture, add it to the scene's plates and make it the active one.
+    """Read a picture, or the header of a movie, add it to the scene's plates and make it the active one.
 
     Args:
-        frames: first and last frame where ``path`` is one file of a sequence.
+        frames: first and last file where ``path`` is one file of a sequence; of a movie first and last frame, all if
+            None, to the end if the last is 0.
+        offset: added to the scene's frame to find the file, or the movie's frame.
 
     Raises:
-        InputError: not a picture that can be read.
+        InputError: not a picture or movie that can be read.
     """
-    picture = images.load_picture(path, colorspace)
+    full = Path(bpy.path.abspath(path))
+    if footage.is_movie(full):
+        image, count = footage.open_movie(full, colorspace)
+        frames = frames or (1, count)
+        if not 1 <= frames[0] <= (frames[1] or count) <= count:
+            bpy.data.images.remove(image)
+            raise InputError(f"{full} has frames 1 to {count}.", "Choose first and last among them.")
+        frames = frames[0], frames[1] or count
+        width, height = image.size
+        plate = _new_plate(scene, path, name, colorspace, (width, height))
+    else:
+        picture = images.load_picture(path, colorspace)
+        if frames is None:
+            return add_still(scene, picture, name or Path(path).stem, path, colorspace)
+        height, width = picture.pixels.shape[:2]
+        plate = _new_plate(scene, path, name, colorspace, (width, height))
+        image = bpy.data.images.load(str(mapfiles.frame_path(full, frames[0])), check_existing=False)
+        image.source = "SEQUENCE"
+        if colorspace != "auto":
+            image.colorspace_settings.name = colorspace
+    plate.is_sequence, plate.frame_offset = True, offset
+    plate.frame_first, plate.frame_last = (frame - offset for frame in frames)
+    image.name = f"{plate.name} Plate"
+    image["platelight"] = plate.uid
+    plate.plate = image
+    return plate
+
+
+def add_still(
+    scene: Any, picture: images.Picture, name: str, path: str = "", colorspace: str = "auto"
+) -> Any:
+    """Add pixels as a plate of one frame and make it the active one."""
+    height, width = picture.pixels.shape[:2]
+    plate = _new_plate(scene, path, name, colorspace, (width, height))
+    put_map(plate, "plate", images.stacked(picture))
+    return plate
+
+
+def _new_plate(scene: Any, path: str, name: str, colorspace: str, size: tuple[int, int]) -> Any:
     state = scene.platelight
     plate = state.plates.add()
     plate.uid = uuid.uuid4().hex
     plate.name = name or Path(path).stem
-    plate.filepath = path
-    plate.colorspace = colorspace
-    height, width = picture.pixels.shape[:2]
-    plate.width, plate.height = width, height
-    if frames is None:
-        put_map(plate, "plate", images.stacked(picture))
-    else:
-        plate.is_sequence = True
-        plate.frame_first, plate.frame_last = frames
-        first = mapfiles.frame_path(Path(bpy.path.abspath(path)), frames[0])
-        image = bpy.data.images.load(str(first), check_existing=False)
-        image.source = "SEQUENCE"
-        if colorspace != "auto":
-            image.colorspace_settings.name = colorspace
-        image["platelight"] = plate.uid
-        plate.plate = image
+    plate.filepath, plate.colorspace = path, colorspace
+    plate.width, plate.height = size
     state.active = len(state.plates) - 1
     return plate
 
@@ -93,28 +125,35 @@ def field_of_view(plate: Any) -> float:
     return float(plate.fov)
 
 
-def given_matte(plate: Any, shape: tuple[int, ...], frame: int | None = None) -> Pixels:
-    """The matte that the user gives: a file (of a sequence, of the same frame), else the plate's alpha; (H, W).
+def matte_source(plate: Any, frame: int | None) -> Source:
+    """Where the matte that the user gives is: a file (by frame, where it is a run of files or a movie), else the plate.
 
     Raises:
-        InputError: there is neither, or the file has another shape than the plate.
+        InputError: no such file.
     """
-    if plate.matte_path:
-        path = Path(bpy.path.abspath(plate.matte_path))
-        if frame is not None and mapfiles.frame_range(path) != (0, 0):
-            path = mapfiles.frame_path(path, frame)
-        picture = images.load_picture(str(path))
-        matte = picture.pixels.mean(axis=2) if picture.alpha is None else picture.alpha
-        if matte.shape != shape:
-            raise InputError(
-                f"{path} is {matte.shape[1]} by {matte.shape[0]}, the plate is {shape[1]} by {shape[0]}.",
-                "Give a matte of the plate's size.",
-            )
-        return np.clip(matte, 0.0, 1.0).astype(np.float32)
-    alpha = map_pixels(plate, "plate", 4, frame)[..., 3]
-    if float(alpha.min()) >= 1.0:
-        raise InputError(f"{plate.name} has no alpha.", "Choose a matte file, or auto.")
-    return np.clip(alpha, 0.0, 1.0)
+    if not plate.matte_path:
+        return plate_source(plate, frame)
+    path = Path(bpy.path.abspath(plate.matte_path))
+    return footage.source(path, frame, offset=plate.frame_offset + plate.matte_offset)
+
+
+def matte_of(pixels: Pixels, shape: tuple[int, ...], name: str, *, own_file: bool) -> Pixels:
+    """The matte (H, W) in a picture (H, W, 4): its alpha, or of an opaque file its gray; in a job's thread.
+
+    Raises:
+        InputError: a plate without alpha, or another shape than the plate's.
+    """
+    matte = pixels[..., 3]
+    if float(matte.min()) >= 1.0:
+        if not own_file:
+            raise InputError(f"{name} has no alpha.", "Choose a matte file, or auto.")
+        matte = pixels[..., :3].mean(axis=2)
+    if matte.shape != shape:
+        raise InputError(
+            f"{name} is {matte.shape[1]} by {matte.shape[0]}, the plate is {shape[1]} by {shape[0]}.",
+            "Give a matte of the plate's size.",
+        )
+    return np.clip(matte, 0.0, 1.0).astype(np.float32)
 
 
 def maps_of(planes: Mapping[str, Pixels]) -> dict[str, Pixels]:
@@ -272,15 +311,28 @@ def read_passes(path: Path) -> tuple[Pixels, Pixels, Pixels]:
     return combined, (diffuse * straight).astype(np.float32), (specular * straight).astype(np.float32)
 
 
-def backdrop_pixels(path: str, shape: tuple[int, ...]) -> Pixels:
-    """The backdrop picture (H, W, 3) at the plate's size.
+def backdrop_source(path: str, plate: Any, frame: int | None) -> Source:
+    """Where the backdrop's pixels are: by the scene's frame where it is a run of files or a movie.
 
     Raises:
-        InputError: no such picture.
+        InputError: none is chosen, or no such file.
     """
-    pixels = images.load_picture(path).pixels
-    if pixels.shape[:2] == shape:
-        return pixels
+    if not path:
+        raise InputError("No backdrop file is chosen.", "Choose one in the Composite panel.")
+    return footage.source(Path(bpy.path.abspath(path)), frame, offset=plate.frame_offset)
+
+
+def backdrop_pixels(found: Source, shape: tuple[int, ...], on_main: OnMain) -> Pixels:
+    """The backdrop (H, W, 3) at the plate's size; in a job's thread.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    pixels = found.read(3, on_main)
+    return pixels if pixels.shape[:2] == shape else on_main(lambda: _scaled(pixels, shape))
+
+
+def _scaled(pixels: Pixels, shape: tuple[int, ...]) -> Pixels:
     scratch = images.put_image("Platelight scratch", pixels, data=False)
     try:
         scratch.scale(shape[1], shape[0])

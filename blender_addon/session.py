@@ -9,6 +9,7 @@ from typing import Any
 
 from .backend_process import BackendProcess
 from .jobs import Job
+from .movies import MovieReader
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Session:
     job: Job | None = None
     rendering: bool = False
     backend: BackendProcess | None = None
+    movies: MovieReader | None = None
     other_backend: bool = False  # one that we did not start answered when it was last looked for
     message: str = ""
     is_error: bool = False
@@ -47,6 +49,9 @@ class Session:
         self.job = None
         self.rendering = False
         self.drop_timers()
+        if self.movies is not None:
+            self.movies.close()
+            self.movies = None
         if self.backend is not None:
             self.backend.stop()
             self.backend = None

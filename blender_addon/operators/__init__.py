@@ -2,9 +2,10 @@
 
 import bpy
 
-from . import analyse, backend, composite, frames, light, plate, polyhaven, refine, render
+from . import analyse, backend, composite, frames, light, load, plate, polyhaven, refine, render
 
 CLASSES = (
+    *load.CLASSES,
     *plate.CLASSES,
     *analyse.CLASSES,
     *light.CLASSES,

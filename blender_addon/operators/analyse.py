@@ -4,7 +4,6 @@ import json
 from typing import Any, NamedTuple
 
 import bpy
-import numpy as np
 
 from .. import mapfiles, maps, preferences, remote, scene, wire
 from ..jobs import Reporter, Work
@@ -44,7 +43,7 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         plate = active_plate(context.scene.platelight)
         if plate is None:
             raise wire.InputError("This scene has no plate.", "Load one first.")
-        uid = self._uid = plate.uid
+        self._uid = plate.uid
         frames: list[int | None] = [maps.current_frame(plate)]
         if plate.is_sequence and self.whole_range:
             frames = list(range(plate.frame_first, plate.frame_last + 1))
@@ -53,18 +52,14 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         folder = maps.map_folder(plate)
         sources = {frame: maps.plate_source(plate, frame) for frame in frames}
         given = plate.matte == "given"
+        mattes = {frame: scene.matte_source(plate, frame) for frame in frames} if given else {}
+        own_file = bool(plate.matte_path)
         request = wire.Decompose(
             matte=plate.matte, working_size=plate.working_size, fov=scene.field_of_view(plate)
         )
         settings = preferences.settings()
         process = session.backend = remote.ensure_backend(settings, session.backend)
         session.other_backend = process is None
-
-        def matte(frame: int | None, shape: tuple[int, ...]) -> np.ndarray:
-            found = plate_by_uid(uid)
-            if found is None:
-                raise wire.InputError("The plate was removed while it was analyzed.", "Load it again.")
-            return scene.given_matte(found[1], shape, frame)
 
         def work(reporter: Reporter) -> _Analyzed:
             files: mapfiles.Files = {}
@@ -75,8 +70,9 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
                 )
                 planes = {"plate": sources[frame].read(3, reporter.on_main)}
                 if given:
-                    shape = planes["plate"].shape[:2]
-                    planes["matte"] = reporter.on_main(lambda frame=frame, shape=shape: matte(frame, shape))
+                    matte, shape = mattes[frame], planes["plate"].shape[:2]
+                    pixels = matte.read(4, reporter.on_main)
+                    planes["matte"] = scene.matte_of(pixels, shape, matte.name, own_file=own_file)
                 answer = remote.ask(settings, process, request, planes, part)
                 files = mapfiles.write_maps(folder, scene.maps_of(answer.planes), frame)
                 meta = answer.meta

@@ -59,7 +59,8 @@ class PLATELIGHT_OT_composite(JobOperator, bpy.types.Operator):
         plate = active_plate(state)
         self._uid = plate.uid
         frame = maps.current_frame(plate)
-        backdrop, path = state.backdrop, state.backdrop_path
+        backdrop = state.backdrop
+        own = scene.backdrop_source(state.backdrop_path, plate, frame) if backdrop == "given" else None
         sources = {"result": (maps.source(plate, "result"), 4), "matte": (maps.source(plate, "matte_map"), 1)}
         if backdrop == "plate":
             sources["plate"] = (maps.plate_source(plate, frame), 3)
@@ -73,8 +74,8 @@ class PLATELIGHT_OT_composite(JobOperator, bpy.types.Operator):
             if backdrop == "plate":
                 share, behind = plates.behind_subject(planes["plate"], planes["foreground"], matte)
                 front = front - share
-            elif backdrop == "given":
-                behind = reporter.on_main(lambda: scene.backdrop_pixels(path, matte.shape))
+            elif own is not None:
+                behind = scene.backdrop_pixels(own, matte.shape, reporter.on_main)
                 front = front - behind * (1.0 - matte[..., None])
             reporter.progress(0.5, "grain")
             front = np.maximum(front, 0.0)

@@ -1,68 +1,13 @@
-"""Plates: load one, forget one, look at its maps, save them."""
+"""Plates: forget one, look at its maps, save them."""
 
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from .. import exr, mapfiles, maps, scene, wire
+from .. import exr, maps, scene, wire
 from ..properties import MAPS, PLANES, active_plate, is_built
 from .common import has_maps, has_plate, idle, told
-
-
-class PLATELIGHT_OT_load_plate(bpy.types.Operator):
-    """Load a picture of the subject that is to be relit, as a new plate of this scene"""
-
-    bl_idname = "platelight.load_plate"
-    bl_label = "Load Plate"
-    bl_options = {"REGISTER", "UNDO"}
-
-    filepath: bpy.props.StringProperty(name="File", description="The picture to relight", subtype="FILE_PATH")
-    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
-    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
-    name: bpy.props.StringProperty(name="Name", description="Name of the plate; empty takes the file's")
-    colorspace: bpy.props.StringProperty(
-        name="Color Space", description="auto, or the name of one of Blender's color spaces", default="auto"
-    )
-
-    sequence: bpy.props.BoolProperty(
-        name="Sequence",
-        description="Load all frames beside the file whose names differ by their number only",
-        default=False,
-    )
-    first: bpy.props.IntProperty(
-        name="First Frame",
-        description="First frame of the sequence; 0 takes the first file",
-        default=0,
-        min=0,
-    )
-    last: bpy.props.IntProperty(
-        name="Last Frame", description="Last frame of the sequence; 0 takes the last file", default=0, min=0
-    )
-
-    @classmethod
-    def poll(cls, _context: Any) -> bool:
-        """Loading waits for a job to end."""
-        return idle(cls)
-
-    def invoke(self, context: Any, _event: Any) -> set[str]:
-        """Ask for the file."""
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
-
-    @told
-    def execute(self, context: Any) -> set[str]:
-        """Load the file."""
-        frames = None
-        if self.sequence:
-            path = Path(bpy.path.abspath(self.filepath))
-            found = mapfiles.frame_range(path)
-            if found == (0, 0):
-                raise wire.InputError(f"{path} has no frame number.", "Choose a file such as shot.1001.exr.")
-            frames = self.first or found[0], self.last or found[1]
-        plate = scene.load_plate(context.scene, self.filepath, self.name, self.colorspace, frames)
-        self.report({"INFO"}, f"{plate.name}: {plate.width} by {plate.height}")
-        return {"FINISHED"}
 
 
 class PLATELIGHT_OT_remove_plate(bpy.types.Operator):
@@ -134,7 +79,8 @@ class PLATELIGHT_OT_save_maps(bpy.types.Operator):
     def invoke(self, context: Any, _event: Any) -> set[str]:
         """Ask for the file."""
         plate = active_plate(context.scene.platelight)
-        self.filepath = str(Path(bpy.path.abspath(plate.filepath)).with_suffix(".maps.exr"))
+        beside = plate.filepath or f"//{bpy.path.clean_name(plate.name)}.exr"
+        self.filepath = str(Path(bpy.path.abspath(beside)).with_suffix(".maps.exr"))
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
@@ -207,7 +153,6 @@ class PLATELIGHT_OT_scale_from_width(bpy.types.Operator):
 
 CLASSES = (
     PLATELIGHT_OT_scale_from_width,
-    PLATELIGHT_OT_load_plate,
     PLATELIGHT_OT_remove_plate,
     PLATELIGHT_OT_show_map,
     PLATELIGHT_OT_save_maps,

@@ -60,13 +60,10 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         sources["specular"] = (maps.source(plate, "specular_pass"), 3)
         if plate.source_light is not None:
             sources["source_light"] = (maps.source(plate, "source_light"), 3)
-        backdrop, backdrop_path = state.backdrop, state.backdrop_path
+        backdrop = state.backdrop
         if backdrop == "plate":
             sources["plate"] = (maps.plate_source(plate, frame), 3)
-        elif (
-            backdrop == "given" and frame is not None and mapfiles.frame_range(Path(backdrop_path)) != (0, 0)
-        ):
-            backdrop_path = str(mapfiles.frame_path(Path(backdrop_path), frame))
+        behind = scene.backdrop_source(state.backdrop_path, plate, frame) if backdrop == "given" else None
         target = light.for_backend(context.scene, plate, full=backdrop == "light")
         options: dict[str, Any] = {
             "backdrop": backdrop,
@@ -100,8 +97,8 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
                 raise wire.InputError(
                     f"The preview of {name} has another size than its maps.", "Render it again."
                 )
-            if backdrop == "given":
-                planes["backdrop"] = reporter.on_main(lambda: scene.backdrop_pixels(backdrop_path, shape))
+            if behind is not None:
+                planes["backdrop"] = scene.backdrop_pixels(behind, shape, reporter.on_main)
             planes["light"], rotation, exposure = target(reporter.on_main)
             request = wire.Refine(rotation=rotation, exposure=exposure, **options)
             answer = remote.ask(settings, process, request, planes, reporter)

@@ -5,6 +5,7 @@ from typing import Any
 
 import bpy
 
+from ..operators.load import offered
 from ..properties import is_analysed, is_built
 from . import draw
 
@@ -47,6 +48,23 @@ class PLATELIGHT_UL_plates(bpy.types.UIList):
             layout.label(text="", icon="CAMERA_DATA")
 
 
+class PLATELIGHT_MT_footage(bpy.types.Menu):
+    """Movie clips and images of this file"""
+
+    bl_idname = "PLATELIGHT_MT_footage"
+    bl_label = "Footage of This File"
+
+    def draw(self, _context: Any) -> None:
+        """One line each."""
+        clips, pictures = offered()
+        for kind, things, icon in (("CLIP", clips, "TRACKER"), ("IMAGE", pictures, "IMAGE_DATA")):
+            for thing in things:
+                entry = self.layout.operator("platelight.use_footage", text=thing.name, icon=icon)
+                entry.kind, entry.name = kind, thing.name
+        if not clips and not pictures:
+            self.layout.label(text="No movie clip and no image is in this file")
+
+
 def _panel(space: str, step: str, title: str, function: Callable[[Any, Any], None], order: int) -> type:
     """A panel class for one step of the work in one kind of editor."""
 
@@ -72,6 +90,7 @@ def _panel(space: str, step: str, title: str, function: Callable[[Any, Any], Non
 
 CLASSES: tuple[type, ...] = (
     PLATELIGHT_UL_plates,
+    PLATELIGHT_MT_footage,
     *(
         _panel(space, step, title, function, order)
         for space in ("VIEW_3D", "IMAGE_EDITOR")

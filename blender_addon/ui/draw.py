@@ -97,6 +97,7 @@ def plate(layout: Any, state: Any) -> None:
     row.template_list("PLATELIGHT_UL_plates", "", state, "plates", state, "active", rows=2)
     buttons = row.column(align=True)
     buttons.operator("platelight.load_plate", icon="ADD", text="")
+    buttons.menu("PLATELIGHT_MT_footage", icon="DOWNARROW_HLT", text="")
     buttons.operator("platelight.remove_plate", icon="REMOVE", text="")
     active = active_plate(state)
     if active is None:
@@ -107,9 +108,13 @@ def plate(layout: Any, state: Any) -> None:
         row = column.row(align=True)
         row.prop(active, "frame_first", text="Frames")
         row.prop(active, "frame_last", text="")
+        column.prop(active, "frame_offset")
+        column.prop(active, "colorspace")
     column.prop(active, "matte")
     if active.matte == "given":
         column.prop(active, "matte_path")
+        if active.is_sequence:
+            column.prop(active, "matte_offset")
     column.prop(active, "own_camera")
     line = column.row()
     line.enabled = active.own_camera is None

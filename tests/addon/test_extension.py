@@ -40,6 +40,7 @@ OPERATORS = [
     "start_backend",
     "stop_backend",
     "update_light",
+    "use_footage",
     "use_plate_light",
 ]
 
