@@ -10,10 +10,13 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from platelight.images import read_light, read_plate
+from platelight.pipeline.evaluate import _read_normal, evaluate, load_suite
 from platelight.protocol.errors import InputError
 from platelight.shading.environment import directions, rotate
 from platelight.training.light_stage import StageConfig
@@ -24,6 +27,7 @@ from platelight.training.light_stage_store import Shard, Store, pack, rounded_ha
 from platelight.training.light_stage_subjects import Casting, Family
 from platelight.training.lights import LightBank
 from platelight.training.subjects import Part
+from platelight.training.suite import write_suite
 
 LAMPS, SIZE = 64, 24
 
@@ -276,6 +280,43 @@ TOY = textwrap.dedent(
         print(json.dumps({"done": index}), flush=True)
     """
 )
+
+
+def test_held_out_subjects_become_a_suite_that_truth_passes(tmp_path: Path) -> None:
+    store = Store("memory://suite-of-balls")
+    fill(store, 16)
+    maker = StageGenerator(StageReader("memory://suite-of-balls"), lights(), 32, seed=4, hold_out=2)
+    out = write_suite(maker, tmp_path / "balls", 2, "balls")
+    folder, suite = load_suite(out)
+    truths = iter(suite.cases)
+
+    def true_maps(plate: Any, matte: Any) -> dict[str, Any]:
+        case = next(truths)
+        read = {
+            name: read_plate(folder / str(getattr(case, name))).pixels
+            for name in ("albedo", "roughness", "f0")
+        }
+        return {
+            "normal": _read_normal(folder / str(case.normal), plate.shape[:2]), "albedo": read["albedo"],
+            "roughness": read["roughness"][..., 0], "reflectivity": read["f0"][..., 0],
+            "light": read_light(folder / str(case.light)), "foreground": plate, "matte": matte,
+            "target": read_plate(folder / case.relit[0].image).pixels,
+        }  # fmt: skip
+
+    def true_picture(maps: Any, light: Any) -> dict[str, Any]:
+        return {
+            "relit": np.dstack([maps["target"] * maps["matte"][..., None], maps["matte"]]),
+            "pbr": maps["target"],
+        }
+
+    mean = evaluate(out, true_maps, true_picture).mean
+    assert mean["normal_mean"] < 0.5
+    assert mean["albedo_psnr"] > 50
+    assert max(mean["roughness_mae"], mean["f0_mae"], mean["light_ball"]) < 0.01
+    assert mean["light_mean"] > 0.02
+    assert mean["relit_psnr"] > 30
+    with pytest.raises(InputError, match="exists"):
+        write_suite(maker, out, 1, "")
 
 
 @pytest.fixture

@@ -67,6 +67,30 @@ def test_relit_error_is_scale_free_and_looks_inside_only() -> None:
     assert worse.ssim < 0.5
 
 
+def test_a_gray_ball_under_a_uniform_sky_is_evenly_lit() -> None:
+    ball = metrics.gray_ball(np.full((16, 32, 3), 2.0, np.float32))
+    np.testing.assert_allclose(ball, 2.0 * np.pi, rtol=0.02)
+
+
+def test_light_error_is_scale_free_and_knows_left_from_right() -> None:
+    light = np.full((16, 32, 3), 0.1, np.float32)
+    light[6:9, 23:26] = 50.0  # at three quarters of the width: +X, the camera's right
+    assert metrics.light_error(light * 7, light) < 1e-6
+    assert metrics.light_error(light[:, ::-1], light) > 0.5
+    normals_right = metrics.gray_ball(light, 33).reshape(-1, 3)
+    c = (np.arange(33) + 0.5) / 33 * 2 - 1
+    x = np.meshgrid(c, -c)[0][np.add.outer(c * c, c * c) < 1]
+    assert normals_right[x > 0.3].mean() > 3 * normals_right[x < -0.3].mean()
+
+
+def test_finish_error_looks_inside_the_matte() -> None:
+    truth, matte = np.full((4, 4), 0.5), np.ones((4, 4))
+    matte[0] = 0
+    spoiled = truth + 0.1
+    spoiled[0] = 9
+    assert metrics.finish_error(spoiled, truth, matte) == pytest.approx(0.1)
+
+
 def suite(folder: Path) -> Path:
     """A suite of two cases: a ramp of normals under two lights, albedo in two colors."""
     folder.mkdir()

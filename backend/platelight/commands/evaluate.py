@@ -44,7 +44,12 @@ def print_report(report: SuiteReport) -> None:
     from rich.table import Table
 
     console = Console()
-    for kind, prefixes in (("normals", ("normal",)), ("albedo", ("albedo",)), ("relit", ("relit", "pbr"))):
+    for kind, prefixes in (
+        ("normals", ("normal",)),
+        ("albedo", ("albedo",)),
+        ("finish and light", ("roughness", "f0", "light")),
+        ("relit", ("relit", "pbr")),
+    ):
         names = [name for name in MEASURES if name.startswith(prefixes) and name in report.mean]
         if not names:
             continue

@@ -1,9 +1,11 @@
 """Measure the pipeline on suites of real photographs with ground truth.
 
 A suite is a folder with ``suite.json``: ``{"name", "note", "cases": [case, …]}``. A case has ``id`` and paths
-relative to the suite: ``plate`` (linear EXR), ``matte`` (PNG), and optionally ``normal``, ``albedo`` and
-``relit``, a list of ``{light, image}``. The measures are those of :mod:`.metrics`; each stands beside what no
-network at all would reach: the flat normal, the plate or one color as albedo, the plate as the relit picture.
+relative to the suite: ``plate`` (linear EXR), ``matte`` (PNG), and optionally ``normal``, ``albedo``, ``roughness``,
+``f0``, ``light`` (the plate's own, lat-long) and ``relit``, a list of ``{light, image}``.
+
+The measures are those of :mod:`.metrics`; each stands beside what no network at all would reach: the flat normal,
+the plate or one color as albedo, the mean of the other cases' lights, the plate as the relit picture.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from platelight.images import read_light, read_matte, read_plate
 from platelight.images.exr import read_exr
-from platelight.pipeline.metrics import albedo_error, normal_error, relit_error
+from platelight.pipeline.metrics import albedo_error, finish_error, light_error, normal_error, relit_error
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Decompose, Relight
 
@@ -51,6 +54,9 @@ class Case(msgspec.Struct, frozen=True):
     matte: str
     normal: str | None = None
     albedo: str | None = None
+    roughness: str | None = None
+    f0: str | None = None
+    light: str | None = None
     relit: tuple[RelitTruth, ...] = ()
 
 
@@ -92,6 +98,11 @@ MEASURES = {
     "albedo_plate": "plate dB",
     "albedo_constant_mse": "constant si-MSE",
     "albedo_constant": "constant dB",
+    "roughness_mae": "roughness",
+    "roughness_constant": "0.5",
+    "f0_mae": "√f0",
+    "light_ball": "light: ball",
+    "light_mean": "mean light",
     "relit_psnr": "relit dB",
     "relit_ssim": "SSIM",
     "pbr_psnr": "PBR dB",
@@ -162,12 +173,16 @@ def evaluate(
     cases = suite.cases[:limit] if limit else suite.cases
     if not cases:
         raise InputError(f"{folder} has no cases.", "Give another suite.")
+    lights = _balanced_lights(folder, cases)
     reports = []
     for number, case in enumerate(cases):
         progress(number / len(cases), case.id)
         measures, pictures = _measure(
             folder, case, decomposer or pipeline_decompose, relighter or pipeline_relight
         )
+        if case.light and len(lights) > 1:
+            others = [light for key, light in lights.items() if key != case.id]
+            measures["light_mean"] = light_error(np.mean(others, axis=0), lights[case.id])
         seen(case.id, pictures)
         reports.append(CaseReport(case.id, measures))
     progress(1.0, "done")
@@ -224,6 +239,15 @@ def _measure(
         out |= {"albedo_plate_mse": marks[0].mse, "albedo_plate": marks[0].psnr}
         out |= {"albedo_constant_mse": marks[1].mse, "albedo_constant": marks[1].psnr}
         pictures["true_albedo"] = truth
+    if case.roughness:
+        truth = _read_like(folder / case.roughness, size)[..., 0]
+        out["roughness_mae"] = finish_error(maps["roughness"], truth, matte)
+        out["roughness_constant"] = finish_error(np.full_like(truth, 0.5), truth, matte)
+    if case.f0:
+        truth = _read_like(folder / case.f0, size)[..., 0]
+        out["f0_mae"] = finish_error(np.sqrt(maps["reflectivity"]), np.sqrt(truth), matte)
+    if case.light:
+        out["light_ball"] = light_error(maps["light"], read_light(folder / case.light))
     rows = []
     for relit in case.relit:
         truth = _read_like(folder / relit.image, size)
@@ -248,6 +272,16 @@ def _means(reports: list[CaseReport]) -> dict[str, float]:
         if values:
             means[name] = float(np.mean(values))
     return means
+
+
+def _balanced_lights(folder: Path, cases: tuple[Case, ...]) -> dict[str, Pixels]:
+    """The true lights of cases by id, small and each of mean 1, so that their mean is nobody's in particular."""
+    found = {}
+    for case in cases:
+        if case.light:
+            light = cv2.resize(read_light(folder / case.light), (64, 32), interpolation=cv2.INTER_AREA)
+            found[case.id] = np.asarray(light / max(float(light.mean()), 1e-12), np.float32)
+    return found
 
 
 def _read_like(path: Path, size: tuple[int, ...]) -> Pixels:

@@ -118,6 +118,37 @@ def relit_error(predicted: Array, truth: Array, matte: Array) -> RelitError:
     return RelitError(psnr, float(similarity[inside].mean()))
 
 
+def finish_error(predicted: Array, truth: Array, matte: Array) -> float:
+    """Mean absolute error of a one-channel map (H, W), roughness or the square root of f0, inside the matte."""
+    return float(np.abs(predicted.astype(np.float64) - truth)[matte > 0.5].mean())
+
+
+def gray_ball(light: Array, side: int = 32) -> npt.NDArray[np.float64]:
+    """Irradiance (P, 3) of the visible half of a matte ball, ``side`` pixels wide, under a lat-long (h, 2h, 3).
+
+    The sum over all texels of radiance, solid angle and cosine; the ball looks at the camera, +Z of the lat-long.
+    """
+    from platelight.shading.environment import directions, solid_angles
+
+    rows = light.shape[0]
+    ways = directions(rows).reshape(-1, 3).double().numpy()
+    power = light.reshape(-1, 3).astype(np.float64) * solid_angles(rows).reshape(-1, 1).double().numpy()
+    c = (np.arange(side) + 0.5) / side * 2 - 1
+    x, y = np.meshgrid(c, -c)
+    inside = x * x + y * y < 1
+    normals = np.stack([x, y, np.sqrt(np.maximum(1 - x * x - y * y, 0))], -1)[inside]
+    return np.asarray(np.maximum(normals @ ways.T, 0) @ power)
+
+
+def light_error(predicted: Array, truth: Array) -> float:
+    """Relative error of a gray ball lit by an inferred light (lat-long, any size) against the same under the true one.
+
+    Mean absolute difference over the ball's mean, after one best scale: a plate tells light up to its albedo's scale.
+    """
+    ours, theirs = gray_ball(predicted), gray_ball(truth)
+    return float(np.abs(ours * best_scale(ours, theirs) - theirs).mean() / max(theirs.mean(), 1e-12))
+
+
 def decibels(mse: float) -> float:
     """PSNR of a mean squared error for peak 1; 100 dB stands for none."""
     return float(min(100.0, -10.0 * np.log10(max(mse, 1e-10))))

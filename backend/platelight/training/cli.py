@@ -76,6 +76,11 @@ def parser() -> argparse.ArgumentParser:
     _ingredients(speed)
     speed.add_argument("--seconds", type=float, default=20.0)
     speed.add_argument("--sheet", type=Path, help="also write a sheet of pictures and normals here (PNG)")
+    held = stages.add_parser("suite", help="write held-out pictures as a suite for platelight evaluate")
+    _ingredients(held)
+    held.add_argument("--out", type=Path, required=True, help="folder of the suite; it must not exist")
+    held.add_argument("--count", type=int, default=24, help="pictures")
+    held.add_argument("--stage-set", help="a light-stage set's folder or URL: its held-out subjects instead")
     climb = stages.add_parser("ladder", help="all stages in order within a given time")
     _ingredients(climb)
     climb.add_argument("--out", type=Path, required=True, help="folder of weights, curves and checkpoints")
@@ -184,7 +189,34 @@ def run(options: argparse.Namespace) -> int:
         made_of = Ingredients(_lights(options), options.bank, options.textures, options.pack, options.reuse)
         print(json.dumps(speed(made_of, options, options.seconds, options.sheet)))
         return 0
+    if options.stage == "suite":
+        print(_suite(options))
+        return 0
     return _train(options)
+
+
+def _suite(options: argparse.Namespace) -> Path:
+    """Held-out pictures of the bank, or of a light-stage set."""
+    import torch
+
+    from platelight.training.light_stage_reader import StageGenerator, StageReader
+    from platelight.training.lights import load_bank
+    from platelight.training.suite import Maker, write_suite
+    from platelight.training.supply import Ingredients, make_generator
+
+    torch.manual_seed(options.seed)
+    maker: Maker
+    if options.stage_set:
+        reader = StageReader(options.stage_set)
+        maker = StageGenerator(reader, load_bank(_lights(options)), options.size, options.seed)
+    elif options.bank is None:
+        raise InputError("There is nothing to hold out.", "Give --bank or --stage-set.")
+    else:
+        made_of = Ingredients(_lights(options), options.bank, options.textures, options.pack)
+        maker = make_generator(made_of, options.size, options.seed, torch.device("cpu"))
+    return write_suite(
+        maker, options.out, options.count, f"held out; seed {options.seed}, {options.size} pixels"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
