@@ -4,7 +4,7 @@ import logging
 
 import bpy
 
-from . import browser, cli, maps, operators, preferences, properties, ui
+from . import browser, cli, hdris, maps, operators, preferences, properties, ui
 from .session import session
 
 log = logging.getLogger(__name__)
@@ -32,16 +32,17 @@ def register() -> None:
     _handler = logging.StreamHandler()
     _handler.setFormatter(logging.Formatter("platelight: %(message)s"))
     log.addHandler(_handler)
-    bpy.utils.register_class(preferences.PlatelightPreferences)
+    preferences.register()
     properties.register()
     browser.register()
+    hdris.register()
     operators.register()
     ui.register()
     cli.register()
     bpy.app.handlers.save_pre.append(_before_save)
     bpy.app.handlers.load_pre.append(_before_load)
-    addon = bpy.context.preferences.addons.get(__package__)
-    preferences.set_log_level(addon.preferences.log_level if addon and addon.preferences else "WARNING")
+    own = preferences.own()
+    preferences.set_log_level(own.log_level if own is not None else "WARNING")
 
 
 def unregister() -> None:
@@ -53,9 +54,10 @@ def unregister() -> None:
     cli.unregister()
     ui.unregister()
     operators.unregister()
+    hdris.unregister()
     browser.unregister()
     properties.unregister()
-    bpy.utils.unregister_class(preferences.PlatelightPreferences)
+    preferences.unregister()
     if _handler is not None:
         log.removeHandler(_handler)
         _handler = None

@@ -85,16 +85,15 @@ def target_source(scene: Any) -> Source:
     return images.picture_source(state.hdri)
 
 
-def target_pixels(scene: Any) -> Pixels:
-    """The chosen light (h, 2h, 3) before rotation and exposure; a plate's with its strength.
+def strength_property(state: Any) -> str | None:
+    """The property that is the factor on the chosen light; None where the scene itself says how bright it is."""
+    return {"PLATE": "light_gain", "HDRI": "hdri_strength"}.get(state.light_from)
 
-    Raises:
-        InputError: what was chosen is not there.
-    """
-    state = scene.platelight
-    gain = np.float32(state.light_gain if state.light_from == "PLATE" else 1.0)
-    found = target_source(scene)
-    return np.ascontiguousarray(lat_long(found.read(3), found.name) * gain)
+
+def strength(state: Any) -> np.float32:
+    """The factor on the chosen light, at the frame that the scene stands at."""
+    name = strength_property(state)
+    return np.float32(getattr(state, name) if name else 1.0)
 
 
 def camera_axes(camera: Any) -> Pixels:
@@ -112,13 +111,13 @@ def for_backend(scene: Any, plate: Any, *, full: bool) -> Callable[[OnMain], Tar
     The World is upright, the backend's frame is the camera's: pitch and roll are resampled into the picture.
 
     Raises:
-        InputError: as ``target_pixels``.
+        InputError: as ``target_source``.
     """
     state = scene.platelight
     pixels = target_source(scene)
     # What the scene sends is the scene's to turn and to brighten.
     rotation, exposure = (0.0, 0.0) if state.light_from == "SCENE" else (state.rotation, state.exposure)
-    gain = np.float32(state.light_gain if state.light_from == "PLATE" else 1.0)
+    gain = strength(state)
     axes = camera_axes(plate.camera) if plate.camera is not None else np.eye(3, dtype=np.float32)
     tilted = abs(float(np.trace(axes)) - 3.0) > _UPRIGHT**2
 
@@ -150,16 +149,18 @@ def update_world(scene: Any, plate: Any) -> None:
     drop_sun(scene)
     if state.light_from == "SCENE":
         return
-    gain = state.light_gain if state.light_from == "PLATE" else 1.0
     image = lender(state).source_light if state.light_from == "PLATE" else _file_image(state.hdri)
-    driven = ("platelight.rotation", "platelight.exposure")
+    driven = world.Driven(
+        "platelight.rotation", "platelight.exposure", f"platelight.{strength_property(state)}"
+    )
     if state.split_sun:
-        sun, rest = latlong.split_sun(target_pixels(scene) / np.float32(gain))
+        found = target_source(scene)
+        sun, rest = latlong.split_sun(lat_long(found.read(3), found.name))
         existing = bpy.data.images.get(SUNLESS)
         image = images.put_image(SUNLESS, rest, data=False, existing=existing)
         image["platelight_unsaved"] = True
-        state.sun = world.build_sun(scene, sun, plate.camera, state.sun_angle, gain, driven)
-    world.build_world(scene, image, plate.camera, gain=gain, driven_by=driven)
+        state.sun = world.build_sun(scene, sun, plate.camera, state.sun_angle, driven)
+    world.build_world(scene, image, plate.camera, driven_by=driven)
 
 
 def drop_sun(scene: Any) -> None:

@@ -37,6 +37,14 @@ _DEVICES = {
 }
 
 
+class PlatelightFolder(bpy.types.PropertyGroup):
+    """A folder of HDRIs."""
+
+    path: bpy.props.StringProperty(
+        name="Folder", description="Folder whose HDRIs the Light panel shows", subtype="DIR_PATH"
+    )
+
+
 class PlatelightPreferences(bpy.types.AddonPreferences):
     """Where the backend is and how it is run."""
 
@@ -81,6 +89,7 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
         name="Options of pip",
         description="Options for pip when the backend is installed, such as --index-url of a mirror",
     )
+    hdri_folders: bpy.props.CollectionProperty(type=PlatelightFolder)
     start_timeout: bpy.props.FloatProperty(
         name="Start Timeout",
         description="Seconds a backend may take to start",
@@ -107,6 +116,34 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
             layout.prop(self, name)
         layout.operator("platelight.install_backend", icon="IMPORT")
         layout.operator("platelight.clear_cache", icon="TRASH")
+        layout.separator()
+        column = layout.column(heading="HDRI Folders")
+        for index, item in enumerate(self.hdri_folders):
+            row = column.row(align=True)
+            row.prop(item, "path", text="")
+            row.operator("platelight.remove_hdri_folder", text="", icon="REMOVE").index = index
+        column.operator("platelight.add_hdri_folder", icon="ADD")
+
+
+CLASSES = (PlatelightFolder, PlatelightPreferences)
+
+
+def register() -> None:
+    """Register the preferences."""
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Undo ``register``."""
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)
+
+
+def own() -> PlatelightPreferences | None:
+    """The preferences themselves; None where the extension was not switched on by Blender, as in tests."""
+    addon = bpy.context.preferences.addons.get(__package__)
+    return addon.preferences if addon is not None else None
 
 
 def set_log_level(level: str) -> None:
@@ -127,12 +164,19 @@ def user_folder() -> Path:
 
 def install_choice() -> InstallChoice:
     """A frozen copy of what the user chose for the installation."""
-    addon = bpy.context.preferences.addons.get(__package__)
-    if addon is None or addon.preferences is None:
+    chosen = own()
+    if chosen is None:
         return InstallChoice(devices()[0], "", ())
-    own = addon.preferences
-    python = bpy.path.abspath(own.install_python) if own.install_python else ""
-    return InstallChoice(Device(own.install_device), python, tuple(shlex.split(own.install_options)))
+    python = bpy.path.abspath(chosen.install_python) if chosen.install_python else ""
+    return InstallChoice(Device(chosen.install_device), python, tuple(shlex.split(chosen.install_options)))
+
+
+def hdri_folders() -> tuple[Path, ...]:
+    """Folders of HDRIs of the user's own, and Blender's asset libraries on this computer."""
+    chosen = own()
+    folders = [item.path for item in chosen.hdri_folders] if chosen is not None else []
+    folders += [library.path for library in bpy.context.preferences.filepaths.asset_libraries]
+    return tuple(dict.fromkeys(Path(bpy.path.abspath(path)) for path in folders if path))
 
 
 def polyhaven_addresses() -> tuple[str, ...]:
@@ -143,12 +187,11 @@ def polyhaven_addresses() -> tuple[str, ...]:
 
 def settings() -> Settings:
     """A frozen copy of the preferences; the environment variable ``PLATELIGHT_ENDPOINT`` wins over them."""
-    addon = bpy.context.preferences.addons.get(__package__)
+    chosen = own()
     endpoint, backend, start, device, timeout = "", "", True, "auto", 120.0
-    if addon is not None and addon.preferences is not None:
-        own = addon.preferences
-        endpoint, backend, start = own.endpoint, bpy.path.abspath(own.backend), own.start_backend
-        device, timeout = own.device, own.start_timeout
+    if chosen is not None:
+        endpoint, backend, start = chosen.endpoint, bpy.path.abspath(chosen.backend), chosen.start_backend
+        device, timeout = chosen.device, chosen.start_timeout
     return Settings(
         os.environ.get("PLATELIGHT_ENDPOINT") or endpoint, backend, start, device, user_folder(), timeout
     )

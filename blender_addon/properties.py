@@ -10,6 +10,7 @@ from typing import Any
 import bpy
 
 from . import compat, wire
+from .hdris import SHELVES
 
 # Maps of a plate: property name, title, is it data (True) or color (False).
 MAPS: tuple[tuple[str, str, bool], ...] = (
@@ -201,6 +202,22 @@ class PlatelightScene(bpy.types.PropertyGroup):
         min=0.0,
         soft_max=100.0,
         precision=3,
+    )
+    hdri_strength: bpy.props.FloatProperty(
+        name="Strength",
+        description="Factor on the HDRI: 1 is as in the file, 2 is one stop more; goes with Exposure and can be animated",
+        default=1.0,
+        min=0.0,
+        soft_max=100.0,
+        precision=3,
+    )
+    shelf: bpy.props.EnumProperty(
+        name="HDRIs", description="Which HDRIs are shown", items=list(SHELVES), default="BLENDER"
+    )
+    shelf_words: bpy.props.StringProperty(
+        name="Filter",
+        description="Words that the HDRI's file name has to contain",
+        options={"TEXTEDIT_UPDATE"},
     )
     split_sun: bpy.props.BoolProperty(
         name="Sun as Lamp",

@@ -8,7 +8,7 @@ second one, labeled "Face the camera", takes the heading of the camera out. Both
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import bpy
 from mathutils import Vector
@@ -30,19 +30,28 @@ def heading(camera: Any) -> float:
     return math.atan2(forward.y, forward.x)
 
 
-def _drive(owner: Any, path: str, index: int, expression: str, scene: Any, data_path: str) -> None:
-    """Bind a node value to a scene property by a driver that needs no Python to be evaluated."""
+class Driven(NamedTuple):
+    """Data paths on the scene for rotation (degrees), exposure (stops) and strength (a factor)."""
+
+    rotation: str
+    exposure: str
+    strength: str
+
+
+def _drive(owner: Any, path: str, index: int, expression: str, scene: Any, **variables: str) -> None:
+    """Bind a node value to scene properties by a driver that needs no Python to be evaluated."""
     owner.driver_remove(path, index) if index >= 0 else owner.driver_remove(path)
     curve = owner.driver_add(path, index) if index >= 0 else owner.driver_add(path)
     driver = curve.driver
     driver.type = "SCRIPTED"
-    variable = driver.variables.new()
-    variable.name = "v"
-    variable.type = "SINGLE_PROP"
-    target = variable.targets[0]
-    target.id_type = "SCENE"
-    target.id = scene
-    target.data_path = data_path
+    for name, data_path in variables.items():
+        variable = driver.variables.new()
+        variable.name = name
+        variable.type = "SINGLE_PROP"
+        target = variable.targets[0]
+        target.id_type = "SCENE"
+        target.id = scene
+        target.data_path = data_path
     driver.expression = expression
 
 
@@ -53,8 +62,7 @@ def build_world(
     *,
     rotation: float = 0.0,
     exposure: float = 0.0,
-    gain: float = 1.0,
-    driven_by: tuple[str, str] | None = None,
+    driven_by: Driven | None = None,
 ) -> Any:
     """Make or update the world of a scene so that it lights with an HDRI, and return it.
 
@@ -63,8 +71,7 @@ def build_world(
         camera: the plate's camera, whose heading is the center column at rotation 0.
         rotation: degrees, with the sign of Blender's World Mapping Z.
         exposure: stops; the background's strength is 2 to its power.
-        gain: factor on the strength, for lights whose unit is not the scene's.
-        driven_by: data paths on the scene for rotation and exposure, so that they can be animated.
+        driven_by: the scene's own properties in place of both, so that they can be animated.
     """
     world = bpy.data.worlds.get(WORLD_NAME)
     if world is None or world.get("platelight_scene") not in {None, scene.name}:
@@ -87,22 +94,21 @@ def build_world(
     strength = nodes[BACKGROUND_NODE].inputs["Strength"]
     if driven_by is None:
         turn.default_value[2] = math.radians(rotation)
-        strength.default_value = gain * 2.0**exposure
+        strength.default_value = 2.0**exposure
     else:
-        _drive(turn, "default_value", 2, "radians(v)", scene, driven_by[0])
-        _drive(strength, "default_value", -1, f"{gain:.9g} * pow(2, v)", scene, driven_by[1])
+        _drive(turn, "default_value", 2, "radians(v)", scene, v=driven_by.rotation)
+        levels = {"v": driven_by.exposure, "s": driven_by.strength}
+        _drive(strength, "default_value", -1, "s * pow(2, v)", scene, **levels)
     scene.world = world
     return world
 
 
-def build_sun(
-    scene: Any, sun: Sun, camera: Any, angle: float, gain: float, driven_by: tuple[str, str]
-) -> Any:
+def build_sun(scene: Any, sun: Sun, camera: Any, angle: float, driven_by: Driven) -> Any:
     """A Sun lamp for what ``latlong.split_sun`` took out of a light, turned and brightened with the World.
 
     Args:
         angle: size in radians, 0 for the size that was found in the picture.
-        gain, driven_by: as for ``build_world``.
+        driven_by: as for ``build_world``.
     """
     data = bpy.data.lights.new("Platelight Sun", "SUN")
     lamp = bpy.data.objects.new("Platelight Sun", data)
@@ -118,8 +124,9 @@ def build_sun(
     lamp.rotation_euler = (0.0, math.acos(max(-1.0, min(1.0, way.z))), 0.0)
     turn = math.atan2(way.y, way.x)
     # The World's rotation turns the picture clockwise as seen from above.
-    _drive(lamp, "rotation_euler", 2, f"{turn:.9g} - radians(v)", scene, driven_by[0])
-    _drive(data, "energy", -1, f"{strongest * gain:.9g} * pow(2, v)", scene, driven_by[1])
+    _drive(lamp, "rotation_euler", 2, f"{turn:.9g} - radians(v)", scene, v=driven_by.rotation)
+    levels = {"v": driven_by.exposure, "s": driven_by.strength}
+    _drive(data, "energy", -1, f"{strongest:.9g} * s * pow(2, v)", scene, **levels)
     return lamp
 
 

@@ -2,13 +2,14 @@
 
 import bpy
 
-from . import analyse, backend, composite, frames, light, load, plate, polyhaven, refine, render
+from . import analyse, backend, composite, frames, light, load, plate, polyhaven, refine, render, turn
 
 CLASSES = (
     *load.CLASSES,
     *plate.CLASSES,
     *analyse.CLASSES,
     *light.CLASSES,
+    *turn.CLASSES,
     *polyhaven.CLASSES,
     *render.CLASSES,
     *refine.CLASSES,

@@ -5,7 +5,7 @@ from typing import Any
 
 import bpy
 
-from .. import browser, polyhaven, preferences, wire
+from .. import browser, hdris, polyhaven, preferences, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
 from ..session import session
@@ -85,6 +85,7 @@ class PLATELIGHT_OT_download_hdri(JobOperator, bpy.types.Operator):
 
     def finish(self, _context: Any, value: Path) -> None:
         """Make it the light."""
+        hdris.refresh()
         bpy.ops.platelight.set_light(filepath=str(value))
 
 

@@ -14,6 +14,7 @@ _STEPS: tuple[tuple[str, str, Callable[[Any, Any], None]], ...] = (
     ("plate", "Plate", lambda layout, context: draw.plate(layout, context.scene.platelight)),
     ("maps", "Maps", lambda layout, context: draw.maps(layout, context.scene.platelight)),
     ("light", "Light", lambda layout, context: draw.light(layout, context.scene.platelight)),
+    ("shelf", "HDRIs", lambda layout, context: draw.shelf(layout, context.scene.platelight)),
     ("library", "Poly Haven", lambda layout, context: draw.library(layout, context.scene.platelight)),
     (
         "preview",
@@ -82,7 +83,7 @@ def _panel(space: str, step: str, title: str, function: Callable[[Any, Any], Non
         "bl_region_type": "UI",
         "bl_category": "Platelight",
         "bl_order": order,
-        "bl_options": {"DEFAULT_CLOSED"} if step == "library" else set(),
+        "bl_options": {"DEFAULT_CLOSED"} if step in {"shelf", "library"} else set(),
         "draw": draw_panel,
     }
     return type(name, (bpy.types.Panel,), members)

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from .. import browser
+from .. import browser, hdris
 from ..backend_process import BackendState
 from ..installer import InstallState, bundled_wheel, install_state
 from ..preferences import user_folder
@@ -166,7 +166,11 @@ def light(layout: Any, state: Any) -> None:
     if state.light_from == "SCENE":
         column.operator("platelight.match_scene_light", icon="LIGHTPROBE_SPHERE")
     else:
-        column.prop(state, "rotation")
+        row = column.row(align=True)
+        row.prop(state, "rotation")
+        row.operator("platelight.turn_light", text="", icon="CON_ROTLIKE")
+        if state.light_from == "HDRI":
+            column.prop(state, "hdri_strength")
         column.prop(state, "exposure")
         column.prop(state, "split_sun")
         if state.split_sun:
@@ -177,6 +181,30 @@ def light(layout: Any, state: Any) -> None:
             if plate.source_light is not None:
                 text = f"Use Light of {plate.name}"
                 column.operator("platelight.use_plate_light", text=text, icon="LIGHT_SUN").name = plate.name
+
+
+def shelf(layout: Any, state: Any) -> None:
+    """HDRIs that are here: thumbnails, each with a button that takes it."""
+    row = layout.row(align=True)
+    row.prop(state, "shelf", expand=True)
+    row.operator("platelight.refresh_hdris", text="", icon="FILE_REFRESH")
+    if state.shelf != "BLENDER":
+        layout.prop(state, "shelf_words", icon="VIEWZOOM")
+    found = hdris.shown(state.shelf, "" if state.shelf == "BLENDER" else state.shelf_words)
+    grid = layout.grid_flow(row_major=True, columns=3, even_columns=True, even_rows=True, align=True)
+    for path in found.files:
+        cell = grid.column(align=True)
+        cell.operator_context = "EXEC_DEFAULT"  # this file, without asking for another
+        if icon := hdris.icon(path):
+            cell.template_icon(icon_value=icon, scale=4.0)
+        chosen = state.light_from == "HDRI" and state.hdri == str(path)
+        cell.operator("platelight.set_light", text=path.stem, depress=chosen).filepath = str(path)
+    if found.more:
+        layout.label(text=f"{found.more} more: narrow the filter", icon="INFO")
+    if not found.files:
+        layout.label(text="No HDRI is here", icon="INFO")
+    if state.shelf == "FOLDERS":
+        layout.operator("platelight.add_hdri_folder", icon="ADD")
 
 
 def library(layout: Any, state: Any) -> None:

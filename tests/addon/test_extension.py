@@ -17,6 +17,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.blender
 OPERATORS = [
+    "add_hdri_folder",
     "analyse",
     "browse_hdris",
     "build_scene",
@@ -28,7 +29,9 @@ OPERATORS = [
     "load_plate",
     "match_scene_light",
     "refine",
+    "refresh_hdris",
     "relight_range",
+    "remove_hdri_folder",
     "remove_plate",
     "render_preview",
     "rendered_view",
@@ -39,6 +42,7 @@ OPERATORS = [
     "show_map",
     "start_backend",
     "stop_backend",
+    "turn_light",
     "update_light",
     "use_footage",
     "use_plate_light",
@@ -218,10 +222,10 @@ def test_no_backend_is_a_sentence(run_blender: Callable[..., Any], built_zip: Pa
 
 def test_panels_draw_in_every_state(run_blender: Callable[..., Any], built_zip: Path) -> None:
     seen = run_blender("panels.py", built_zip, environment={"PYTHONPATH": ""})
-    order = ["Backend", "Plate", "Maps", "Light", "Poly Haven", "Preview", "Composite"]
+    order = ["Backend", "Plate", "Maps", "Light", "HDRIs", "Poly Haven", "Preview", "Composite"]
     assert seen["orders"] == {"view3d": order, "image": order}
     states = seen["states"]
-    assert all(len(drawn) == 14 for drawn in states.values())
+    assert all(len(drawn) == 16 for drawn in states.values())
     assert "normals" in states["busy"]["PLATELIGHT_PT_view3d_maps"]
     assert any("25 %" in text for text in states["busy"]["PLATELIGHT_PT_image_maps"])
     assert " ".join(states["failed"]["PLATELIGHT_PT_view3d_backend"]).endswith("The backend went away.")

@@ -21,7 +21,12 @@ def test_every_frame_has_its_own_maps(run_blender: Callable[..., Any]) -> None:
     assert seen["rendered"] == pytest.approx(LEVELS, rel=0.02)
     assert seen["relight"] == ["FINISHED"]
     assert seen["frame back"] == 1
-    assert seen["results"] == pytest.approx(LEVELS, rel=0.02)
+    assert seen["lights"] == [
+        pytest.approx([turn, 0.5, factor], abs=1e-3)
+        for turn, factor in ((0.0, 1.0), (10.0, 2.0), (20.0, 3.0))
+    ]
+    lit = [level * factor * 2**0.5 for level, factor in zip(LEVELS, (1, 2, 3), strict=True)]
+    assert seen["results"] == pytest.approx(lit, rel=0.02)
     assert "no albedo of frame 1004" in seen["missing"]
     assert seen["after load"] == pytest.approx(0.6, rel=1e-3)
 

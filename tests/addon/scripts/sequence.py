@@ -15,6 +15,7 @@ from blender_addon import exr, maps, remote
 SIZE = 24
 LEVELS = {1001: 0.1, 1002: 0.3, 1003: 0.6}
 asked: list[str] = []
+lights: list[list[float]] = []
 
 
 def answer(
@@ -37,6 +38,7 @@ def answer(
             "light": np.ones((8, 16, 3), np.float32),
         }
         return remote.Answer(made, {})
+    lights.append([request.rotation, request.exposure, float(planes["light"].mean())])
     pbr = planes["diffuse"] + planes["specular"]
     return remote.Answer({"pbr": pbr, "relit": np.dstack([pbr, one])}, {})
 
@@ -73,9 +75,18 @@ for frame in LEVELS:
     bpy.context.view_layer.update()
     kept = kit.render(scene, Path("seen.exr"))["ViewLayer.Combined"]
     out["rendered"].append(float(kept[8:16, 8:16, :3].mean()))
+for frame, turn, factor in (
+    (1001, 0.0, 1.0),
+    (1003, 20.0, 3.0),
+):  # keyframes: 10 degrees, twice the light between
+    state.rotation, state.hdri_strength = turn, factor
+    for name in ("rotation", "hdri_strength"):
+        state.keyframe_insert(name, frame=frame)
+state.exposure = 0.5
 state.output = str(Path("out/relit.####.exr").resolve())
 scene.frame_set(1)
 out["relight"] = sorted(ops.relight_range())
+out["lights"] = lights
 out["frame back"] = scene.frame_current
 out["results"] = [
     float(exr.read(f"out/relit.{frame}.exr").layers[""][8:16, 8:16, :3].mean()) for frame in LEVELS
