@@ -4,7 +4,7 @@ import logging
 
 import bpy
 
-from . import browser, cli, hdris, maps, operators, preferences, properties, ui
+from . import browser, cli, hdris, keymap, maps, operators, preferences, properties, ui
 from .session import session
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def register() -> None:
     hdris.register()
     operators.register()
     ui.register()
+    keymap.register()
     cli.register()
     bpy.app.handlers.save_pre.append(_before_save)
     bpy.app.handlers.load_pre.append(_before_load)
@@ -52,6 +53,7 @@ def unregister() -> None:
     bpy.app.handlers.load_pre.remove(_before_load)
     bpy.app.handlers.save_pre.remove(_before_save)
     cli.unregister()
+    keymap.unregister()
     ui.unregister()
     operators.unregister()
     hdris.unregister()

@@ -21,6 +21,7 @@ from .wire import InputError
 
 # Half floats are what Cycles keeps of a picture anyway; these need more.
 _FLOAT = frozenset({"plate", "depth", "source_light", "result", "relit", "composite"})
+_UNDO_AGE = 24 * 3600.0
 _DIGITS = re.compile(r"(\d+)(?=\.[^.]+$)")
 OnMain = Callable[[Callable[[], Any]], Any]
 
@@ -162,16 +163,41 @@ class Source:
         return cut(exr.parse(data, self.path or self.name).layers[""], channels)
 
 
+def _entries(root: Path) -> list[tuple[float, int, Path]]:
+    """What may be deleted: folders of maps and downloaded HDRIs, as (time of last change, bytes, path), the oldest first."""
+    found = []
+    for entry in (*(root / "maps").glob("*/*"), *(root / "polyhaven" / "hdris").glob("*")):
+        files = [path for path in entry.rglob("*") if path.is_file()] if entry.is_dir() else [entry]
+        stats = [path.stat() for path in files]
+        newest = max((each.st_mtime for each in stats), default=0.0)
+        found.append((newest, sum(each.st_size for each in stats), entry))
+    return sorted(found)
+
+
 def used_bytes(root: Path) -> int:
-    """Size of all kept maps."""
-    return sum(path.stat().st_size for path in (root / "maps").rglob("*") if path.is_file())
+    """Size of all kept maps and downloads."""
+    return sum(size for _, size, _ in _entries(root))
 
 
 def clear(root: Path, keep: set[Path]) -> int:
-    """Remove kept maps but those in the folders ``keep``; returns the bytes that were freed."""
-    freed = 0
-    for folder in (root / "maps").glob("*/*"):
-        if folder.is_dir() and folder not in keep:
-            freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove kept maps and downloads but what is in ``keep`` (folders of maps, HDRI files); returns the freed bytes."""
+    return trim(root, keep, 0, age=0.0)
+
+
+def trim(root: Path, keep: set[Path], quota: int, age: float = _UNDO_AGE) -> int:
+    """Remove kept maps and downloads, the oldest first, until at most ``quota`` bytes are left; returns the freed bytes.
+
+    Args:
+        keep: folders of maps and HDRI files that stay.
+        age: seconds since the last change within which nothing is removed: undo or another Blender may need it.
+    """
+    entries = _entries(root)
+    left, freed, limit = sum(size for _, size, _ in entries), 0, time.time() - age
+    for changed, size, entry in entries:
+        if left - freed <= quota and quota:
+            break
+        if entry in keep or changed > limit:
+            continue
+        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+        freed += size
     return freed

@@ -131,6 +131,8 @@ def pack() -> None:
             image[_UNSAVED] = False
 
 
-def folders_in_use() -> set[Path]:
-    """Folders of maps that images of this file show."""
-    return {Path(bpy.path.abspath(image.filepath)).parent for image in bpy.data.images if image.get(_FILE)}
+def in_use() -> set[Path]:
+    """What of the cache this file uses: folders of maps that its images show, and its HDRIs."""
+    paths = {Path(bpy.path.abspath(image.filepath)) for image in bpy.data.images if image.filepath}
+    chosen = {Path(bpy.path.abspath(scene.platelight.hdri)) for scene in bpy.data.scenes}
+    return paths | chosen | {path.parent for path in paths}

@@ -69,9 +69,9 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
         description="What a backend started here computes on",
         items=[
             ("auto", "Automatic", "A GPU if there is one"),
-            ("cpu", "CPU", ""),
-            ("cuda", "CUDA", ""),
-            ("mps", "Metal", ""),
+            ("cpu", "CPU", "The processor"),
+            ("cuda", "CUDA", "An NVIDIA GPU"),
+            ("mps", "Metal", "An Apple GPU"),
         ],
         default="auto",
     )
@@ -97,32 +97,33 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
         min=1.0,
         max=3600.0,
     )
+    cache_gib: bpy.props.FloatProperty(
+        name="Cache Quota",
+        description="GiB on disk for maps and downloaded HDRIs; beyond it the oldest that are a day old and not in use go. "
+        "0 sets no limit",
+        default=20.0,
+        min=0.0,
+        soft_max=500.0,
+        precision=1,
+    )
     log_level: bpy.props.EnumProperty(
         name="Log Level",
         description="How much Platelight writes to the console",
-        items=[(level, level.capitalize(), "") for level in ("ERROR", "WARNING", "INFO", "DEBUG")],
+        items=[
+            ("ERROR", "Error", "What failed"),
+            ("WARNING", "Warning", "What failed, and what may be wrong"),
+            ("INFO", "Info", "Progress of jobs as well"),
+            ("DEBUG", "Debug", "Everything"),
+        ],
         default="WARNING",
         update=lambda self, _context: set_log_level(self.log_level),
     )
 
     def draw(self, _context: Any) -> None:
         """Draw the preferences."""
-        layout = self.layout
-        layout.use_property_split = True
-        for name in ("endpoint", "backend", "device", "start_backend", "start_timeout", "log_level"):
-            layout.prop(self, name)
-        layout.separator()
-        for name in ("install_device", "install_python", "install_options"):
-            layout.prop(self, name)
-        layout.operator("platelight.install_backend", icon="IMPORT")
-        layout.operator("platelight.clear_cache", icon="TRASH")
-        layout.separator()
-        column = layout.column(heading="HDRI Folders")
-        for index, item in enumerate(self.hdri_folders):
-            row = column.row(align=True)
-            row.prop(item, "path", text="")
-            row.operator("platelight.remove_hdri_folder", text="", icon="REMOVE").index = index
-        column.operator("platelight.add_hdri_folder", icon="ADD")
+        from .ui import preferences as drawing  # late: the panels read the preferences
+
+        drawing.draw(self.layout, self)
 
 
 CLASSES = (PlatelightFolder, PlatelightPreferences)
@@ -183,6 +184,12 @@ def polyhaven_addresses() -> tuple[str, ...]:
     """API and thumbnails of Poly Haven or of a mirror: ``PLATELIGHT_POLYHAVEN`` is the address of one that has both."""
     mirror = os.environ.get("PLATELIGHT_POLYHAVEN", "")
     return (mirror, f"{mirror}/thumbs") if mirror else ()
+
+
+def cache_quota() -> int | None:
+    """Bytes that the cache may take; None for no limit."""
+    chosen = own()
+    return int(chosen.cache_gib * (1 << 30)) if chosen is not None and chosen.cache_gib > 0.0 else None
 
 
 def settings() -> Settings:

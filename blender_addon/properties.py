@@ -46,6 +46,22 @@ PLANES: dict[str, str] = {
 }
 
 
+# What each choice of a request means, for its tooltip.
+_CHOICES: dict[str, dict[str, str]] = {
+    "matte": {
+        "auto": "Finds the subject",
+        "full": "The whole frame is the subject",
+        "given": "A matte of your own: a file, or the plate's alpha",
+    },
+    "backdrop": {
+        "none": "Nothing: the subject alone, with alpha",
+        "plate": "The plate itself",
+        "light": "The light, as the camera sees it",
+        "given": "A picture, numbered files or a movie of your own",
+    },
+}
+
+
 def _property(option: wire.Option) -> Any:
     """A bpy property that means what the option means."""
     words: dict[str, Any] = {
@@ -53,7 +69,7 @@ def _property(option: wire.Option) -> Any:
         "description": option.description[:1].upper() + option.description[1:],
     }
     if option.choices:
-        items = [(choice, choice.capitalize(), "") for choice in option.choices]
+        items = [(choice, choice.capitalize(), _CHOICES[option.name][choice]) for choice in option.choices]
         return bpy.props.EnumProperty(items=items, default=option.default, **words)
     if option.type is bool:
         return bpy.props.BoolProperty(default=option.default, **words)

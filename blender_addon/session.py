@@ -21,6 +21,7 @@ class Session:
     backend: BackendProcess | None = None
     movies: MovieReader | None = None
     other_backend: bool = False  # one that we did not start answered when it was last looked for
+    cache_bytes: int | None = None  # None: to be measured
     message: str = ""
     is_error: bool = False
     on_progress: Callable[[str, float, str], None] | None = None  # for scripts: title, fraction, words

@@ -53,6 +53,47 @@ def local_endpoint() -> str:
         return ""
 
 
+def public_key() -> str:
+    """This computer's public key, which a server elsewhere has to know; the pair is made at first need.
+
+    Raises:
+        PlatelightError: the key files are damaged or open to others.
+    """
+    from platelight.client import keys
+
+    return keys.load_or_make_keys().public
+
+
+def trusted_key(endpoint: str) -> str:
+    """The public key that is kept of the server at ``endpoint``, "" if none is.
+
+    Raises:
+        PlatelightError: the file of keys is damaged or open to others.
+    """
+    from platelight.client import keys
+
+    return keys.known_servers().get(endpoint, "")
+
+
+def trust(endpoint: str, key: str) -> None:
+    """Keep a server's public key, in place of an earlier one.
+
+    Raises:
+        PlatelightError: no address, no key, or the file cannot be kept.
+    """
+    from platelight.client import keys
+
+    keys.check_address(endpoint)
+    keys.remember_server(endpoint, keys.check_key(key.strip().strip("'\"")))
+
+
+def distrust(endpoint: str) -> bool:
+    """Forget a server's public key; False when none was kept."""
+    from platelight.client import keys
+
+    return keys.forget_server(endpoint)
+
+
 __all__ = [
     "AccessDenied",
     "Cancelled",
@@ -65,8 +106,12 @@ __all__ = [
     "Refine",
     "Relight",
     "connect",
+    "distrust",
     "local_endpoint",
     "options_of",
     "principled_from_f0",
+    "public_key",
+    "trust",
+    "trusted_key",
     "version",
 ]

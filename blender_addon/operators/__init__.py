@@ -2,7 +2,20 @@
 
 import bpy
 
-from . import analyse, backend, composite, frames, light, load, plate, polyhaven, refine, render, turn
+from . import (
+    analyse,
+    backend,
+    composite,
+    frames,
+    light,
+    load,
+    pairing,
+    plate,
+    polyhaven,
+    refine,
+    render,
+    turn,
+)
 
 CLASSES = (
     *load.CLASSES,
@@ -16,6 +29,7 @@ CLASSES = (
     *frames.CLASSES,
     *composite.CLASSES,
     *backend.CLASSES,
+    *pairing.CLASSES,
 )
 
 

@@ -50,6 +50,7 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
             if not frames:
                 raise wire.InputError(f"{plate.name} ends before it begins.", "Set its first and last frame.")
         folder = maps.map_folder(plate)
+        root, quota, kept = preferences.user_folder(), preferences.cache_quota(), maps.in_use() | {folder}
         sources = {frame: maps.plate_source(plate, frame) for frame in frames}
         given = plate.matte == "given"
         mattes = {frame: scene.matte_source(plate, frame) for frame in frames} if given else {}
@@ -76,6 +77,8 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
                 answer = remote.ask(settings, process, request, planes, part)
                 files = mapfiles.write_maps(folder, scene.maps_of(answer.planes), frame)
                 meta = answer.meta
+            if quota is not None:
+                mapfiles.trim(root, kept, quota)
             return _Analyzed(files, meta, len(frames))
 
         return f"Analyzing {plate.name}", work
@@ -86,6 +89,7 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         if found is None:
             raise wire.InputError("The plate was removed while it was analyzed.", "Load it again.")
         _, plate = found
+        session.cache_bytes = None
         maps.attach(plate, value.files)
         plate.notes = json.dumps(value.meta, default=str)
         session.say(f"{plate.name} is analyzed" + (f", {value.frames} frames." if value.frames > 1 else "."))

@@ -128,7 +128,8 @@ class PLATELIGHT_OT_clear_cache(bpy.types.Operator):
 
     def execute(self, _context: Any) -> set[str]:
         """Delete them."""
-        freed = mapfiles.clear(preferences.user_folder(), maps.folders_in_use())
+        freed = mapfiles.clear(preferences.user_folder(), maps.in_use())
+        session.cache_bytes = None
         self.report({"INFO"}, f"Freed {freed / 1e6:.0f} MB")
         return {"FINISHED"}
 

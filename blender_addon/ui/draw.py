@@ -1,6 +1,7 @@
 """Drawing shared by the panels of the 3D Viewport and of the Image Editor. Only reads; changes nothing."""
 
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,11 @@ def plate(layout: Any, state: Any) -> None:
         if active.is_sequence:
             column.prop(active, "matte_offset")
     column.prop(active, "own_camera")
-    line = column.row()
-    line.enabled = active.own_camera is None
-    line.prop(active, "fov")
+    if active.own_camera is None:
+        column.prop(active, "fov")
+    elif active.own_camera.type == "CAMERA":
+        degrees = math.degrees(active.own_camera.data.angle_x)
+        column.label(text=f"Field of view {degrees:.1f}°, from the camera", icon="CAMERA_DATA")
 
 
 def maps(layout: Any, state: Any) -> None:

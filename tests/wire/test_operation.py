@@ -18,12 +18,12 @@ import toys
 from conftest import Server, configured, wait_for
 from platelight import cli
 from platelight.client import Client, KeyPair, load_or_make_keys
+from platelight.client.keys import check_key
 from platelight.protocol.errors import AccessDenied, Busy, InputError
 from platelight.protocol.requests import Decompose
 from platelight.server import pool
 from platelight.server.config import ServeConfig, build_config, read_config
 from platelight.server.devices import Device, parse_devices, pin
-from platelight.server.gate import check_key
 from prometheus_client.parser import text_string_to_metric_families
 from test_life import Background
 

@@ -10,15 +10,18 @@ import contextlib
 import json
 import os
 import stat
+import struct
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import zmq
+from zmq.utils import z85
 
-from platelight.protocol.errors import ConnectionFailed, InsecureKeys
+from platelight.protocol.errors import ConnectionFailed, InputError, InsecureKeys
 
 CLIENT_KEY = "client.key.json"
 SERVER_KEY = "server.key.json"
@@ -214,3 +217,29 @@ def server_key_of(endpoint: str, folder: Path | None = None) -> str:
         f"No server at {endpoint} is known here.",
         "Start one with 'platelight serve', or give a remote server's key: platelight pair trust ENDPOINT KEY.",
     )
+
+
+def check_key(key: str) -> str:
+    """Return a public key, less the ``key=`` before it. Raises InputError when the text is none."""
+    key = key.removeprefix("key=")
+    try:
+        if len(key) == 40 and len(z85.decode(key.encode("ascii"))) == 32:  # type: ignore[no-untyped-call]
+            return key
+    except (UnicodeEncodeError, KeyError, ValueError, struct.error):
+        pass
+    raise InputError(
+        f"'{key}' is no public key.",
+        "A key is 40 characters, as 'platelight pair' prints; quote it in a shell.",
+    )
+
+
+def check_address(endpoint: str) -> tuple[str, int]:
+    """Return host and port of ``tcp://host:port``. Raises InputError."""
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError(f"'{endpoint}' is no endpoint: {error}.", "Write tcp://127.0.0.1:5599.") from error
+    if parts.scheme != "tcp" or host is None or port is None or parts.path:
+        raise InputError(f"'{endpoint}' is no endpoint.", "Write tcp://127.0.0.1:5599.")
+    return host, port

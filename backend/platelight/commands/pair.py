@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from platelight.client.keys import (
     CLIENT_KEY,
     SERVER_KEY,
+    check_address,
+    check_key,
     config_dir,
     forget_server,
     known_servers,
@@ -20,7 +22,7 @@ from platelight.client.keys import (
 )
 from platelight.commands.options import Parser
 from platelight.protocol.errors import ConnectionFailed, InputError
-from platelight.server.gate import ALLOWED, allow, check_address, check_key, disallow, read_allowed
+from platelight.server.gate import ALLOWED, allow, disallow, read_allowed
 
 
 def build_parser() -> Parser:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import struct
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import zmq
 from zmq.utils import z85
 
-from platelight.client.keys import check_private, write_private_text
+from platelight.client.keys import check_address, check_private, write_private_text
 from platelight.protocol.errors import InputError, PlatelightError
 
 log = logging.getLogger(__name__)
@@ -93,20 +91,6 @@ def read_allowed(path: Path) -> dict[str, str]:
     return listed
 
 
-def check_key(key: str) -> str:
-    """Return a public key, less the ``key=`` before it. Raises InputError when the text is none."""
-    key = key.removeprefix("key=")
-    try:
-        if len(key) == 40 and len(z85.decode(key.encode("ascii"))) == 32:  # type: ignore[no-untyped-call]
-            return key
-    except (UnicodeEncodeError, KeyError, ValueError, struct.error):
-        pass
-    raise InputError(
-        f"'{key}' is no public key.",
-        "A key is 40 characters, as 'platelight pair' prints; quote it in a shell.",
-    )
-
-
 def allow(path: Path, key: str, name: str) -> None:
     """Add a client to the list, or give one on it another name; a running server heeds it at once.
 
@@ -131,18 +115,6 @@ def disallow(path: Path, which: str) -> list[str]:
 def _write_allowed(path: Path, listed: dict[str, str]) -> None:
     lines = [f"{key} {name}" for key, name in listed.items()]
     write_private_text(path, "\n".join(["# public keys that are let in, each with a name", *lines, ""]))
-
-
-def check_address(endpoint: str) -> tuple[str, int]:
-    """Return host and port of ``tcp://host:port``. Raises InputError."""
-    try:
-        parts = urlsplit(endpoint)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(f"'{endpoint}' is no endpoint: {error}.", "Write tcp://127.0.0.1:5599.") from error
-    if parts.scheme != "tcp" or host is None or port is None or parts.path:
-        raise InputError(f"'{endpoint}' is no endpoint.", "Write tcp://127.0.0.1:5599.")
-    return host, port
 
 
 def check_endpoint(endpoint: str, allow_remote: bool, listed: int) -> None:
