@@ -91,6 +91,9 @@ def build_parser() -> Parser:
     evaluate.add_argument("--json", metavar="FILE", help="write the figures as JSON as well")
     evaluate.add_argument("--sheets", metavar="DIR", help="write a side-by-side picture of each case")
     evaluate.add_argument("--limit", metavar="N", type=int, help="only the first N cases of each suite")
+    evaluate.add_argument(
+        "--shadows", choices=("off", "on"), default="off", help="as for relight (default off)"
+    )
     evaluate.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     evaluate.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
 

@@ -30,6 +30,7 @@ from platelight.protocol.errors import (
 )
 from platelight.protocol.messages import Hello, Watch, encode
 from platelight.protocol.requests import Decompose
+from platelight.protocol.version import PROTOCOL_VERSION
 from platelight.server.gate import check_endpoint, read_allowed
 
 
@@ -139,7 +140,7 @@ def test_a_listed_key_gets_in_without_a_restart_but_not_to_others_jobs(
 
 
 def test_version_skew(shared_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    for versions, older in (((3,), "server"), ((1,), "client")):
+    for versions, older in (((PROTOCOL_VERSION + 1,), "server"), ((1,), "client")):
         monkeypatch.setattr("platelight.client.link.SUPPORTED_VERSIONS", versions)
         error = refused_within(shared_server.client(), VersionSkew)
         assert f"Update the Platelight {older}." in str(error)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 from platelight.commands.work import bar
 from platelight.images.atomic import write_bytes
 from platelight.images.sanitize import Pixels
-from platelight.pipeline.evaluate import MEASURES, SuiteReport, as_json, evaluate, find_suites, load_suite
+from platelight.pipeline.evaluate import (
+    MEASURES,
+    SuiteReport,
+    as_json,
+    evaluate,
+    find_suites,
+    load_suite,
+    pipeline_relight,
+)
 from platelight.pipeline.sheets import write_sheet
 
 
@@ -30,7 +39,12 @@ def run(parsed: argparse.Namespace) -> int:
                 if parsed.sheets:
                     write_sheet(Path(parsed.sheets) / f"{name}_{case}.png", pictures)
 
-            reports.append(evaluate(suite, limit=parsed.limit, progress=begin(number, name), seen=seen))
+            relighter = functools.partial(pipeline_relight, shadows=parsed.shadows)
+            reports.append(
+                evaluate(
+                    suite, relighter=relighter, limit=parsed.limit, progress=begin(number, name), seen=seen
+                )
+            )
     for report in reports:
         print_report(report)
     if parsed.json:

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import msgspec
@@ -196,12 +196,12 @@ def pipeline_decompose(plate: Pixels, matte: Pixels) -> Maps:
     return run_job(Decompose(matte="given"), {"plate": plate, "matte": matte}).planes
 
 
-def pipeline_relight(maps: Maps, light: Pixels) -> Maps:
+def pipeline_relight(maps: Maps, light: Pixels, shadows: Literal["off", "on"] = "off") -> Maps:
     """The real thing, over nothing."""
     from platelight.pipeline.service import run_job
 
     planes = {name: plane for name, plane in maps.items() if name != "light"}
-    return run_job(Relight(backdrop="none"), {**planes, "light": light}).planes
+    return run_job(Relight(backdrop="none", shadows=shadows), {**planes, "light": light}).planes
 
 
 def as_json(reports: Iterable[SuiteReport]) -> bytes:

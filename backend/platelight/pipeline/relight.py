@@ -15,6 +15,7 @@ from platelight.models.networks import exposure_of
 from platelight.pipeline.decompose import check_cancelled, guide_of, to_image, to_tensor
 from platelight.pipeline.networks import Networks, two_scales
 from platelight.pipeline.resample import guided_upsample, resize, subject_window
+from platelight.pipeline.shadows import shadowed
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Refine, Relight
 from platelight.shading.environment import expose, rotate, sample
@@ -153,7 +154,8 @@ def relight(
 
     ``networks`` may be None for ``pbr_only``.
     """
-    passes = ("diffuse", "specular") if isinstance(request, Refine) else ()
+    with_shadows = isinstance(request, Relight) and request.shadows == "on"
+    passes = ("diffuse", "specular") if isinstance(request, Refine) else ("depth",) if with_shadows else ()
     maps = {name: to_tensor(image, device) for name, image in check_maps(planes, passes).items()}
     has_light = "light" in planes or not isinstance(request, Refine) or request.backdrop == "light"
     light = torch.zeros(1, 3, 2, 4, device=device)
@@ -164,6 +166,10 @@ def relight(
         diffuse, specular = maps["diffuse"], maps["specular"]
     else:
         diffuse, specular = physical(maps, light, request.fov)
+        if with_shadows:
+            check_cancelled(cancelled)
+            progress(0.3, "shadows")
+            diffuse, specular = shadowed(maps, light, request.fov, diffuse, specular)
     check_cancelled(cancelled)
     result = diffuse + specular
     if networks is not None and not (isinstance(request, Relight) and request.pbr_only):

@@ -11,7 +11,8 @@ decompose   plate (H,W,3); matte (H,W) when ``matte="given"``                   
                                                                                         roughness (H,W), reflectivity (H,W),
                                                                                         depth (H,W), light (h,2h,3)
 relight     all of decompose's outputs but ``light`` (optional as ``source_light``);     diffuse, specular, pbr (H,W,3),
-            ``light`` (h,2h,3) is the target; backdrop (H,W,3) when ``backdrop="given"`` relit (H,W,4) premultiplied
+            depth with ``shadows`` only; ``light`` (h,2h,3) is the target;              relit (H,W,4) premultiplied
+            backdrop (H,W,3) when ``backdrop="given"``
 refine      as relight, and diffuse, specular (H,W,3) as Cycles rendered them           pbr (H,W,3), relit (H,W,4)
 =========== =========================================================================== =====================
 """
@@ -79,6 +80,14 @@ Strength = Annotated[
     ),
 ]
 
+Shadows = Annotated[
+    Literal["off", "on"],
+    Meta(
+        title="Shadows",
+        description="on: the subject shades itself in the physical render, from its depth",
+    ),
+]
+
 
 class Decompose(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="decompose", tag_field="kind"):
     """Take a plate apart into maps and the light that it was shot under."""
@@ -97,6 +106,7 @@ class Relight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reli
     pbr_only: Annotated[
         bool, Meta(title="PBR only", description="stop after the physical render, no neural refiner")
     ] = False
+    shadows: Shadows = "off"
     strength: Strength = 1.0
     working_size: WorkingSize = 512
     fov: Fov = 40.0
