@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
-import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from platelight import images
-from platelight.pipeline.temporal import REACH
-from test_cli_batch import command, contents, finished
+from platelight.pipeline.temporal import KEYS, REACH
+from test_cli_batch import contents, finished, killed
 
 FRAMES = 22
 LINE = "relight shot.####.exr --light sky.exr --matte full --temporal on"
@@ -45,22 +43,13 @@ def test_killed_and_split_equal_the_whole(shot: Path) -> None:
     for chunk in ("1-7", "17-22", "8-16"):
         assert finished(shot, f"{LINE} --frames {chunk} --shot 1-{FRAMES} -o split")[0] == 0
     assert maps(shot / "split") == maps(shot / "whole")
-    rng, kills = random.Random(5), 0
-    for _ in range(30):
-        process = command(shot, f"{LINE} -o killed", seconds=0.03, log="killed.log")
-        try:
-            process.wait(rng.uniform(1.2, 2.6) * 1.25**kills)  # a busy machine gets there too
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-    assert process.returncode == 0
-    assert kills >= 1
+    kills = killed(shot, f"{LINE} -o killed", "killed.log", 3, 0.03, random.Random(5))
+    assert kills >= 2
+    assert not list((shot / "killed").rglob("steady/*"))  # nor what the killed runs left there
     assert maps(shot / "killed") == maps(shot / "whole")
     again = Counter((shot / "killed.log").read_text().splitlines())
     # In flight, beside those read and written: the frames that wait for their neighbors, and key frames.
-    assert sum(again.values()) - 2 * FRAMES <= kills * (REACH + 5 + 2 * 4)
+    assert sum(again.values()) - 2 * FRAMES <= kills * (REACH + KEYS + 2 * 4)
 
 
 def test_flicker_goes_and_the_source_light_is_one(shot: Path) -> None:

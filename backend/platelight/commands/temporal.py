@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,28 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from platelight.commands.batch import Computing, Loaded, Stream, Work
+from platelight.commands.kept import VERSION, Kept
 from platelight.commands.progress import Meter, Progress
-from platelight.commands.records import HIDDEN, Input, Ledger
+from platelight.commands.records import Ledger
 from platelight.commands.work import Apart
 from platelight.images import Frame, expand
-from platelight.images.atomic import write_bytes
 from platelight.images.exr import half
-from platelight.images.sanitize import Pixels
 from platelight.pipeline import temporal
-from platelight.pipeline.temporal import Still, averaged, shot_light, steadied, still, ways_from
+from platelight.pipeline.temporal import (
+    Shot,
+    Still,
+    averaged,
+    key_places,
+    leveled,
+    shot_of,
+    steadied,
+    still,
+    ways_from,
+)
 from platelight.pipeline.temporal_flow import Way, both_ways
 from platelight.protocol.errors import Cancelled, InputError
 
 log = logging.getLogger(__name__)
 
-KEYS = 5
-"""Frames, evenly over the shot, whose lights make the shot's."""
-VERSION = 1
-"""Rises with every change of the method that changes bytes."""
+__all__ = ["VERSION", "Steady", "wanted"]
 
 Taken = tuple[Loaded[Any], Apart]
 """What is left of what was read of a frame, and its maps."""
@@ -74,7 +76,9 @@ class Steady:
         files: Callable[[Frame], list[tuple[str, Path]]], settings: Mapping[str, Any],
         apart: Callable[[Frame, Any, Progress], Apart], rest: Callable[[Any], Any],
     ) -> None:  # fmt: skip
-        self.ledger, self.files, self.settings, self.apart, self.rest = ledger, files, settings, apart, rest
+        self.kept = Kept(ledger, files, settings)
+        self.files, self.apart, self.rest = files, apart, rest
+        self.frames = frames
         self.shots: dict[str, list[Frame]] = {}
         for name in dict.fromkeys(frame.shot for frame in frames if frame.shot):
             own = [frame for frame in frames if frame.shot == name]
@@ -87,7 +91,7 @@ class Steady:
             self.shots[name] = shot
         self.place = {frame: k for shot in self.shots.values() for k, frame in enumerate(shot)}
         self.todo: set[Frame] = set()
-        self.kept: set[Path] = set()
+        self.known: dict[str, Shot] = {}
 
     def neighbors(self, frame: Frame) -> list[tuple[int, Frame]]:
         """The frames within reach, by distance."""
@@ -97,11 +101,7 @@ class Steady:
 
     def keys(self, shot: str) -> list[Frame]:
         """The frames whose lights make the shot's."""
-        frames = self.shots[shot]
-        return [
-            frames[k]
-            for k in dict.fromkeys(np.linspace(0, len(frames) - 1, KEYS).round().astype(int).tolist())
-        ]
+        return [self.shots[shot][k] for k in key_places(len(self.shots[shot]))]
 
     def all_files(self, frame: Frame) -> list[tuple[str, Path]]:
         """All files on which a frame's steady maps depend: its own, its neighbors' and the key frames'."""
@@ -133,65 +133,66 @@ class Steady:
         """The frames to read for those to make, in the order in which they are read: of each shot first the key
         frames, unless its light is known, then all within reach of a frame to make."""
         self.todo = set(todo)
+        # Looked for here only: another machine may find the light of the same shot at any time.
+        found = {name: self.kept.shot(self.keys(name)) for name in self.shots}
+        self.known = {name: shot for name, shot in found.items() if shot is not None}
         order = [frame for frame in todo if not frame.shot]
         for name, shot in self.shots.items():
             near = {frame for frame in todo if frame.shot == name}
             if not near:
                 continue
             near |= {other for frame in near for _, other in self.neighbors(frame)}
-            order += self.keys(name) if self._known_light(name) is None else []
+            order += [] if name in self.known else self.keys(name)
             order += [frame for frame in shot if frame in near]
         return order
 
     def stored(self, frame: Frame) -> Loaded[Any] | None:
         """What neighbors need of a frame, where an earlier run left it and the frame itself is not to be made."""
-        if frame in self.todo:
-            return None
-        try:
-            found = Still.from_bytes(self._still_path(frame).read_bytes())
-        except (OSError, SafetensorError, KeyError, InputError):
-            return None
-        return Loaded(found, found.shape, [])
+        found = None if frame in self.todo else self.kept.still(frame)
+        return None if found is None else Loaded(found, found.shape, [])
 
     def stream(self, stream: Stream[Any], display: Meter) -> Iterator[tuple[Frame, Taken | Exception]]:
         """Yield the frames to make, in order, with their steady maps and the shot's light.
 
         A frame that fails yields its error; its neighbors do without it.
         """
-        early: dict[Frame, _Waiting | Exception] = {}  # key frames, read before their turn
-        lights: dict[str, Pixels] = {}
+        early: dict[Frame, _Waiting | Exception] = {}  # key frames, taken apart before their turn
+        common = dict(self.known)
         window: list[tuple[Frame, _Waiting | Exception, tuple[Way, Way] | None]] = []
         made = 0
         for frame, loaded in stream:
             if not frame.shot:
                 yield from self._alone(frame, loaded, display)
                 continue
-            if frame.shot not in lights and (known := self._known_light(frame.shot)) is not None:
-                lights[frame.shot] = known
-            if frame.shot not in lights:
-                early[frame] = self._taken(frame, loaded, display)
+            if frame.shot not in common:
+                early[frame] = self._put_aside(frame, self._taken(frame, loaded, display))
                 if frame == self.keys(frame.shot)[-1]:
-                    lights[frame.shot] = self._find_light(frame.shot, early)
+                    common[frame.shot] = self._find_shot(frame.shot, early)
                 continue
             if window and window[-1][0].shot != frame.shot:
-                yield from self._ready(window, made, lights, None)
+                yield from self._ready(window, made, common, None)
                 window, made = [], 0
             state = early.pop(frame, None)
-            state = self._taken(frame, loaded, display) if state is None else state
+            if state is None:
+                state = self._taken(frame, loaded, display)
+            elif isinstance(state, _Waiting):
+                state = self._taken_back(frame, state, loaded)
+            if isinstance(state, _Waiting):
+                state = replace(state, still=leveled(state.still, common[frame.shot]))
             del loaded
             window.append((frame, state, self._step(window[-1], frame, state) if window else None))
-            yield from self._ready(window, made, lights, frame)
+            yield from self._ready(window, made, common, frame)
             made = self._count_made(window, frame)
             while self.place[window[0][0]] < self.place[frame] - 2 * temporal.REACH:
                 window.pop(0)
                 made -= 1
         if window:
-            yield from self._ready(window, max(made, 0), lights, None)
+            yield from self._ready(window, max(made, 0), common, None)
 
     def finish(self) -> None:
         """Remove what was kept for a resumed batch: this one is done."""
-        for path in self.kept:
-            path.unlink(missing_ok=True)
+        near = [other for frame in self.frames if frame.shot for _, other in self.neighbors(frame)]
+        self.kept.clear(self.frames, near)
 
     def _taken(self, frame: Frame, loaded: Loaded[Any] | Exception, display: Meter) -> _Waiting | Exception:
         if isinstance(loaded, Exception):
@@ -205,9 +206,7 @@ class Steady:
         except Exception as error:  # a frame is a job: the batch decides whether to go on
             return error
         small = still(apart.maps)
-        path = self._still_path(frame)
-        write_bytes(path, small.to_bytes())
-        self.kept.add(path)
+        self.kept.keep_still(frame, small)
         if frame not in self.todo:
             return _Waiting(small, None, None)
         # Waiting for their neighbors, maps are held as the files will hold them.
@@ -215,6 +214,23 @@ class Steady:
             name: plane if name in ("depth", "light") else half(plane) for name, plane in apart.maps.items()
         }
         return _Waiting(small, Apart(held, apart.attributes), replace(loaded, value=self.rest(loaded.value)))
+
+    def _put_aside(self, frame: Frame, state: _Waiting | Exception) -> _Waiting | Exception:
+        """A key frame's state with its maps on the disk: its turn may be a thousand frames away."""
+        if isinstance(state, Exception) or state.apart is None:
+            return state
+        if not self.kept.put_aside(frame, state.apart.maps):
+            return state
+        return _Waiting(state.still, replace(state.apart, maps={}), None)
+
+    def _taken_back(
+        self, frame: Frame, state: _Waiting, loaded: Loaded[Any] | Exception
+    ) -> _Waiting | Exception:
+        """A key frame's state at its turn; it was read once more, for what is written beside its maps."""
+        if state.apart is None or isinstance(loaded, Exception):
+            return loaded if isinstance(loaded, Exception) else state
+        apart = replace(state.apart, maps=state.apart.maps or self.kept.take_back(frame))
+        return _Waiting(state.still, apart, replace(loaded, value=self.rest(loaded.value)))
 
     def _alone(
         self, frame: Frame, loaded: Loaded[Any] | Exception, display: Meter
@@ -246,7 +262,7 @@ class Steady:
 
     def _ready(
         self, window: list[tuple[Frame, _Waiting | Exception, tuple[Way, Way] | None]], made: int,
-        lights: Mapping[str, Pixels], last: Frame | None,
+        common: Mapping[str, Shot], last: Frame | None,
     ) -> Iterator[tuple[Frame, Taken | Exception]]:  # fmt: skip
         """The frames of the window from ``made`` on whose neighbors are all there; all of them at a shot's end."""
         for k in range(made, len(window)):
@@ -263,7 +279,7 @@ class Steady:
             window[k] = (frame, _Waiting(state.still, None, None), window[k][2])
             steady = averaged(state.still, self._around(window, k))
             maps = {name: np.asarray(plane, np.float32) for name, plane in state.apart.maps.items()}
-            maps = steadied(maps, state.still, steady, lights[frame.shot])
+            maps = steadied(maps, state.still, steady, common[frame.shot].light)
             yield frame, (state.loaded, Apart(maps, state.apart.attributes))
 
     def _around(
@@ -290,31 +306,11 @@ class Steady:
             ]
         return found
 
-    def _digest(self, frames: list[Frame]) -> str:
-        inputs: list[list[Any]] = []
-        for frame in frames:
-            here: list[Input] = self.ledger.look([pair for pair in self.files(frame) if pair[1].is_file()])
-            inputs.append([frame.stem, [[one.role, one.name, one.sha256] for one in here]])
-        said = json.dumps([VERSION, self.settings, inputs], sort_keys=True, default=str)
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
-
-    def _still_path(self, frame: Frame) -> Path:
-        return self.ledger.folder / HIDDEN / "steady" / f"{frame.stem}.{self._digest([frame])}.safetensors"
-
-    def _light_path(self, shot: str) -> Path:
-        return self.ledger.folder / HIDDEN / f"light.{self._digest(self.keys(shot))}.safetensors"
-
-    def _known_light(self, shot: str) -> Pixels | None:
-        try:
-            return np.asarray(load(self._light_path(shot).read_bytes())["light"], np.float32)
-        except (OSError, SafetensorError, KeyError):
-            return None
-
-    def _find_light(self, shot: str, early: Mapping[Frame, _Waiting | Exception]) -> Pixels:
+    def _find_shot(self, shot: str, early: Mapping[Frame, _Waiting | Exception]) -> Shot:
         states = [early[frame] for frame in self.keys(shot)]
-        there = [state.still.light for state in states if isinstance(state, _Waiting)]
+        there = [state.still for state in states if isinstance(state, _Waiting)]
         if not there:
             raise next(state for state in states if isinstance(state, Exception))
-        light = shot_light(there)
-        write_bytes(self._light_path(shot), save({"light": light}))
-        return light
+        found = shot_of(there)
+        self.kept.keep_shot(self.keys(shot), found)
+        return found

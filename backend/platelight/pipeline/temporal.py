@@ -1,4 +1,4 @@
-"""Maps of a shot made steady: one source light, and fields averaged along the surface's own motion.
+"""Maps of a shot made steady: one source light, one level of albedo, and fields averaged along the surface's motion.
 
 What is averaged are the networks' fields, at the size at which flow is found; the plate's finer detail is its own and
 stays. Each frame's result depends on the frames within ``REACH`` of it and on the shot's light, on nothing else:
@@ -8,7 +8,8 @@ so any part of a shot, made at any time on any machine, has the same bytes. docs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,8 +28,11 @@ OUTLIER = {"normal": 0.5, "albedo": 0.5, "finish": 0.3, "depth": 0.2}
 """Distance from the frame's own value, per field, at which a neighbor's is taken for another surface's."""
 TURNING = ("normal", "depth")
 FLOOR = 0.01
-
-
+KEYS = 7
+"""Frames, evenly over the shot, whose lights make the shot's."""
+DOUBT = 0.35
+"""Difference of a frame's reflectance from the shot's, natural logarithm (half a stop), at which it is half believed that
+the light or the camera's exposure has changed, not the networks' opinion."""
 RIDGE = 6.0
 """Frames squared: holds the slope in time back where few neighbors are seen."""
 
@@ -39,19 +43,34 @@ class Still:
     and the frame's own ``light`` (r, 2r, 3); ``shape`` (H, W) is the plate's.
 
     Groups: unit ``normal`` (3), logarithm of ``albedo`` (3), ``finish`` roughness and f0 (2), logarithm of ``depth``
-    (1). All values are such as half floats hold, so that one read back is the one that was stored.
+    (1). All values are such as half floats hold, so that one read back is the one that was stored. ``reflectance`` (3,)
+    is the median logarithm of albedo over plate; ``level`` (3,) what must be added to the logarithm of albedo for the
+    shot's, see :func:`leveled`; it is not stored.
     """
 
     view: View
     fields: dict[str, Pixels]
     light: Pixels
+    reflectance: Pixels
     shape: tuple[int, int]
+    level: Pixels = field(default_factory=lambda: np.zeros(3, np.float32))
+
+    def group(self, name: str) -> Pixels:
+        """A group at the shot's level."""
+        return self.fields[name] + self.level if name == "albedo" else self.fields[name]
 
     def to_bytes(self) -> bytes:
         """As safetensors, half floats."""
         planes = {"gray": self.view.gray, "matte": self.view.matte, **self.fields}
         stored = {name: np.ascontiguousarray(plane, np.float16) for name, plane in planes.items()}
-        data: bytes = save({**stored, "light": self.light, "shape": np.asarray(self.shape, np.int64)})
+        data: bytes = save(
+            {
+                **stored,
+                "light": self.light,
+                "reflectance": self.reflectance,
+                "shape": np.asarray(self.shape, np.int64),
+            }
+        )
         return data
 
     @staticmethod
@@ -62,7 +81,7 @@ class Still:
         height, width = (int(side) for side in found["shape"])
         return Still(
             View(planes["gray"], planes["matte"]), {name: planes[name] for name in OUTLIER}, planes["light"],
-            (height, width),
+            planes["reflectance"], (height, width),
         )  # fmt: skip
 
 
@@ -72,11 +91,47 @@ def flow_size(shape: tuple[int, int]) -> tuple[int, int]:
     return max(16, round(shape[0] * scale)), max(16, round(shape[1] * scale))
 
 
-def shot_light(lights: Sequence[Pixels]) -> Pixels:
-    """One light for all frames: the mean shape of lights (h, 2h, 3), at the geometric mean of their strengths."""
-    strengths = [max(float(light.mean(dtype=np.float64)), 1e-9) for light in lights]
-    shape = np.mean([light / strength for light, strength in zip(lights, strengths, strict=True)], axis=0)
-    return np.asarray(shape * np.exp(np.mean(np.log(strengths))), np.float32)
+def key_places(count: int) -> list[int]:
+    """Which of a shot's ``count`` frames make its light."""
+    return list(dict.fromkeys(np.linspace(0, count - 1, KEYS).round().astype(int).tolist()))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What all frames of a shot share: ``light`` (h, 2h, 3) and ``reflectance`` (3,), the logarithm of albedo over plate."""
+
+    light: Pixels
+    reflectance: Pixels
+
+
+def shot_of(frames: Sequence[Still]) -> Shot:
+    """The light and the reflectance of a shot, from its key frames: the mean of the lights' shapes at the mean logarithm
+    of their strengths, and the mean reflectance, in which each counts the less the farther it is from the median."""
+    strengths = np.array([max(float(one.light.mean(dtype=np.float64)), 1e-9) for one in frames])
+    shapes = np.stack([one.light / strength for one, strength in zip(frames, strengths, strict=True)])
+    off = np.abs(shapes - np.median(shapes, axis=0)).mean((1, 2, 3), dtype=np.float64)
+    level = np.log(strengths)
+    strength = np.exp(_robust(level, np.abs(level - np.median(level))))
+    each = np.stack([one.reflectance for one in frames])
+    reflectance = _robust(each, np.abs(each - np.median(each, axis=0)).mean(1, dtype=np.float64))
+    return Shot(np.asarray(_robust(shapes, off) * strength, np.float32), np.asarray(reflectance, np.float32))
+
+
+def _robust(values: npt.NDArray[Any], off: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The mean along the first axis, weighted by the distances ``off`` from the median."""
+    weights = 1.0 / (1.0 + (off / (2.0 * max(float(np.mean(off)), 1e-6))) ** 4)
+    return np.asarray(np.tensordot(weights / weights.sum(), values, 1))
+
+
+def leveled(frame: Still, shot: Shot) -> Still:
+    """Tie a frame's albedo to the level of its shot.
+
+    A plate fixes the product of albedo and light only, and the networks split it a little differently each time. Under
+    one light a subject's median of plate over albedo hardly changes, so what a frame's differs from the shot's by is
+    theirs. A difference beyond ``DOUBT`` is taken for a change of the light, or of the camera's exposure, and is left.
+    """
+    more = np.asarray(shot.reflectance - frame.reflectance, np.float32)
+    return replace(frame, level=more / (1 + (np.abs(more).max() / np.float32(DOUBT)) ** 4))
 
 
 def still(maps: Mapping[str, Pixels]) -> Still:
@@ -98,13 +153,18 @@ def still(maps: Mapping[str, Pixels]) -> Still:
         "depth": over_subject(np.log(np.maximum(maps["depth"], np.float32(1e-3)))),
     }
     view = look(maps["foreground"], matte, size)
+    part = (np.log(maps["albedo"] + np.float32(FLOOR)) - np.log(maps["foreground"] + np.float32(FLOOR)))[
+        matte > 0.5
+    ]
+    part = part[:: max(1, len(part) // 100_000)]
+    reflectance = np.median(part, axis=0) if len(part) else np.zeros(3)
 
     def half(plane: Pixels) -> Pixels:
         return plane.astype(np.float16).astype(np.float32)
 
     return Still(
         View(half(view.gray), half(view.matte)), {name: half(field) for name, field in fields.items()},
-        np.asarray(maps["light"], np.float32), shape,
+        np.asarray(maps["light"], np.float32), np.asarray(reflectance, np.float32), shape,
     )  # fmt: skip
 
 
@@ -129,16 +189,19 @@ def averaged(frame: Still, neighbors: Sequence[tuple[int, Still, Way]]) -> dict[
     names = list(frame.fields)
     widths = [frame.fields[name].shape[2] for name in names]
     one = np.ones((*frame.view.gray.shape, 1))
+    # Hann: no frame enters with a jump.
+    hann = [np.float32(0.5 + 0.5 * np.cos(np.pi * distance / (REACH + 1))) for distance, _, _ in neighbors]
+    # Levels come from plates; where lamp or iris flicker, the plate does along the flow: that is not albedo's.
+    usual = sum(near * way.gain for near, (_, _, way) in zip(hann, neighbors, strict=True)) / (1 + sum(hann))
+    own = {name: frame.group(name) + (usual if name == "albedo" else 0) for name in names}
     # Sums of weight, weight * d, weight * d^2, weight * value, weight * d * value over distances d in time.
-    sums = {name: [one.copy(), 0 * one, 0 * one, frame.fields[name].astype(np.float64), 0.0 * frame.fields[name]]
+    sums = {name: [one.copy(), 0 * one, 0 * one, own[name].astype(np.float64), 0.0 * frame.fields[name]]
             for name in names}  # fmt: skip
-    for distance, other, way in neighbors:
-        near = np.float32(
-            0.5 + 0.5 * np.cos(np.pi * distance / (REACH + 1))
-        )  # Hann: no frame enters with a jump
-        stack = carry(np.concatenate([other.fields[name] for name in names], 2), way.flow)
+    for near, (distance, other, way) in zip(hann, neighbors, strict=True):
+        there = [other.group(name) + (usual - way.gain if name == "albedo" else 0) for name in names]
+        stack = carry(np.asarray(np.concatenate(there, 2), np.float32), way.flow)
         for name, values in zip(names, np.split(stack, np.cumsum(widths)[:-1], axis=2), strict=True):
-            off = np.linalg.norm(values - frame.fields[name], axis=-1) / OUTLIER[name]
+            off = np.linalg.norm(values - own[name], axis=-1) / OUTLIER[name]
             weight = (near * way.trust / (1.0 + off**4))[..., None].astype(np.float64)
             terms = (
                 weight,

@@ -37,10 +37,11 @@ class View:
 @dataclass(frozen=True)
 class Way:
     """Where the points of one frame are in another: ``flow`` (h, w, 2) in pixels, right and down; ``trust`` (h, w)
-    in [0, 1]."""
+    in [0, 1]; ``gain`` the logarithm of how much brighter the other frame is, as a lamp or the iris makes it."""
 
     flow: Pixels
     trust: Pixels
+    gain: float = 0.0
 
 
 def look(plate: Pixels, matte: Pixels, size: tuple[int, int]) -> View:
@@ -91,7 +92,8 @@ def both_ways(first: View, second: View) -> tuple[Way, Way]:
 
 def then(first: Way, second: Way) -> Way:
     """One way after the other: from a frame to the next but one."""
-    return Way(first.flow + carry(second.flow, first.flow), first.trust * carry(second.trust, first.flow))
+    trust = first.trust * carry(second.trust, first.flow)
+    return Way(first.flow + carry(second.flow, first.flow), trust, first.gain + second.gain)
 
 
 def _trusted(here: View, there: View, flow: Pixels, back: Pixels) -> Way:
@@ -100,8 +102,8 @@ def _trusted(here: View, there: View, flow: Pixels, back: Pixels) -> Way:
     allowed = ROUND_TRIP + 0.05 * np.linalg.norm(flow, axis=-1)
     change = cv2.blur(carry(there.gray, flow) - here.gray, (3, 3))
     inside = here.matte > 0.5
-    if inside.any():
-        change = change - np.median(change[inside])  # a lamp that flickers dims all
+    gain = float(np.median(change[inside])) if inside.any() else 0.0
+    change = change - np.float32(gain)  # a lamp that flickers dims all
     cover = carry(there.matte, flow) - here.matte
     trust = _falling(miss / allowed) * _falling(change / LIKENESS / 2) * _falling(cover / MATTE)
     height, width = flow.shape[:2]
@@ -109,7 +111,7 @@ def _trusted(here: View, there: View, flow: Pixels, back: Pixels) -> Way:
     x, y = columns + flow[..., 0], rows + flow[..., 1]
     trust *= (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     # A wrong point seldom comes alone: its neighbors are believed no more than it.
-    return Way(flow, np.asarray(cv2.erode(trust.astype(np.float32), np.ones((3, 3))), np.float32))
+    return Way(flow, np.asarray(cv2.erode(trust.astype(np.float32), np.ones((3, 3))), np.float32), gain)
 
 
 def _falling(ratio: Pixels) -> Pixels:

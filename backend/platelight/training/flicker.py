@@ -19,10 +19,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from platelight.images import read_light, read_maps, write_maps
+from platelight.images import read_light, read_maps, write_light, write_maps
 from platelight.images.exr import read_exr
 from platelight.pipeline.metrics import albedo_error, angles
-from platelight.pipeline.temporal import REACH, averaged, shot_light, steadied, still, ways_from
+from platelight.pipeline.temporal import (
+    REACH,
+    averaged,
+    key_places,
+    leveled,
+    shot_of,
+    steadied,
+    still,
+    ways_from,
+)
 from platelight.pipeline.temporal_flow import both_ways
 from platelight.training.motion import make, save
 from platelight.training.subjects import Heads
@@ -69,10 +78,11 @@ def along(fields: Sequence[Array], truth: Any, turned: bool = False) -> tuple[fl
 
 
 def measures(folder: Path, made: Path) -> dict[str, float]:
-    """Flicker and change along true flow (normals in degrees, albedo and relit frame in logarithms), mean errors."""
+    """Flicker and change along true flow (normals in degrees, albedo and relit frame in logarithms), mean errors, and
+    pumping: how far the level of albedo, against the truth's, and the light's strength stray over the shot."""
     with np.load(folder / "truth.npz") as file:
         truth = {name: file[name] for name in file.files}
-    normals, albedos, relit, off, wrong = [], [], [], [], []
+    normals, albedos, relit, off, wrong, levels, lights = [], [], [], [], [], [], []
     for k, mask in enumerate(truth["mask"]):
         maps, _ = read_maps(made / f"plate.{k + 1:04d}.maps.exr")
         normals.append(maps["normal"])
@@ -81,6 +91,9 @@ def measures(folder: Path, made: Path) -> dict[str, float]:
         wrong.append(
             albedo_error(maps["albedo"], truth["albedo"][k].astype(np.float32), mask.astype(np.float32)).mse
         )
+        true = np.log(truth["albedo"][k][mask].astype(np.float32) + 0.01)
+        levels.append(float(np.median(albedos[-1][mask] - true)))
+        lights.append(float(np.log(read_light(made / f"plate.{k + 1:04d}.light.exr").mean())))
         path = made / f"plate.{k + 1:04d}.relit.exr"
         if path.is_file():
             part = read_exr(path)[0].channels
@@ -90,6 +103,7 @@ def measures(folder: Path, made: Path) -> dict[str, float]:
         "normal flicker (deg)": float(turning[0]), "normal change (deg)": float(turning[1]),
         "albedo flicker (log)": painted[0], "albedo change (log)": painted[1],
         "normal error (deg)": float(np.mean(off)), "albedo error (MSE)": float(np.mean(wrong)),
+        "albedo level strays by (log)": float(np.std(levels)), "light strays by (log)": float(np.std(lights)),
     }  # fmt: skip
     if relit:
         found["relit flicker (log)"], found["relit change (log)"] = along(relit, truth)
@@ -126,15 +140,18 @@ def steady(source: Path, target: Path) -> None:
         maps, _ = read_maps(path)
         light = read_light(path.with_name(path.name.replace(".maps.", ".light.")))
         shot.append({**maps, "foreground": maps["plate"] * (maps["matte"][..., None] > 0), "light": light})
-    stills = [still(maps) for maps in shot]
+    raw = [still(maps) for maps in shot]
+    common = shot_of([raw[k] for k in key_places(len(raw))])
+    stills = [leveled(one, common) for one in raw]
     steps = [both_ways(a.view, b.view) for a, b in pairwise(stills)]
-    light = shot_light([one.light for one in stills])
     for k, path in enumerate(paths):
         ahead = ways_from([forth for forth, _ in steps[k : k + REACH]])
         behind = ways_from([back for _, back in reversed(steps[max(0, k - REACH) : k])])
         around = [(d, stills[k + d], way) for d, way in enumerate(ahead, 1)]
         around += [(-d, stills[k - d], way) for d, way in enumerate(behind, 1)]
-        write_maps(target / path.name, steadied(shot[k], stills[k], averaged(stills[k], around), light), {})
+        maps = steadied(shot[k], stills[k], averaged(stills[k], around), common.light)
+        write_maps(target / path.name, maps, {})
+        write_light(target / path.name.replace(".maps.", ".light."), common.light, {})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
