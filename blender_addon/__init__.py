@@ -19,11 +19,7 @@ def _before_save(*_args: object) -> None:
 @bpy.app.handlers.persistent
 def _before_load(*_args: object) -> None:
     # Another file comes: what is under way belongs to this one. The backend stays.
-    if session.job is not None:
-        session.job.cancel()
-        session.job = None
-    session.rendering = False
-    session.drop_timers()
+    session.abandon("What was under way ended with the file that it belonged to.")
 
 
 def register() -> None:

@@ -18,6 +18,7 @@ from mathutils import Vector
 from . import compat, exr, world
 from .exr import Pixels
 from .properties import is_analysed
+from .temporary import Temporary, found, ref
 from .wire import InputError
 
 # Lamps smaller than this many pixels of the map would be missed by most samples; their power stays the same.
@@ -55,29 +56,23 @@ class BakeSetup:
         self._target = target
         self._height = height
         self._samples = samples
-        self._undo: list[tuple[Any, str, Any]] = []
-
-    def _set(self, owner: Any, name: str, value: Any) -> None:
-        before = getattr(owner, name)
-        if before != value:
-            self._undo.append((owner, name, before))
-            setattr(owner, name, value)
 
     def __enter__(self) -> Self:
         scene = self._scene
         bpy.context.view_layer.update()  # places of lamps that were moved just now
-        render, image = scene.render, scene.render.image_settings
-        self._image = compat.image_settings(image)
-        compat.set_multilayer_exr(image)
+        render = scene.render
+        self._kept = Temporary(scene)
+        compat.set_multilayer_exr(render.image_settings)
         data = bpy.data.cameras.new("Platelight Panorama")
-        self._camera = bpy.data.objects.new("Platelight Panorama", data)
-        scene.collection.objects.link(self._camera)
-        self._camera.location = self._place
-        self._camera.rotation_euler = (math.pi / 2, 0.0, self._heading - math.pi / 2)
+        camera = bpy.data.objects.new("Platelight Panorama", data)
+        self._camera = ref(camera)
+        scene.collection.objects.link(camera)
+        camera.location = self._place
+        camera.rotation_euler = (math.pi / 2, 0.0, self._heading - math.pi / 2)
         data.clip_start, data.clip_end = 1e-4, 1e6
         compat.make_panorama(data)
         for owner, name, value in (
-            (scene, "camera", self._camera),
+            (scene, "camera", camera),
             (render, "engine", compat.engine_id("CYCLES")),
             (render, "filepath", str(self._target)),
             (render, "resolution_x", 2 * self._height),
@@ -95,19 +90,19 @@ class BakeSetup:
             (scene.cycles, "pixel_filter_type", "BOX"),  # each pixel is the mean over itself
             (scene.cycles, "sample_clamp_direct", 0.0),
         ):
-            self._set(owner, name, value)
+            self._kept.set(owner, name, value)
         if scene.world is not None:
-            self._set(scene.world.cycles_visibility, "camera", True)
+            self._kept.set(scene.world.cycles_visibility, "camera", True)
         for thing in scene.objects:
             if thing.get("platelight") == self._uid and thing.type == "MESH":
-                self._set(thing, "hide_render", True)
+                self._kept.set(thing, "hide_render", True)
             elif thing.type == "LIGHT":
-                self._set(thing, "visible_camera", True)
+                self._kept.set(thing, "visible_camera", True)
                 self._widen(thing)
             elif thing.type != "CAMERA":
                 # The panorama stands for diffuse and glossy rays from the subject, whatever a camera may see.
-                self._set(thing, "visible_camera", thing.visible_diffuse or thing.visible_glossy)
-                self._set(thing, "is_holdout", False)
+                self._kept.set(thing, "visible_camera", thing.visible_diffuse or thing.visible_glossy)
+                self._kept.set(thing, "is_holdout", False)
         return self
 
     def _widen(self, thing: Any) -> None:
@@ -116,22 +111,21 @@ class BakeSetup:
         least = _LAMP_PIXELS * math.pi / self._height
         span = least * (thing.matrix_world.translation - self._place).length
         if lamp.type == "SUN":
-            self._set(lamp, "angle", max(lamp.angle, least))
+            self._kept.set(lamp, "angle", max(lamp.angle, least))
         elif lamp.type in {"POINT", "SPOT"}:
-            self._set(lamp, "shadow_soft_size", max(lamp.shadow_soft_size, span / 2))
+            self._kept.set(lamp, "shadow_soft_size", max(lamp.shadow_soft_size, span / 2))
         elif lamp.type == "AREA":
-            self._set(lamp, "size", max(lamp.size, span))
+            self._kept.set(lamp, "size", max(lamp.size, span))
             if lamp.shape in {"RECTANGLE", "ELLIPSE"}:
-                self._set(lamp, "size_y", max(lamp.size_y, span))
+                self._kept.set(lamp, "size_y", max(lamp.size_y, span))
 
     def __exit__(self, *_exc: object) -> None:
-        while self._undo:
-            owner, name, value = self._undo.pop()
-            setattr(owner, name, value)
-        compat.restore_image_settings(self._scene.render.image_settings, self._image)
-        data = self._camera.data
-        bpy.data.objects.remove(self._camera)
-        bpy.data.cameras.remove(data)
+        self._kept.put_back()
+        camera = found(self._camera)
+        if camera is not None:
+            data = camera.data
+            bpy.data.objects.remove(camera)
+            bpy.data.cameras.remove(data)
 
 
 def setup_for(

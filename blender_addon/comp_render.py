@@ -36,8 +36,8 @@ class CompositeSetup:
 
     def __enter__(self) -> Self:
         scene, plate = self._scene, self._plate
-        self._data = bpy.data.cameras.new("Platelight Composite")
-        scene.camera = bpy.data.objects.new("Platelight Composite", self._data)
+        camera = bpy.data.cameras.new("Platelight Composite")
+        scene.camera = bpy.data.objects.new("Platelight Composite", camera)
         scene.collection.objects.link(scene.camera)
         scene.frame_set(self._frame)
         render = scene.render
@@ -57,11 +57,15 @@ class CompositeSetup:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        tree = getattr(self._scene, "compositing_node_group", None)
-        camera = self._scene.camera
-        bpy.data.scenes.remove(self._scene)
+        scene = bpy.data.scenes.get(self.name)
+        if scene is None:  # undone, or another file
+            return
+        tree = getattr(scene, "compositing_node_group", None)
+        camera = scene.camera
+        data = camera.data
+        bpy.data.scenes.remove(scene)
         bpy.data.objects.remove(camera)
-        bpy.data.cameras.remove(self._data)
+        bpy.data.cameras.remove(data)
         if tree is not None:
             bpy.data.node_groups.remove(tree)
 

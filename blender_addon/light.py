@@ -79,7 +79,7 @@ def target_source(scene: Any) -> Source:
     if state.light_from == "SCENE":
         if state.baked_light is None:
             raise InputError("The light of the scene was not taken yet.", "Press Match Scene Light.")
-        return Source(BAKED, load=lambda: images.image_pixels(state.baked_light), loads_on_main=True)
+        return images.pixel_source(state.baked_light)
     if not state.hdri:
         raise InputError("No HDRI is chosen.", "Choose a lat-long picture in the Light panel.")
     return images.picture_source(state.hdri)

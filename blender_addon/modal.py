@@ -10,7 +10,7 @@ import bpy
 
 from .jobs import ENDINGS, Done, Event, Failed, Job, Progress, Work
 from .session import session
-from .wire import PlatelightError
+from .wire import JobFailed, PlatelightError
 
 log = logging.getLogger(__name__)
 TICK = 0.03  # seconds between looks at the queue
@@ -83,6 +83,11 @@ class JobOperator:
             self.finish(context, event.value)
         except PlatelightError as error:
             return self._fail(error)
+        except Exception as error:  # the job boundary: anything else is a bug, told as one
+            log.exception("the result could not be kept")
+            return self._fail(
+                JobFailed(f"The result could not be kept: {error}.", "The log has the details.")
+            )
         redraw()
         return {"FINISHED"}
 
@@ -117,10 +122,8 @@ class JobOperator:
             self._job = self._begin(context)
         except PlatelightError as error:
             return self._fail(error)
-        manager = context.window_manager
-        self._timer = manager.event_timer_add(TICK, window=context.window)
-        session.timers.append((manager, self._timer))
-        manager.modal_handler_add(self)
+        self._timer = session.add_timer(context, TICK)
+        context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
     def modal(self, context: Any, event: Any) -> set[str]:
@@ -153,11 +156,5 @@ class JobOperator:
         self._drop_timer()
 
     def _drop_timer(self) -> None:
-        kept = []
-        for manager, timer in session.timers:
-            if timer is self._timer:
-                manager.event_timer_remove(timer)
-            else:
-                kept.append((manager, timer))
-        session.timers[:] = kept
+        session.drop_timer(self._timer)
         self._timer = None

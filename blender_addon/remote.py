@@ -103,6 +103,19 @@ def ask(
         process.wait_ready(settings.start_timeout, reporter.cancelled)
     if reporter.cancelled():
         raise wire.Cancelled("Cancelled.")
+
+    def over() -> bool:
+        # A backend of ours that is gone does not come back by itself: no use in waiting for it.
+        return reporter.cancelled() or (process is not None and process.pid is None)
+
     with wire.connect(settings.endpoint) as client:
-        result = client.run(request, planes, progress=reporter.progress, cancelled=reporter.cancelled)
+        try:
+            result = client.run(request, planes, progress=reporter.progress, cancelled=over)
+        except (wire.Cancelled, wire.ConnectionFailed) as error:
+            if reporter.cancelled() or process is None or process.pid is not None:
+                raise
+            raise wire.ConnectionFailed(
+                "The backend ended in the middle of the job.",
+                f"Try again, it is started anew; its log is {process.log_path}.",
+            ) from error
     return Answer(dict(result.planes), dict(result.meta))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +16,8 @@ from .jobs import ENDINGS, Done, Failed, Job
 from .modal import TICK, redraw
 from .session import session
 
+log = logging.getLogger(__name__)
+
 
 class RenderOperator:
     """A subclass gives ``setup``, a context manager that has the scene render into a file; ``digest``, the function that
@@ -22,6 +25,7 @@ class RenderOperator:
 
     _setup: AbstractContextManager[Any] | None = None
     _job: Job | None = None
+    _timer: Any = None
     scene_name: str = ""  # another scene than the context's, if ``setup`` says so
     _handlers: list[tuple[Any, Callable[..., None]]]
 
@@ -84,10 +88,9 @@ class RenderOperator:
         for handlers, function in self._handlers:
             handlers.append(function)
         session.rendering = True
-        manager = context.window_manager
-        timer = manager.event_timer_add(TICK, window=context.window)
-        session.timers.append((manager, timer))
-        manager.modal_handler_add(self)
+        session.undoing.append(self._restore)
+        self._timer = session.add_timer(context, TICK)
+        context.window_manager.modal_handler_add(self)
         bpy.ops.render.render("INVOKE_DEFAULT", write_still=True, scene=self.scene_name or context.scene.name)
         return {"RUNNING_MODAL"}
 
@@ -99,6 +102,8 @@ class RenderOperator:
 
     def modal(self, context: Any, event: Any) -> set[str]:
         """Wait for the render's own end, which takes ESC, and for the thread that reads its file."""
+        if not session.rendering:  # the session was closed under us
+            return self._over({"CANCELLED"})
         if event.type != "TIMER" or not self._outcome:
             return {"PASS_THROUGH"}
         try:
@@ -123,6 +128,9 @@ class RenderOperator:
             return self._over({"FINISHED"})
         except wire.PlatelightError as error:
             return self._over(self._fail(str(error)))
+        except Exception as error:  # the boundary: anything else is a bug, told as one
+            log.exception("the render could not be kept")
+            return self._over(self._fail(f"The render could not be kept: {error}. The log has the details."))
 
     def _over(self, result: set[str]) -> set[str]:
         self.cancel(None)
@@ -138,7 +146,10 @@ class RenderOperator:
                 session.job = None
             self._job = None
         session.rendering = False
-        session.drop_timers()
+        if self._restore in session.undoing:
+            session.undoing.remove(self._restore)
+        session.drop_timer(self._timer)
+        self._timer = None
         self._folder.cleanup()
 
     def _restore(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from . import compat
 from .scene import PASSES
+from .temporary import Temporary
 
 
 class RenderSetup:
@@ -15,19 +16,12 @@ class RenderSetup:
         self._plate = plate
         self._target = target
         self._samples = samples or scene.platelight.samples
-        self._undo: list[tuple[Any, str, Any]] = []
-
-    def _set(self, owner: Any, name: str, value: Any) -> None:
-        before = getattr(owner, name)
-        if before != value:
-            self._undo.append((owner, name, before))
-            setattr(owner, name, value)
 
     def __enter__(self) -> Self:
         scene, plate = self._scene, self._plate
-        render, image = scene.render, scene.render.image_settings
-        self._image = compat.image_settings(image)
-        compat.set_multilayer_exr(image)
+        render = scene.render
+        kept = self._kept = Temporary(scene)
+        compat.set_multilayer_exr(render.image_settings)
         for owner, name, value in (
             (scene, "camera", plate.camera),
             (render, "engine", compat.engine_id("CYCLES")),
@@ -45,24 +39,21 @@ class RenderSetup:
             (scene.cycles, "samples", self._samples),
             (scene.cycles, "use_denoising", bool(scene.platelight.denoise and compat.can_denoise())),
         ):
-            self._set(owner, name, value)
+            kept.set(owner, name, value)
         for layer in scene.view_layers:
             for name in PASSES:
-                self._set(layer, name, True)
+                kept.set(layer, name, True)
         for other in scene.platelight.plates:
             if other.uid != plate.uid and other.card is not None:
-                self._set(other.card, "hide_render", True)
+                kept.set(other.card, "hide_render", True)
                 if other.proxy is not None:
-                    self._set(other.proxy, "hide_render", True)
-        self._set(plate.card, "hide_render", False)
+                    kept.set(other.proxy, "hide_render", True)
+        kept.set(plate.card, "hide_render", False)
         # The refiner takes the subject alone: what stands in front lights and shadows it, but is not seen.
         for thing in scene.objects:
             if thing != plate.card and thing.type not in {"CAMERA", "LIGHT", "EMPTY"}:
-                self._set(thing, "visible_camera", False)
+                kept.set(thing, "visible_camera", False)
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        while self._undo:
-            owner, name, value = self._undo.pop()
-            setattr(owner, name, value)
-        compat.restore_image_settings(self._scene.render.image_settings, self._image)
+        self._kept.put_back()

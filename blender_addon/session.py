@@ -26,6 +26,9 @@ class Session:
     is_error: bool = False
     on_progress: Callable[[str, float, str], None] | None = None  # for scripts: title, fraction, words
     timers: list[tuple[Any, Any]] = field(default_factory=list)  # (window manager, timer)
+    undoing: list[Callable[[], None]] = field(
+        default_factory=list
+    )  # put back what a render in progress changed
 
     @property
     def busy(self) -> bool:
@@ -36,20 +39,41 @@ class Session:
         """Keep a sentence for the panel to show."""
         self.message, self.is_error = message, error
 
-    def drop_timers(self) -> None:
-        """Remove every timer: one left at exit hangs the interpreter."""
-        while self.timers:
+    def add_timer(self, context: Any, seconds: float) -> Any:
+        """A timer of the context's window, which ``close`` removes if nobody else did."""
+        manager = context.window_manager
+        timer = manager.event_timer_add(seconds, window=context.window)
+        self.timers.append((manager, timer))
+        return timer
+
+    def drop_timer(self, timer: Any) -> None:
+        """Remove one of ours, if it is still there."""
+        for index, (manager, kept) in enumerate(self.timers):
+            if kept is timer:
+                del self.timers[index]
+                manager.event_timer_remove(timer)
+                return
+
+    def abandon(self, message: str = "") -> None:
+        """Let go of what is under way: it is asked to end, what it changed is put back, nobody waits for it."""
+        busy = self.busy
+        if self.job is not None:
+            self.job.cancel()
+            self.job = None
+        self.rendering = False
+        while self.undoing:
+            self.undoing.pop()()
+        while self.timers:  # one left at exit hangs the interpreter
             manager, timer = self.timers.pop()
             manager.event_timer_remove(timer)
+        self.say(message if busy else "")
 
     def close(self) -> None:
         """End everything, within bounded time."""
-        if self.job is not None and self.job.active:
-            self.job.cancel()
-            self.job.join(2.0)
-        self.job = None
-        self.rendering = False
-        self.drop_timers()
+        job = self.job
+        self.abandon()
+        if job is not None:
+            job.join(2.0)
         if self.movies is not None:
             self.movies.close()
             self.movies = None

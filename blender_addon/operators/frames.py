@@ -69,9 +69,8 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
             return self.execute(context)
         self._before = context.scene.frame_current
         self._steps = self._plan(context)
-        manager = context.window_manager
-        self._timer = manager.event_timer_add(TICK, window=context.window)
-        manager.modal_handler_add(self)
+        self._timer = session.add_timer(context, TICK)
+        context.window_manager.modal_handler_add(self)
         session.say("")
         return {"RUNNING_MODAL"}
 
@@ -98,9 +97,8 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
         self._over(context, set())
 
     def _over(self, context: Any, result: set[str]) -> set[str]:
-        if self._timer is not None:
-            context.window_manager.event_timer_remove(self._timer)
-            self._timer = None
+        session.drop_timer(self._timer)
+        self._timer = None
         if context.scene is not None:
             context.scene.frame_set(self._before)
         redraw()
