@@ -4,7 +4,7 @@ import logging
 
 import bpy
 
-from . import browser, cli, hdris, keymap, maps, operators, preferences, properties, ui
+from . import browser, cli, hdris, keymap, languages, maps, operators, preferences, properties, ui
 from .session import session
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ def register() -> None:
     _handler = logging.StreamHandler()
     _handler.setFormatter(logging.Formatter("platelight: %(message)s"))
     log.addHandler(_handler)
+    languages.register()
     preferences.register()
     properties.register()
     browser.register()
@@ -56,6 +57,7 @@ def unregister() -> None:
     browser.unregister()
     properties.unregister()
     preferences.unregister()
+    languages.unregister()
     if _handler is not None:
         log.removeHandler(_handler)
         _handler = None

@@ -89,7 +89,9 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
         name="Options of pip",
         description="Options for pip when the backend is installed, such as --index-url of a mirror",
     )
-    hdri_folders: bpy.props.CollectionProperty(type=PlatelightFolder)
+    hdri_folders: bpy.props.CollectionProperty(
+        type=PlatelightFolder, name="HDRI Folders", description="Folders of HDRIs of your own"
+    )
     start_timeout: bpy.props.FloatProperty(
         name="Start Timeout",
         description="Seconds a backend may take to start",

@@ -194,7 +194,9 @@ class PlatelightPlate(bpy.types.PropertyGroup):
 class PlatelightScene(bpy.types.PropertyGroup):
     """A scene's plates and the light that they share."""
 
-    plates: bpy.props.CollectionProperty(type=PlatelightPlate)
+    plates: bpy.props.CollectionProperty(
+        type=PlatelightPlate, name="Plates", description="The plates of this scene"
+    )
     active: bpy.props.IntProperty(name="Active Plate", options={"HIDDEN"})
     hdri: bpy.props.StringProperty(
         name="HDRI",
@@ -259,7 +261,9 @@ class PlatelightScene(bpy.types.PropertyGroup):
     browse_resolution: bpy.props.EnumProperty(
         name="Resolution",
         description="Size of the HDRI that is downloaded",
-        items=[(size, size.upper(), f"{size[:-1]}024 pixels wide") for size in ("1k", "2k", "4k", "8k")],
+        items=[
+            (size, size.upper(), f"{1024 * int(size[:-1])} pixels wide") for size in ("1k", "2k", "4k", "8k")
+        ],
         default="2k",
     )
     bake_height: bpy.props.IntProperty(

@@ -1,17 +1,18 @@
-"""What operators share: polls that say why a button is grey, and errors told once."""
+"""What operators share: polls that say why a button is gray, and errors told once."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
+from ..languages import tip
 from ..properties import active_plate, is_analysed, is_built
 from ..session import session
 from ..wire import PlatelightError
 
 
 def refuse(cls: Any, reason: str) -> bool:
-    """Grey the button out and say why."""
-    cls.poll_message_set(reason)
+    """Gray the button out and say why."""
+    cls.poll_message_set(tip(reason))
     return False
 
 

@@ -7,7 +7,7 @@ import bpy
 from .. import compat, latlong, light, maps, scene, wire
 from ..properties import active_plate, is_analysed
 from ..session import session
-from .common import has_maps, has_plate, has_scene, idle, told
+from .common import has_maps, has_plate, has_scene, idle, refuse, told
 
 
 class PLATELIGHT_OT_set_light(bpy.types.Operator):
@@ -140,8 +140,7 @@ class PLATELIGHT_OT_rendered_view(bpy.types.Operator):
     def poll(cls, context: Any) -> bool:
         """Needs a 3D Viewport."""
         if context.space_data is None or context.space_data.type != "VIEW_3D":
-            cls.poll_message_set("Use it in a 3D Viewport")
-            return False
+            return refuse(cls, "Use it in a 3D Viewport")
         return True
 
     def execute(self, context: Any) -> set[str]:

@@ -36,7 +36,9 @@ class PLATELIGHT_OT_show_map(bpy.types.Operator):
     bl_label = "Show Map"
 
     name: bpy.props.EnumProperty(
-        name="Map", items=[(name, title, f"Show {title.lower()}") for name, title, _ in MAPS]
+        name="Map",
+        description="Which map is shown",
+        items=[(name, title, "Show this map") for name, title, _ in MAPS],
     )
 
     @classmethod

@@ -11,7 +11,7 @@ from .. import bake, exr, light, mapfiles, maps, scene, wire
 from ..properties import active_plate, is_analysed, plate_by_uid
 from ..render_modal import RenderOperator
 from ..rendering import RenderSetup
-from .common import has_plate, has_scene, idle
+from .common import has_plate, has_scene, idle, refuse
 
 
 def _found(uid: str) -> Any:
@@ -107,8 +107,7 @@ class PLATELIGHT_OT_match_scene_light(RenderOperator, bpy.types.Operator):
             return False
         plate = active_plate(context.scene.platelight)
         if plate.camera is None and plate.own_camera is None:
-            cls.poll_message_set("Build the scene first, or choose a camera of yours")
-            return False
+            return refuse(cls, "Build the scene first, or choose a camera of yours")
         return True
 
     def setup(self, context: Any, target: Path) -> AbstractContextManager[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from .. import browser, hdris
 from ..backend_process import BackendState
 from ..installer import InstallState, bundled_wheel, install_state
+from ..languages import translate
 from ..preferences import user_folder
 from ..properties import active_plate, is_built
 from ..session import session
@@ -59,7 +60,10 @@ def job_status(layout: Any) -> None:
         return
     box = layout.box().column()
     left = job.seconds_left
-    text = f"{100 * job.fraction:.0f} %" + (f", {left:.0f} s left" if left is not None else "")
+    percent = 100 * job.fraction
+    text = f"{percent:.0f} %"
+    if left is not None:
+        text = translate("{percent:.0f} %, {seconds:.0f} s left", percent=percent, seconds=left)
     if hasattr(box, "progress"):
         box.progress(factor=job.fraction, text=text)
     box.label(text=job.text or job.title, icon="TIME")
@@ -121,7 +125,8 @@ def plate(layout: Any, state: Any) -> None:
         column.prop(active, "fov")
     elif active.own_camera.type == "CAMERA":
         degrees = math.degrees(active.own_camera.data.angle_x)
-        column.label(text=f"Field of view {degrees:.1f}°, from the camera", icon="CAMERA_DATA")
+        text = translate("Field of view {degrees:.1f}°, from the camera", degrees=degrees)
+        column.label(text=text, icon="CAMERA_DATA")
 
 
 def maps(layout: Any, state: Any) -> None:
@@ -159,9 +164,8 @@ def light(layout: Any, state: Any) -> None:
         row.operator("platelight.set_light", text="", icon="FILEBROWSER")
     elif state.light_from == "PLATE":
         lender = next((p for p in state.plates if p.uid == state.light_plate), None)
-        column.label(
-            text=f"Light of {lender.name}" if lender is not None else "No plate chosen", icon="LIGHT_SUN"
-        )
+        text = translate("Light of {name}", name=lender.name) if lender is not None else "No plate chosen"
+        column.label(text=text, icon="LIGHT_SUN")
         column.prop(state, "light_gain")
     else:
         column.prop(state, "bake_height")
@@ -182,7 +186,7 @@ def light(layout: Any, state: Any) -> None:
         column.separator()
         for plate in state.plates:
             if plate.source_light is not None:
-                text = f"Use Light of {plate.name}"
+                text = translate("Use Light of {name}", name=plate.name)
                 column.operator("platelight.use_plate_light", text=text, icon="LIGHT_SUN").name = plate.name
 
 
@@ -203,7 +207,8 @@ def shelf(layout: Any, state: Any) -> None:
         chosen = state.light_from == "HDRI" and state.hdri == str(path)
         cell.operator("platelight.set_light", text=path.stem, depress=chosen).filepath = str(path)
     if found.more:
-        layout.label(text=f"{found.more} more: narrow the filter", icon="INFO")
+        text = translate("{count} more: narrow the filter", count=found.more)
+        layout.label(text=text, icon="INFO")
     if not found.files:
         layout.label(text="No HDRI is here", icon="INFO")
     if state.shelf == "FOLDERS":

@@ -3,6 +3,7 @@
 from typing import Any
 
 from .. import keymap, mapfiles, preferences, wire
+from ..languages import translate
 from ..session import session
 
 
@@ -41,7 +42,8 @@ def _pairing(layout: Any, endpoint: str) -> None:
         layout.label(text=str(error), icon="ERROR")
         return
     if key:
-        layout.label(text=f"Paired: its public key begins with {key[:8]}", icon="LOCKED")
+        text = translate("Paired: its public key begins with {key}", key=key[:8])
+        layout.label(text=text, icon="LOCKED")
     else:
         layout.label(
             text="Not paired: copy this computer's key, let it in there, enter the key from there",
@@ -64,7 +66,8 @@ def _cache(layout: Any, own: Any) -> None:
     if session.cache_bytes is None:
         session.cache_bytes = mapfiles.used_bytes(preferences.user_folder())
     layout.prop(own, "cache_gib")
-    layout.label(text=f"{session.cache_bytes / (1 << 30):.2f} GiB are used", icon="DISK_DRIVE")
+    used = translate("{size:.2f} GiB are used", size=session.cache_bytes / (1 << 30))
+    layout.label(text=used, icon="DISK_DRIVE")
     layout.label(text=str(preferences.user_folder()), icon="FILE_FOLDER")
     layout.operator("platelight.clear_cache", icon="TRASH")
 
