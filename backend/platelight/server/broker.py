@@ -1,7 +1,4 @@
-"""The broker: one thread, one loop. Talks to clients, keeps sessions, stores planes; computes nothing.
-
-Longer than most files here: the loop, what each message does, and what goes out are one piece of state.
-"""
+"""The broker: one thread, one loop. Answers what clients send and stores planes; computes nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ from platelight.protocol.errors import (
     UnknownJob,
     VersionSkew,
 )
-from platelight.protocol.frames import Buffer, check_planes, job_key, pack, unpack_from_client
+from platelight.protocol.frames import Buffer, check_planes, job_key, unpack_from_client
 from platelight.protocol.messages import (
     CHUNK_BYTES,
     Ask,
@@ -50,7 +47,6 @@ from platelight.protocol.messages import (
     Placed,
     PlaneInfo,
     Pong,
-    Progress,
     Refused,
     Report,
     Submit,
@@ -58,6 +54,7 @@ from platelight.protocol.messages import (
     Welcome,
 )
 from platelight.protocol.version import negotiate
+from platelight.server.clients import Clients
 from platelight.server.config import GIB, ServeConfig, model_version
 from platelight.server.gate import DOMAIN, Gate
 from platelight.server.jobs import CANCELLED, Jobs
@@ -69,14 +66,9 @@ from platelight.server.store import Job, Store
 
 log = logging.getLogger(__name__)
 SOFTWARE = f"platelight-server {__version__}"
-MAX_SESSIONS, MAX_SESSIONS_OF_ONE = 256, 64
 _TICK_MS = 50
 _TIDY_SECONDS, _FETCH_SECONDS = 1.0, 1.0
 _HWM = 16  # twice the credit; with the backlog, what one client that does not read can hold in memory
-_BACKLOG_BYTES, _BACKLOG_MESSAGES = (
-    4 * 1024 * 1024,
-    512,
-)  # answers for which the socket had no room in this moment
 
 
 class Broker:
@@ -98,15 +90,15 @@ class Broker:
         self._pool = pool
         self._gate = gate
         self._meter = Meter()
-        self._jobs = Jobs(config, store, pool, self._meter, self._tell, self._watched)
-        self._sessions: dict[bytes, Session] = {}
+        self._socket = context.socket(zmq.ROUTER)
+        self._clients = Clients(self._socket)
+        self._jobs = Jobs(config, store, pool, self._meter, self._tell, self._clients.watched)
         self._model = model_version()
         self._names_files = is_loopback(config.endpoint) and _can_travel(store.blobs.folder)
         self._storer = ThreadPoolExecutor(1, "store")
         self._checkpoint: Future[None] | None = None
         self._storing: list[tuple[Session, Upload, Future[bool]]] = []
         self._started = self._tidied = self._fetched = time.monotonic()
-        self._socket = context.socket(zmq.ROUTER)
         socket = self._socket
         socket.linger = 0
         socket.sndhwm = socket.rcvhwm = _HWM
@@ -150,13 +142,13 @@ class Broker:
             if self._socket in ready:
                 self._receive()
             self._stored()
-            self._push_backlogs()
+            self._clients.push_backlogs()
             self._jobs.step()
             now = time.monotonic()
             if now - flushed >= _TICK_MS / 1000:
                 flushed = now
                 self._jobs.flush()
-                self._expire(now)
+                self._clients.expire(now - self._config.session_seconds)
                 self._meter.tick(now)
             if now - self._tidied >= _TIDY_SECONDS:
                 self._tidied = now
@@ -175,8 +167,7 @@ class Broker:
 
     def close(self) -> None:
         """Drop all sessions and close the socket."""
-        for identity in list(self._sessions):
-            self._drop(identity)
+        self._clients.close()
         self._storer.shutdown(cancel_futures=True)
         self._socket.close(linger=0)
 
@@ -197,50 +188,45 @@ class Broker:
             message, body = unpack_from_client(frames)
             ticket = getattr(message, "ticket", None)
             if not self._gate.allows(owner):
-                self._drop(identity)
+                self._clients.drop(identity)
                 raise AccessDenied(
                     "The server no longer knows this client's key.", "Ask whoever runs the server."
                 )
             if isinstance(message, Hello):
                 self._hello(identity, owner, message)
                 return
-            session = self._sessions.get(identity)
+            session = self._clients.get(identity)
             if session is None:
-                self._send(identity, Refused("hello_first", "Say hello first.", "", ticket))
+                self._clients.send(identity, Refused("hello_first", "Say hello first.", "", ticket))
                 return
             session.heard = time.monotonic()
             self._dispatch(session, message, body)
         except PlatelightError as error:
             self._meter.refused += 1
             retry = error.retry_after if isinstance(error, Busy) else None
-            self._send(
+            self._clients.send(
                 identity, Refused(error.code, error.sentence[:2000], error.remedy[:2000], ticket, retry)
             )
             if isinstance(error, MalformedMessage | ProtocolError):
                 log.warning("a client broke the protocol: %s", error)
-                self._drop(identity)
+                self._clients.drop(identity)
         except (OSError, sqlite3.Error) as error:
             log.exception("the store failed")
-            self._send(identity, _store_failed(error, ticket))
-            self._drop(identity)
+            self._clients.send(identity, _store_failed(error, ticket))
+            self._clients.drop(identity)
         except Exception:  # the boundary of a message: a bug here costs one session, not the server
             log.exception("a message could not be handled")
-            self._send(identity, Refused("failed", "The server failed on a message.", "", ticket))
-            self._drop(identity)
+            self._clients.send(identity, Refused("failed", "The server failed on a message.", "", ticket))
+            self._clients.drop(identity)
 
     def _hello(self, identity: bytes, owner: str, hello: Hello) -> None:
         version = negotiate(hello.versions)
         if "raw" not in hello.codecs:
             raise VersionSkew("The client does not offer the codec 'raw'.", "Update the client.")
-        if identity not in self._sessions:
-            own = sum(session.owner == owner for session in self._sessions.values())
-            if len(self._sessions) >= MAX_SESSIONS or own >= MAX_SESSIONS_OF_ONE:
-                raise Busy("The server has as many connections as it takes.", "Try again in a moment.")
-        self._drop(identity)
-        self._sessions[identity] = Session(identity, owner)
+        self._clients.open(identity, owner)
         models = {"platelight": self._model}
         codec = "mmap" if "mmap" in hello.codecs and self._names_files else "raw"
-        self._send(identity, Welcome(version, SOFTWARE, codec, self._config.limits, models))
+        self._clients.send(identity, Welcome(version, SOFTWARE, codec, self._config.limits, models))
 
     def _dispatch(self, session: Session, message: ClientMessage, body: memoryview) -> None:
         match message:
@@ -249,7 +235,7 @@ class Broker:
             case Watch():
                 job = self._job_of(session, message.key)
                 session.watching.add(message.key)
-                self._send(session.identity, self._jobs.standing(job))
+                self._clients.send(session.identity, self._jobs.standing(job))
             case Chunk():
                 self._chunk(session, message, body)
             case Cancel():
@@ -258,17 +244,17 @@ class Broker:
                 self._fetch(session, message)
             case Place():
                 path = session.upload_of(message.plane).place()
-                self._send(session.identity, Placed(message.plane, str(path)))
+                self._clients.send(session.identity, Placed(message.plane, str(path)))
             case Filled():
                 self._keep(session, session.upload_of(message.plane))
             case Locate():
                 plane = self._result_of(session, message.key, message.plane)
                 path = self._store.blobs.path(plane.hash)
-                self._send(session.identity, Located(plane.hash, str(path)))
+                self._clients.send(session.identity, Located(plane.hash, str(path)))
             case Ask():
-                self._send(session.identity, self._report(message.ticket))
+                self._clients.send(session.identity, self._report(message.ticket))
             case Ping():
-                self._send(session.identity, Pong(message.ticket))
+                self._clients.send(session.identity, Pong(message.ticket))
 
     def _submit(self, session: Session, submit: Submit) -> None:
         limits = self._config.limits
@@ -288,7 +274,7 @@ class Broker:
         job = self._again(self._store.add(key, submit.request, submit.planes), submit.fresh)
         session.watching.add(key)
         asked = tuple(hash for hash in missing if hash not in session.uploads)  # each plane is asked for once
-        self._send(session.identity, Need(submit.ticket, key, asked, limits.credit if asked else 0))
+        self._clients.send(session.identity, Need(submit.ticket, key, asked, limits.credit if asked else 0))
         if missing:
             session.expect(key, missing.values(), self._store.blobs, limits.chunk_bytes)
         else:
@@ -310,7 +296,7 @@ class Broker:
         self._meter.bytes_in += len(body)
         if upload.add(chunk, body):
             self._keep(session, upload)
-        self._send(session.identity, Credit(1))
+        self._clients.send(session.identity, Credit(1))
 
     def _keep(self, session: Session, upload: Upload) -> None:
         self._storing.append((session, upload, self._storer.submit(upload.store())))
@@ -322,7 +308,7 @@ class Broker:
             session, upload, outcome = entry
             plane = upload.info
             if (
-                self._sessions.get(session.identity) is not session
+                self._clients.get(session.identity) is not session
                 or session.uploads.get(plane.hash) is not upload
             ):
                 continue  # gone meanwhile; the blob, if it was right, serves whoever sends it again
@@ -334,12 +320,12 @@ class Broker:
                 del session.uploads[plane.hash]
                 self._arrived(session, plane)
             except PlatelightError as error:
-                self._send(session.identity, Refused(error.code, error.sentence, error.remedy))
-                self._drop(session.identity)
+                self._clients.send(session.identity, Refused(error.code, error.sentence, error.remedy))
+                self._clients.drop(session.identity)
             except (OSError, sqlite3.Error) as error:
                 log.exception("a plane could not be stored")
-                self._send(session.identity, _store_failed(error))
-                self._drop(session.identity)
+                self._clients.send(session.identity, _store_failed(error))
+                self._clients.drop(session.identity)
 
     def _arrived(self, session: Session, plane: PlaneInfo) -> None:
         self._store.hold(session.owner, [plane.hash])
@@ -353,20 +339,20 @@ class Broker:
         self._store.own(job.key, session.owner)
         if job.state is JobState.NEED:
             self._jobs.enqueue(job.key)
-        self._send(session.identity, self._jobs.standing(self._store.get(job.key) or job))
+        self._clients.send(session.identity, self._jobs.standing(self._store.get(job.key) or job))
 
     def _cancel(self, session: Session, key: str) -> None:
         if key not in session.watching:
             self._job_of(session, key)
         session.forget(key)
-        self._send(session.identity, Failed(key, CANCELLED.code, CANCELLED.sentence))
+        self._clients.send(session.identity, Failed(key, CANCELLED.code, CANCELLED.sentence))
         job = self._store.get(key)
         if job is None:
             return
         self._tell(
             key, self._jobs.standing(job)
         )  # a watcher whose connection is gone is found and dropped by this
-        if not self._watched(key):
+        if not self._clients.watched(key):
             self._jobs.cancel(job)
 
     def _fetch(self, session: Session, fetch: Fetch) -> None:
@@ -379,7 +365,7 @@ class Broker:
         except FileNotFoundError as error:
             raise UnknownJob("The job's result has been removed.", "Submit it again.") from error
         self._meter.bytes_out += len(data)
-        self._send(session.identity, Chunk(plane.hash, fetch.offset), data)
+        self._clients.send(session.identity, Chunk(plane.hash, fetch.offset), data)
 
     def _result_of(self, session: Session, key: str, hash: str) -> PlaneInfo:
         self._fetched = time.monotonic()
@@ -395,68 +381,18 @@ class Broker:
             raise UnknownJob("The server has no such job of this client.", "Submit it again.")
         return job
 
+    def _tell(self, key: str, message: Message) -> None:
+        if isinstance(message, Done):
+            self._fetched = time.monotonic()
+        self._clients.tell(key, message)
+
     def _report(self, ticket: int) -> Report:
         store, pool = self._store, self._pool
         return Report(
             ticket, SOFTWARE, time.monotonic() - self._started, store.counts(), pool.report(),
-            resident_memory(), store.room.size(), int(self._config.quota_gib * GIB), len(self._sessions),
+            resident_memory(), store.room.size(), int(self._config.quota_gib * GIB), len(self._clients),
             self._jobs.waiting, self._jobs.draining, self._meter.totals(pool.lost), self._meter.rates(),
         )  # fmt: skip
-
-    # ---- messages out
-
-    def _watched(self, key: str) -> bool:
-        return any(key in session.watching for session in self._sessions.values())
-
-    def _tell(self, key: str, message: Message) -> None:
-        if isinstance(message, Done):
-            self._fetched = time.monotonic()
-        for session in list(self._sessions.values()):
-            if key in session.watching:
-                self._send(session.identity, message)
-                if not isinstance(message, Progress):
-                    session.watching.discard(key)
-
-    def _send(self, identity: bytes, message: Message, body: Buffer | None = None) -> None:
-        frames = [identity, *pack(message, body)]
-        session = self._sessions.get(identity)
-        if (session is None or not session.backlog) and self._push(identity, frames):
-            return
-        if session is None or isinstance(message, Progress) or identity not in self._sessions:
-            return  # progress may be lost, an answer may not
-        session.backlog.append(frames)
-        size = sum(len(frame) for one in session.backlog for frame in one)
-        if size > _BACKLOG_BYTES or len(session.backlog) > _BACKLOG_MESSAGES:
-            log.warning("a client does not read; its session ends")
-            self._drop(identity)
-
-    def _push(self, identity: bytes, frames: list[Buffer]) -> bool:
-        """Give frames to the socket; False when the client has as many unread as it may."""
-        try:
-            self._socket.send_multipart(frames, zmq.DONTWAIT, copy=len(frames) < 3)
-        except zmq.Again:
-            return False
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            self._drop(identity)
-        return True
-
-    def _push_backlogs(self) -> None:
-        for identity, session in list(self._sessions.items()):
-            while session.backlog and self._push(identity, session.backlog[0]):
-                if session.backlog:  # cleared if the client turned out to be gone
-                    session.backlog.popleft()
-
-    def _drop(self, identity: bytes) -> None:
-        session = self._sessions.pop(identity, None)
-        if session is not None:
-            session.close()
-
-    def _expire(self, now: float) -> None:
-        for identity, session in list(self._sessions.items()):
-            if now - session.heard > self._config.session_seconds:
-                self._drop(identity)
 
 
 def _can_travel(folder: Path) -> bool:
