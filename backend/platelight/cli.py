@@ -98,7 +98,14 @@ def build_parser() -> Parser:
     evaluate.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
 
     bench = commands.add_parser("bench", help="time each stage of one frame on this machine")
-    bench.add_argument("--size", choices=("540p", "1080p", "4k"), default="1080p", help="size of the plate")
+    bench.add_argument(
+        "--size",
+        nargs="+",
+        choices=("540p", "1080p", "4k", "8k"),
+        default=["1080p"],
+        help="size of the plate; several: growth",
+    )
+    bench.add_argument("--cycles", action="store_true", help="time Cycles on the same maps too (needs bpy)")
     bench.add_argument("--json", metavar="FILE", help="write the figures as JSON as well")
     bench.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     bench.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")

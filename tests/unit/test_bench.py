@@ -29,4 +29,16 @@ def test_bench_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         report["runs"]["decompose, warm"]
     )
     assert {"physical render", "refining"} <= set(report["runs"]["relight, warm"])
-    assert report["peak_mib"] > 50
+    assert report["peak_mib"] >= report["idle_mib"] > 50
+    assert report["operations"] > 1e8
+    assert 0 < report["convolution_seconds"] < 60
+
+
+def test_growth_is_the_exponent() -> None:
+    jobs = ("decompose, warm", "relight, warm", "physical render alone, warm")
+    reports = [
+        {"pixels": n, "peak_mib": 100 + 3e-3 * n, "idle_mib": 100,
+         "runs": {job: {"total": 1e-6 * n**power} for job, power in zip(jobs, (1.0, 0.5, 1.1), strict=True)}}
+        for n in (1e5, 4e5, 1.6e6)
+    ]  # fmt: skip
+    assert list(bench.growth(reports).values()) == pytest.approx([1.0, 0.5, 1.1, 1.0])

@@ -1,6 +1,7 @@
-"""``platelight bench``: seconds a stage and peak memory of one frame, cold and warm, beside a memory copy.
+"""``platelight bench``: seconds a stage and peak memory of one frame, cold and warm, beside what bounds them.
 
-The plate is scikit-image's portrait enlarged to the size asked for; stages are those the pipeline itself reports.
+The plate is scikit-image's portrait enlarged to the size asked for; stages are those the pipeline itself reports. With
+several sizes each is measured in a process of its own, and the growth of time and memory with pixels is fitted.
 """
 
 from __future__ import annotations
@@ -8,21 +9,30 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from platelight.commands.bench_bounds import CYCLES_SAMPLES, convolution_seconds, copy_seconds, cycles_seconds
 from platelight.images.atomic import write_bytes
 from platelight.images.color import srgb_to_linear
 from platelight.images.sanitize import Pixels
 from platelight.pipeline import service
-from platelight.protocol.requests import Decompose, Relight
+from platelight.protocol.errors import PlatelightError
+from platelight.protocol.requests import Decompose, Relight, Request
 
-SIZES = {"540p": (540, 960), "1080p": (1080, 1920), "4k": (2160, 3840)}
+SIZES = {"540p": (540, 960), "1080p": (1080, 1920), "4k": (2160, 3840), "8k": (4320, 7680)}
 Stages = dict[str, float]
+Report = dict[str, Any]
 
 
 def portrait(size: tuple[int, int]) -> Pixels:
@@ -76,47 +86,124 @@ def peak_mib() -> float:
 
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
+    if len(parsed.size) == 1:
+        report = measure(parsed)
+        show(report)
+        content: Any = report
+    else:
+        reports = [_apart(parsed, size) for size in parsed.size]
+        content = {"reports": reports, "growth": growth(reports)}
+        for report in reports:
+            show(report)
+        print(
+            "growth with pixels, exponents: "
+            + ", ".join(f"{k} {v:.2f}" for k, v in content["growth"].items())
+        )
+    if parsed.json:
+        write_bytes(parsed.json, json.dumps(content, indent=2).encode())
+    return 0
+
+
+def _apart(parsed: argparse.Namespace, size: str) -> Report:
+    """One size in a process of its own, for its peak memory is its own there."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.json"
+        command = [sys.executable, "-m", "platelight.cli", "bench", "--size", size, "--json", str(file)]
+        command += ["--device", parsed.device]
+        command += ["--threads", str(parsed.threads)] if parsed.threads else []
+        command += ["--cycles"] if parsed.cycles else []
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise PlatelightError(
+                f"The bench of {size} failed: {done.stderr.strip()[-500:]}", "Try it alone."
+            )
+        report: Report = json.loads(file.read_bytes())
+    return report
+
+
+def growth(reports: list[Report]) -> dict[str, float]:
+    """Exponents of seconds (warm) and of memory above the idle process against pixels: least squares in logarithms.
+
+    1 is proportional growth; parts of fixed cost pull it below.
+    """
+    pixels = np.log([report["pixels"] for report in reports])
+    found = {}
+    for job in ("decompose, warm", "relight, warm", "physical render alone, warm"):
+        seconds = np.log([report["runs"][job]["total"] for report in reports])
+        found[job] = float(np.polyfit(pixels, seconds, 1)[0])
+    memory = np.log([max(report["peak_mib"] - report["idle_mib"], 1.0) for report in reports])
+    return {**found, "memory": float(np.polyfit(pixels, memory, 1)[0])}
+
+
+def measure(parsed: argparse.Namespace) -> Report:
+    """Time one size in this process."""
+    service.configure(parsed.device, parsed.threads)
+    size = parsed.size[0]
+    plate, light = portrait(SIZES[size]), sky()
+    service.networks()
+    idle = peak_mib()
+    runs: dict[str, Stages] = {}
+
+    def job(name: str, request: Request, planes: Mapping[str, Pixels]) -> service.JobResult:
+        stages, result = timed(lambda watch: service.run_job(request, dict(planes), watch))
+        runs[name] = stages
+        return result
+
+    # Operations are counted once, in the run that is not compared.
+    with FlopCounterMode(display=False) as counter:
+        maps = job("decompose, cold", Decompose(), {"plate": plate}).planes
+    job("decompose, warm", Decompose(), {"plate": plate})
+    planes = {**{k: v for k, v in maps.items() if k != "light"}, "light": light, "plate": plate}
+    with FlopCounterMode(display=False) as refining:
+        job("relight, cold", Relight(backdrop="light"), planes)
+    job("relight, warm", Relight(backdrop="light"), planes)
+    bare = {k: v for k, v in planes.items() if k != "plate"}
+    job("physical render alone, warm", Relight(pbr_only=True), bare)
+    job("physical render alone, light turned", Relight(pbr_only=True, rotation=40.0), bare)
+    copy, touched = copy_seconds(planes)
+    operations = float(counter.get_total_flops() + refining.get_total_flops())
+    report: Report = {
+        "size": size,
+        "pixels": plate.shape[0] * plate.shape[1],
+        "device": parsed.device,
+        "threads": parsed.threads or "all",
+        "runs": runs,
+        "idle_mib": idle,
+        "peak_mib": peak_mib(),
+        "copy_seconds": copy,
+        "bytes": touched,
+        "operations": operations,
+        "convolution_seconds": convolution_seconds(operations, torch.device(parsed.device)),
+    }
+    if parsed.cycles:
+        report["cycles_seconds"] = cycles_seconds(planes, light, parsed.threads)
+    return report
+
+
+def show(report: Report) -> None:
+    """Print a table of stages, and the bounds below it."""
     from rich.console import Console
     from rich.table import Table
 
-    service.configure(parsed.device, parsed.threads)
-    plate, light = portrait(SIZES[parsed.size]), sky()
-    runs: list[tuple[str, Stages]] = []
-    for name in ("cold", "warm"):
-        stages, maps = timed(lambda watch: service.run_job(Decompose(), {"plate": plate}, watch))
-        runs.append((f"decompose, {name}", stages))
-    planes = {**{k: v for k, v in maps.planes.items() if k != "light"}, "light": light, "plate": plate}
-    for name in ("cold", "warm"):
-        stages, _ = timed(lambda watch: service.run_job(Relight(backdrop="light"), planes, watch))
-        runs.append((f"relight, {name}", stages))
-    began = time.perf_counter()
-    touched = sum(plane.nbytes for plane in planes.values())
-    for plane in planes.values():
-        plane.copy()
-    copy = time.perf_counter() - began
-    table = Table(title=f"{parsed.size}, {parsed.device}, {parsed.threads or 'all'} threads")
+    table = Table(title=f"{report['size']}, {report['device']}, {report['threads']} threads")
     for column in ("job", "stage", "seconds"):
         table.add_column(column, justify="right" if column == "seconds" else "left")
-    for name, stages in runs:
+    for name, stages in report["runs"].items():
         for stage, seconds in stages.items():
-            table.add_row(
-                name if stage == "total" else "",
-                stage,
-                f"{seconds:.2f}",
-                style="bold" if stage == "total" else "",
-            )
+            whole = stage == "total"
+            table.add_row(name if whole else "", stage, f"{seconds:.2f}", style="bold" if whole else "")
     console = Console()
     console.print(table)
-    console.print(
-        f"peak resident memory {peak_mib():.0f} MiB; a copy of all planes ({touched / 2**20:.0f} MiB) {copy:.3f} s"
-    )
-    if parsed.json:
-        report = {
-            "size": parsed.size,
-            "runs": dict(runs),
-            "peak_mib": peak_mib(),
-            "copy_seconds": copy,
-            "bytes": touched,
-        }
-        write_bytes(parsed.json, json.dumps(report, indent=2).encode())
-    return 0
+    alone = report["runs"]["physical render alone, warm"]["total"]
+    lines = [
+        f"peak resident memory {report['peak_mib']:.0f} MiB ({report['idle_mib']:.0f} before the first frame)",
+        f"a copy of all planes ({report['bytes'] / 2**20:.0f} MiB): {report['copy_seconds']:.3f} s",
+        f"plain convolutions of the networks' {report['operations'] / 1e9:.0f} GFLOP: {report['convolution_seconds']:.2f} s",
+    ]
+    if "cycles_seconds" in report:
+        cycles = report["cycles_seconds"]
+        lines.append(
+            f"Cycles, {CYCLES_SAMPLES} samples, denoised: {cycles:.1f} s, {cycles / alone:.0f} times the physical render alone"
+        )
+    for line in lines:
+        console.print(line)
