@@ -20,9 +20,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from platelight.commands.bench_bounds import CYCLES_SAMPLES, convolution_seconds, copy_seconds, cycles_seconds
+from platelight.commands.bench_bounds import (
+    CYCLES_SAMPLES,
+    convolution_seconds,
+    copy_seconds,
+    counted,
+    cycles_seconds,
+)
 from platelight.images.atomic import write_bytes
 from platelight.images.color import srgb_to_linear
 from platelight.images.sanitize import Pixels
@@ -149,19 +154,19 @@ def measure(parsed: argparse.Namespace) -> Report:
         runs[name] = stages
         return result
 
-    # Operations are counted once, in the run that is not compared.
-    with FlopCounterMode(display=False) as counter:
+    loaded = service.networks()
+    networks = (loaded.normal, loaded.illum, loaded.diffuse, loaded.specular, loaded.render)
+    with counted(networks) as count:  # in the runs that are compared with nothing
         maps = job("decompose, cold", Decompose(), {"plate": plate}).planes
-    job("decompose, warm", Decompose(), {"plate": plate})
-    planes = {**{k: v for k, v in maps.items() if k != "light"}, "light": light, "plate": plate}
-    with FlopCounterMode(display=False) as refining:
+        planes = {**{k: v for k, v in maps.items() if k != "light"}, "light": light, "plate": plate}
         job("relight, cold", Relight(backdrop="light"), planes)
+    job("decompose, warm", Decompose(), {"plate": plate})
     job("relight, warm", Relight(backdrop="light"), planes)
     bare = {k: v for k, v in planes.items() if k != "plate"}
     job("physical render alone, warm", Relight(pbr_only=True), bare)
     job("physical render alone, light turned", Relight(pbr_only=True, rotation=40.0), bare)
     copy, touched = copy_seconds(planes)
-    operations = float(counter.get_total_flops() + refining.get_total_flops())
+    operations = float(count["operations"])
     report: Report = {
         "size": size,
         "pixels": plate.shape[0] * plate.shape[1],

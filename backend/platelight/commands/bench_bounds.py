@@ -7,11 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from platelight.images.exr import write_exr
@@ -27,6 +31,32 @@ def copy_seconds(planes: Mapping[str, Pixels]) -> tuple[float, int]:
     for plane in planes.values():
         plane.copy()
     return time.perf_counter() - began, sum(plane.nbytes for plane in planes.values())
+
+
+@contextmanager
+def counted(networks: Iterable[nn.Module]) -> Iterator[Counter[str]]:
+    """While it lasts, ``operations`` counts the floating-point operations of convolutions and linear layers."""
+    count: Counter[str] = Counter()
+
+    def convolution(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        count["operations"] += 2 * output.numel() * layer.weight[0].numel()
+
+    def linear(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+        assert isinstance(layer, nn.Linear)
+        count["operations"] += 2 * output.numel() * layer.in_features
+
+    hooks = [
+        layer.register_forward_hook(convolution if isinstance(layer, nn.Conv2d) else linear)
+        for network in networks
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    try:
+        yield count
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def convolution_seconds(operations: float, device: torch.device) -> float:
