@@ -70,12 +70,19 @@ def check_light(planes: dict[str, Pixels]) -> Pixels:
 
 
 @torch.inference_mode()
-def physical(maps: dict[str, Tensor], light: Tensor, fov: float) -> tuple[Tensor, Tensor]:
-    """The PBR render (diffuse, specular), both (1, 3, H, W), as Cycles' Principled BSDF renders the same maps."""
+def physical(
+    maps: dict[str, Tensor], light: Tensor, fov: float, rotation: float = 0.0, exposure: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The PBR render (diffuse, specular), both (1, 3, H, W), as Cycles' Principled BSDF renders the same maps.
+
+    The light (1, 3, h, 2h) is turned by ``rotation`` degrees and exposed by ``exposure`` stops after it was filtered,
+    so that other angles and exposures need not filter it again.
+    """
+    turned = prefilter(light).rotated(rotation).exposed(exposure)
     normal = maps["normal"]
     view = view_directions(normal.shape[-2], normal.shape[-1], fov).to(normal.device)[None]
     shading = shade(
-        prefilter(light), normal, maps["albedo"], maps["roughness"], maps["reflectivity"], view, layered=True
+        turned, normal, maps["albedo"], maps["roughness"], maps["reflectivity"], view, layered=True
     )
     return shading.diffuse, shading.specular
 
@@ -158,18 +165,17 @@ def relight(
     passes = ("diffuse", "specular") if isinstance(request, Refine) else ("depth",) if with_shadows else ()
     maps = {name: to_tensor(image, device) for name, image in check_maps(planes, passes).items()}
     has_light = "light" in planes or not isinstance(request, Refine) or request.backdrop == "light"
-    light = torch.zeros(1, 3, 2, 4, device=device)
-    if has_light:
-        light = expose(rotate(to_tensor(check_light(planes), device), request.rotation), request.exposure)
+    light = to_tensor(check_light(planes), device) if has_light else torch.zeros(1, 3, 2, 4, device=device)
     progress(0.1, "physical render")
     if isinstance(request, Refine):
         diffuse, specular = maps["diffuse"], maps["specular"]
     else:
-        diffuse, specular = physical(maps, light, request.fov)
+        diffuse, specular = physical(maps, light, request.fov, request.rotation, request.exposure)
         if with_shadows:
             check_cancelled(cancelled)
             progress(0.3, "shadows")
-            diffuse, specular = shadowed(maps, light, request.fov, diffuse, specular)
+            seen = expose(rotate(light, request.rotation), request.exposure)
+            diffuse, specular = shadowed(maps, seen, request.fov, diffuse, specular)
     check_cancelled(cancelled)
     result = diffuse + specular
     if networks is not None and not (isinstance(request, Relight) and request.pbr_only):
@@ -177,6 +183,8 @@ def relight(
         result = refined(networks, maps, diffuse, specular, request.strength, request.working_size)
         check_cancelled(cancelled)
     progress(0.9, "compositing")
+    if request.backdrop == "light":
+        light = expose(rotate(light, request.rotation), request.exposure)
     relit = composited(result, maps["matte"], planes, request.backdrop, light, request.fov)
     progress(1.0, "done")
     return Relit(to_image(diffuse), to_image(specular), to_image(diffuse + specular), to_image(relit))

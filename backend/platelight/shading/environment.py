@@ -68,8 +68,12 @@ def sample(env: Tensor, dirs: Tensor) -> Tensor:
     Longitude wraps, latitude is clamped to the centers of the first and last rows. Differentiable with
     respect to both.
     """
+    return sample_at(env, *coordinates(dirs))
+
+
+def sample_at(env: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """:func:`sample` at coordinates in [0, 1], ``(N or 1, H, W)`` each."""
     h = check(env)
-    u, v = coordinates(dirs)
     # One wrapped column on each side, so that grid_sample never meets the seam.
     padded = torch.cat((env[..., -1:], env, env[..., :1]), dim=-1)
     x = (u * (2 * h) + 1.0) / (2 * h + 2) * 2.0 - 1.0
@@ -101,6 +105,13 @@ def rotate(env: Tensor, degrees: float | Tensor) -> Tensor:
         index = columns[:, None, None, :].expand(-1, env.shape[1], env.shape[2], -1)
         rolled = env.gather(-1, index)
     return torch.lerp(rolled, rolled.roll(1, dims=-1), fraction[:, None, None, None])
+
+
+def turn(dirs: Tensor, degrees: float) -> Tensor:
+    """Directions ``(..., 3)`` turned as :func:`rotate` turns the light."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    x, y, z = dirs.unbind(-1)
+    return torch.stack((x * c - z * s, y, z * c + x * s), dim=-1)
 
 
 def expose(env: Tensor, ev: float | Tensor) -> Tensor:

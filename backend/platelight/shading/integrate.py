@@ -7,21 +7,22 @@ energy, plus the small bright lamps of :mod:`.lamps`, which the tables leave out
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import torch
 from torch import Tensor
 
-from platelight.shading import environment, irradiance, lamps, sampling, tables
+from platelight.shading import environment, irradiance, lamps, parallel, sampling, tables
 from platelight.shading.reference import Shading, facing, integrate, view_directions
 from platelight.shading.specular import Specular, lamp_share
 
 __all__ = ["PrefilteredLight", "Shading", "integrate", "prefilter", "shade", "view_directions"]
 
-_CHUNK = 1 << 14
+_CHUNK = 1 << 15
 _KEPT = 4
 
 
@@ -30,21 +31,27 @@ class PrefilteredLight:
     """What :func:`shade` needs to know of a light; made by :func:`prefilter`.
 
     Attributes:
-        env: the light itself, ``(N, 3, h, 2h)``.
         diffuse: irradiance over π, ``(N, 3, 128, 256)``.
         specular: for each of the N lights, its lamps and tables (made as they are asked for).
+        gain: what all radiance is multiplied by.
     """
 
-    env: Tensor
     diffuse: Tensor
     specular: tuple[Specular, ...]
+    gain: float = 1.0
 
     def rotated(self, degrees: float) -> PrefilteredLight:
-        """The light turned by ``degrees`` more (see :func:`environment.rotate`), filtered anew.
+        """The light turned by ``degrees`` more (see :func:`environment.rotate`).
 
-        The tables are tied to the camera's axis, so nothing of them can be kept.
+        Irradiance and lamps are turned. The specular tables are tied to the camera's axis: the levels that a plate needs
+        are summed anew when it is shaded, from the same texels.
         """
-        return prefilter(environment.rotate(self.env, degrees))
+        turned = tuple(one.rotated(degrees) for one in self.specular)
+        return replace(self, diffuse=environment.rotate(self.diffuse, degrees), specular=turned)
+
+    def exposed(self, ev: float) -> PrefilteredLight:
+        """The light times 2^ev; nothing is filtered."""
+        return replace(self, gain=self.gain * 2.0**ev)
 
 
 _cache: OrderedDict[tuple[object, ...], PrefilteredLight] = OrderedDict()
@@ -76,7 +83,7 @@ def prefilter(env: Tensor) -> PrefilteredLight:
 
 
 def _prefilter(env: Tensor) -> PrefilteredLight:
-    return PrefilteredLight(env, irradiance.irradiance_map(env), tuple(Specular(one) for one in env.split(1)))
+    return PrefilteredLight(irradiance.irradiance_map(env), tuple(Specular.of(one) for one in env.split(1)))
 
 
 def shade(
@@ -105,30 +112,45 @@ def shade(
     n, _, height, width = normal.shape
     view = view if view.ndim == 4 else view[None]
     bent, nv = facing(normal, view)
-    count = len(light.specular)
-    irradiated, glossy = [], []
+    results = []
     for i in range(n):
-        maps = [m[i % m.shape[0]].flatten(1) for m in (normal, bent, view, nv, roughness)]
-        diffuse, specular = light.diffuse[i % count][None], light.specular[i % count]
+        of_one = [m[i % m.shape[0]].flatten(1) for m in (normal, bent, view, nv, roughness, albedo, f0)]
+        one = i % len(light.specular)
         levels = tables.levels(roughness[i % roughness.shape[0]])
-        rows = specular.rows(*levels)
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for start in range(0, height * width, _CHUNK):
-            piece, facet, eye, cosine, r = (m[:, start : start + _CHUNK] for m in maps)
-            rough = r[0].clamp(tables.MIN_ROUGHNESS, 1.0)
-            mean = tables.lookup(rows, levels, facet, eye, cosine[0], rough)
-            white, edge = sampling.albedo_pair(cosine[0], r[0])
-            irradiance_pi = environment.sample(diffuse, piece[None, :, None])[0, :, 0]
-            glossy_white, glossy_edge = white * mean[:, :3].T, edge * mean[:, 4:7].T
-            lamp, lamp_edge = lamps.specular(specular.lamps, facet, eye, cosine[0], rough, lamp_share(rough))
-            glossy_white, glossy_edge = glossy_white + lamp, glossy_edge + lamp_edge
-            parts.append((irradiance_pi, glossy_white, glossy_edge))
-        lambert, white, edge = (
-            torch.cat(p, dim=1).reshape(-1, height, width) for p in zip(*parts, strict=True)
+        run = functools.partial(
+            _shade,
+            light.diffuse[one][None],
+            light.specular[one],
+            light.specular[one].rows(*levels),
+            levels,
+            layered,
         )
-        irradiated.append(lambert)
-        glossy.append(edge + f0[i % f0.shape[0]] * (white - edge))
-    base = torch.stack(irradiated) * albedo
+        pieces = list(zip(*(m.split(_CHUNK, dim=1) for m in of_one), strict=True))
+        parts = parallel.each(run, pieces, normal.device)
+        results.append(torch.cat(parts, dim=1).reshape(6, height, width))
+    both = torch.stack(results)
+    if light.gain != 1.0:
+        both = both * light.gain
+    return Shading(both[:, :3], both[:, 3:])
+
+
+def _shade(
+    diffuse: Tensor,
+    specular: Specular,
+    rows: Tensor,
+    levels: tuple[int, int],
+    layered: bool,
+    maps: tuple[Tensor, ...],
+) -> Tensor:
+    """Diffuse, then specular radiance ``(6, P)`` of a chunk of pixels, each map ``(channels, P)``."""
+    normal, bent, view, nv, roughness, albedo, f0 = maps
+    rough = roughness[0].clamp(tables.MIN_ROUGHNESS, 1.0)
+    mean = tables.lookup(rows, levels, bent, view, nv[0], rough)
+    white, edge = sampling.albedo_pair(nv[0], roughness[0])
+    lamp = lamps.specular(specular.lamps, bent, view, nv[0], rough, lamp_share(rough))
+    glossy_edge = edge * mean[3:] + lamp[3:]
+    glossy = glossy_edge + f0 * (white * mean[:3] + lamp[:3] - glossy_edge)
+    base = environment.sample(diffuse, normal[None, :, None])[0, :, 0] * albedo
     if layered:
-        base = base * (1.0 - sampling.directional_albedo(nv, roughness, f0)).clamp_min(0.0)
-    return Shading(base, torch.stack(glossy))
+        base = base * (1.0 - (edge + f0 * (white - edge))).clamp_min(0.0)
+    return torch.cat((base, glossy))

@@ -1,12 +1,13 @@
 """Small bright lamps: taken out of a light and evaluated one by one, exactly for each pixel.
 
 A sun of half a degree holds much of a light's power in a few texels, where a quadrature of the lobe would
-need thousands of samples. As points, whose own width widens the lobe, they cost a few terms per pixel.
+need thousands of samples. As points, whose own width widens the lobe, they cost a few terms per pixel; to a
+lobe as narrow as a lamp they are the texels that they were.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,10 @@ from platelight.shading import brdf, environment
 _CELLS = 256
 """Rows of the raster of blocks, each of which may be a lamp: 0.7° apart."""
 _MOST = 32
-_SHARE, _STRONG = 1e-3, 2e-3
-"""A block is a lamp when it stands out by this share of the light's power."""
+_SHARE, _STRONG = 1e-3, 1e-2
+"""A block is a lamp when it stands out by this share of the light's power. Wide tables err by about 1 % of a lamp."""
+_AT_ONCE = 1 << 15
+"""Pixels times lamps in one go: what stays in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,20 @@ class Lamps:
     """``dirs`` and ``power (N, K, 3)``, radiance times sr; ``spread (N, K)``, standard deviation in rad.
 
     Strongest first; the first ``strong`` of them weigh enough to be evaluated for each pixel of any roughness.
+    ``texel_dirs`` and ``texel_power (N, T, 3)`` are all lamps, texel by texel, for narrow lobes.
     """
 
     dirs: Tensor
     power: Tensor
     spread: Tensor
     strong: int
+    texel_dirs: Tensor
+    texel_power: Tensor
+
+    def rotated(self, degrees: float) -> Lamps:
+        """The lamps of the light turned by ``degrees``; see :func:`environment.rotate`."""
+        dirs, texels = (environment.turn(d, degrees) for d in (self.dirs, self.texel_dirs))
+        return replace(self, dirs=dirs, texel_dirs=texels)
 
 
 def take(env: Tensor) -> tuple[Tensor, Lamps]:
@@ -39,7 +50,8 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
     n, c, h, w = env.shape
     size = max(1, h // _CELLS)
     if h % size or h < 8:
-        return env, Lamps(env.new_zeros(n, 0, 3), env.new_zeros(n, 0, 3), env.new_zeros(n, 0), 0)
+        none = env.new_zeros(n, 0, 3)
+        return env, Lamps(none, none, env.new_zeros(n, 0), 0, none, none)
     # What a block would be without its lamp: the darkest of the blocks around it.
     mean = environment.resize(env.detach(), h // size)
     padded = torch.cat((mean[..., -2:], mean, mean[..., :2]), dim=-1)
@@ -72,33 +84,49 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
     removed = torch.zeros_like(env).flatten(2).scatter(2, pick, (taken / angles[:, None]).flatten(2))
     strong = int((best > _STRONG * total[:, None]).sum(1).max())
     used = max(1, int(keep.sum(1).max()))
-    power = taken.sum(3).transpose(1, 2)
-    return env - removed.reshape(env.shape), Lamps(
-        center.transpose(1, 2)[:, :used], power[:, :used], variance.sqrt()[:, :used], strong
+    lamps = Lamps(
+        center.transpose(1, 2)[:, :used],
+        taken.sum(3).transpose(1, 2)[:, :used],
+        variance.sqrt()[:, :used],
+        strong,
+        spots[:, :, :used].flatten(2).transpose(1, 2),
+        taken[:, :, :used].flatten(2).transpose(1, 2),
     )
+    return env - removed.reshape(env.shape), lamps
 
 
 def specular(
     lamps: Lamps, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor, share: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Radiance ``(3, P)`` of one light's lamps for F = 1 and for F = (1 - l·h)⁵.
+) -> Tensor:
+    """Radiance ``(6, P)`` of one light's lamps: RGB for F = 1, then for F = (1 - l·h)⁵.
 
     Args:
         normal, view: ``(3, P)``; nv, roughness: ``(P,)``.
-        share: ``(P,)``, how much of the lamps that are not strong is to be added.
+        share: ``(P,)``, how far a pixel's lobe is narrow. What is narrow sees all texels, what is not the strong lamps.
     """
-    every = bool(share.detach().any())
-    used = lamps.dirs.shape[1] if every else lamps.strong
-    dirs = lamps.dirs[0, :used].T
-    nl, lv = normal.T @ dirs, view.T @ dirs
-    nv, r = nv[:, None], roughness[:, None]
-    half = (2.0 + 2.0 * lv).clamp_min(1e-8).sqrt()
-    # A half vector turns by half of what its light does.
-    alpha = (r.pow(4) + 0.25 * lamps.spread[0, :used].square()).sqrt()
-    lobe = brdf.ggx_distribution((nl + nv) / half, alpha) * brdf.smith_visibility(nl, nv, alpha)
-    lobe = lobe * nl.clamp_min(0.0)
-    if every:
-        weak = torch.arange(used, device=nl.device) >= lamps.strong
-        lobe = lobe * torch.where(weak, share[:, None], 1.0)
-    power = lamps.power[0, :used]
-    return (lobe @ power).T, ((lobe * brdf.schlick_weight(0.5 * half)) @ power).T
+    maps = torch.cat((normal, view, torch.stack((nv, roughness, share))))
+    out = maps.new_zeros(6, maps.shape[1])
+    if lamps.strong:
+        wide = _lobes(lamps.dirs[0, : lamps.strong], lamps.power[0], lamps.spread[0], maps)
+        out = out + wide * (1.0 - share)
+    narrow = share.detach().nonzero()[:, 0]
+    if lamps.texel_dirs.shape[1] and narrow.numel():
+        found = _lobes(lamps.texel_dirs[0], lamps.texel_power[0], None, maps[:, narrow])
+        out = out.index_add(1, narrow, found * share[narrow])
+    return out
+
+
+def _lobes(dirs: Tensor, power: Tensor, spread: Tensor | None, maps: Tensor) -> Tensor:
+    parts = []
+    for piece in maps.split(max(1, _AT_ONCE // dirs.shape[0]), dim=1):
+        nl, lv = piece[:3].T @ dirs.T, piece[3:6].T @ dirs.T
+        nv, r = piece[6, :, None], piece[7, :, None]
+        half = (2.0 + 2.0 * lv).clamp_min(1e-8).sqrt()
+        # A half vector turns by half of what its light does.
+        alpha = r * r if spread is None else (r.pow(4) + 0.25 * spread[: dirs.shape[0]].square()).sqrt()
+        lobe = brdf.ggx_distribution((nl + nv) / half, alpha) * brdf.smith_visibility(nl, nv, alpha)
+        lobe = lobe * nl.clamp_min(0.0)
+        edge = lobe * brdf.schlick_weight(0.5 * half)
+        parts.append(power[: dirs.shape[0]].T @ torch.cat((lobe, edge)).T)
+    both = [part.unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 1) for part in parts]
+    return torch.cat(both, dim=1)

@@ -50,22 +50,28 @@ def cubic(x: Tensor, reach: float, count: int) -> Tensor:
 @functools.lru_cache(maxsize=4)
 @torch.inference_mode(False)
 @torch.no_grad()
-def _lattice(rings: int, columns: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Directions ``(1, 3, rings + 1, columns)`` and solid angles ``(rings + 1, 1)``."""
+def _lattice(
+    rings: int, columns: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lat-long coordinates u and v ``(1, rings + 1, columns)`` and solid angles ``(rings + 1, 1)``."""
     theta = (torch.arange(rings + 1, dtype=torch.float64) / rings * math.pi)[:, None]
     phi = (torch.arange(columns, dtype=torch.float64) / columns * (2.0 * math.pi))[None]
     s = torch.sin(theta)
     dirs = torch.stack((s * torch.cos(phi), s * torch.sin(phi), torch.cos(theta).expand(-1, columns)))
-    return dirs[None].to(device, dtype), (_areas(rings) / columns)[:, None].to(device, dtype)
+    u, v = (t.to(device, dtype) for t in environment.coordinates(dirs[None]))
+    return u, v, (_areas(rings) / columns)[:, None].to(device, dtype)
 
 
-def spectrum(env: Tensor, rings: int, frequencies: int) -> Tensor:
+def spectrum(env: Tensor, rings: int, frequencies: int, degrees: float = 0.0) -> Tensor:
     """Azimuth spectrum ``(rings + 1, F, C, 2)`` (ring, frequency, color, re/im) of one light ``(1, C, h, 2h)``.
 
-    The light is read bilinearly at two columns for each ring interval.
+    The light is read bilinearly at two columns for each ring interval, turned by ``degrees`` as
+    :func:`environment.rotate` turns it.
     """
-    dirs, areas = _lattice(rings, 2 * rings, env.device, env.dtype)
-    mass = environment.sample(env, dirs)[0] * areas
+    u, v, areas = _lattice(rings, 2 * rings, env.device, env.dtype)
+    if degrees % 360.0:
+        u = torch.frac(u + (1.0 - degrees / 360.0 % 1.0))
+    mass = environment.sample_at(env, u, v)[0] * areas
     return torch.view_as_real(torch.fft.rfft(mass, dim=-1)[..., :frequencies]).permute(1, 2, 0, 3)
 
 

@@ -10,6 +10,7 @@ import functools
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from platelight.shading import brdf
@@ -70,13 +71,13 @@ _COSINES, _ROUGHNESSES, _SAMPLES = 49, 33, 1024
 @torch.inference_mode(False)
 @torch.no_grad()
 def _albedo_table(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """``(cosines * roughnesses, 2)``: E for F = 1 and for F = (1 - l·h)⁵, over √(n·v) and roughness."""
+    """``(1, 2, cosines, roughnesses)``: E for F = 1 and for F = (1 - l·h)⁵, over √(n·v) and roughness."""
     theta = torch.acos(torch.linspace(0.0, 1.0, _COSINES, dtype=torch.float64).clamp_min(0.01).square())
     values = []
     for r in torch.linspace(0.0, 1.0, _ROUGHNESSES).tolist():
         _, weight, edge, _ = visible_lobe(theta[:, None], max(r * r, brdf.MIN_ALPHA), _SAMPLES)
         values.append(torch.stack((weight.mean(1), (weight * edge).mean(1)), dim=-1))
-    return torch.stack(values, dim=1).flatten(0, 1).to(device, dtype)
+    return torch.stack(values, dim=1).permute(2, 0, 1)[None].contiguous().to(device, dtype)
 
 
 def gather(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -84,29 +85,17 @@ def gather(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
     The one primitive under every look-up here: each row is one contiguous read for all its channels.
     """
-    return torch.nn.functional.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
-
-
-def corners(x: Tensor, y: Tensor, height: Tensor | int, width: Tensor | int) -> tuple[Tensor, Tensor]:
-    """Bilinear rows and weights ``(P, 4)`` at row coordinate ``y`` and column ``x`` of a dense grid."""
-    limit_x = torch.as_tensor(width, device=x.device).to(x.dtype) - 2.0
-    limit_y = torch.as_tensor(height, device=y.device).to(y.dtype) - 2.0
-    x0 = torch.minimum(x.detach().floor().clamp_min(0.0), limit_x)
-    y0 = torch.minimum(y.detach().floor().clamp_min(0.0), limit_y)
-    fx, fy = x - x0, y - y0
-    start = y0.to(torch.int64) * width + x0.to(torch.int64)
-    index = torch.stack((start, start + 1, start + width, start + width + 1), dim=-1)
-    gx, gy = 1.0 - fx, 1.0 - fy
-    return index, torch.stack((gx * gy, fx * gy, gx * fy, fx * fy), dim=-1)
+    return F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
 
 
 def albedo_pair(nv: Tensor, roughness: Tensor) -> tuple[Tensor, Tensor]:
     """E for F = 1 and for F = (1 - l·h)⁵ at n·v and perceptual roughness of one shape."""
-    y = nv.clamp(1e-4, 1.0).sqrt() * (_COSINES - 1)
-    x = roughness.clamp(0.0, 1.0) * (_ROUGHNESSES - 1)
-    index, weight = corners(x.reshape(-1), y.reshape(-1), _COSINES, _ROUGHNESSES)
-    white, edge = gather(_albedo_table(nv.device, nv.dtype), index, weight).unbind(-1)
-    return white.reshape(nv.shape), edge.reshape(nv.shape)
+    y = nv.clamp(1e-4, 1.0).sqrt() * 2.0 - 1.0
+    x = roughness.clamp(0.0, 1.0) * 2.0 - 1.0
+    grid = torch.stack((x, y), dim=-1).reshape(1, -1, 1, 2)
+    table = _albedo_table(nv.device, nv.dtype)
+    pair = F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return pair[0, 0].reshape(nv.shape), pair[0, 1].reshape(nv.shape)
 
 
 def directional_albedo(nv: Tensor, roughness: Tensor, f0: Tensor) -> Tensor:

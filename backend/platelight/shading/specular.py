@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from threading import RLock
 
 import torch
@@ -11,6 +12,7 @@ from platelight.shading import environment, lamps, lobes, polar, tables
 
 TOP = lobes.FINE // 2
 """Rows of the light that narrow levels read; wide ones read half."""
+_KEPT = 2
 _STARTS = [0]
 for _level in range(lobes.LEVELS):
     _rows, _columns = tables.shape(_level)
@@ -24,16 +26,38 @@ class Specular:
     pixel by pixel, with :func:`lamp_share`. Most plates have no roughness below 0.25, so levels are made when first used. Thread-safe.
     """
 
-    def __init__(self, env: Tensor) -> None:
+    def __init__(self, rest: Tensor, lamps_: lamps.Lamps, degrees: float = 0.0) -> None:
+        """Of what :func:`lamps.take` makes of a light, turned by ``degrees``; ``lamps_`` are turned already."""
+        self.rest, self.lamps, self._degrees = rest, lamps_, degrees
         self._lock = RLock()
+        self._turned: OrderedDict[float, Specular] = OrderedDict()
         self._spectra: dict[bool, Tensor] = {}
         self._raw: dict[tuple[int, bool], Tensor] = {}
         self._tables: dict[int, Tensor] = {}
         self._store: Tensor | None = None
-        self.rest, self.lamps = lamps.take(environment.resize(env, TOP))
+
+    @classmethod
+    def of(cls, env: Tensor) -> Specular:
+        """Of a light ``(1, 3, h, 2h)``, whose lamps are taken out first."""
+        return cls(*lamps.take(environment.resize(env, TOP)))
+
+    def rotated(self, degrees: float) -> Specular:
+        """Of the light turned by ``degrees`` more: the same lamps and texels, other tables. The last two are kept."""
+        total = (self._degrees + degrees) % 360.0
+        if total == self._degrees:
+            return self
+        if self.rest.requires_grad:
+            return Specular(self.rest, self.lamps.rotated(degrees), total)
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            found = self._turned.pop(total, None)
+            found = found or Specular(self.rest, self.lamps.rotated(degrees), total)
+            self._turned[total] = found
+            while len(self._turned) > _KEPT:
+                self._turned.popitem(last=False)
+            return found
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Tables of the levels ``first`` to ``last``, one after another: ``(R, 32)``."""
+        """Tables of the levels ``first`` to ``last``, one after another: ``(R, 24)``."""
         with self._lock:
             if self.rest.requires_grad:
                 return torch.cat([self._table(k) for k in range(first, last + 1)])
@@ -54,17 +78,20 @@ class Specular:
         return self._tables[level]
 
     def _known(self, level: int, bare: bool) -> Tensor:
-        """The raw level; ``bare`` leaves the lamps out."""
-        if (level, bare) not in self._raw:
-            wider = self._known(lobes.wider(level), True) if level >= lobes.NARROW else None
-            self._raw[level, bare] = tables.raw(level, self._spectrum(bare), wider)
-        return self._raw[level, bare]
+        """The raw level; ``bare`` leaves the lamps out. Kept where a narrower level is made of it."""
+        if (level, bare) in self._raw:
+            return self._raw[level, bare]
+        wider = self._known(lobes.wider(level), True) if level >= lobes.NARROW else None
+        found = tables.raw(level, self._spectrum(bare), wider)
+        if bare and level <= lobes.wider(lobes.LEVELS - 1):
+            self._raw[level, bare] = found
+        return found
 
     def _spectrum(self, bare: bool) -> Tensor:
         if bare not in self._spectra:
             rows, last = (TOP, lobes.LEVELS - 1) if bare else (TOP // 2, lobes.NARROW - 1)
             frequencies = lobes.size(last)[2]
-            found = polar.spectrum(environment.resize(self.rest, rows), 2 * rows, frequencies)
+            found = polar.spectrum(environment.resize(self.rest, rows), 2 * rows, frequencies, self._degrees)
             if not bare:
                 dirs, power = (t[0, self.lamps.strong :] for t in (self.lamps.dirs, self.lamps.power))
                 found = found + polar.points(dirs, power, 2 * rows, frequencies)
