@@ -26,8 +26,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 ADDON = ROOT / "blender_addon"
 PACKAGE = ROOT / "backend" / "platelight"
-# What the extension may carry: nothing here imports torch. shading/ gets an empty __init__ in the copy.
-VENDORED = ("__init__.py", "protocol", "client", "shading/principled.py")
+# What the extension may carry: nothing here imports torch. Packages of which single modules are taken get an empty __init__.
+VENDORED = (
+    "__init__.py", "protocol", "client", "shading/principled.py", "images/sequence.py", "images/atomic.py",
+    "commands/options.py", "commands/tracks.py", "commands/records.py",
+)  # fmt: skip
 # One version for every Python tag: Blender 5.1 and later refuse a mixture, and 26.4.0 has cp311 and cp313.
 WHEELS = ("pyzmq==26.4.0", "msgspec==0.22.0")
 PYTHONS = ("cp311", "cp313")  # Blender 4.2 to 5.0, and 5.1 on
@@ -99,8 +102,9 @@ def stage(target: Path) -> None:
             copy.write_text(
                 relative_imports(module.read_text("utf-8"), len(inner.parts) - 1, str(inner)), "utf-8"
             )
-    shading = package / "shading" / "__init__.py"
-    shading.write_text('"""The torch-free part of platelight.shading."""\n', "utf-8")
+    for folder in {Path(entry).parent for entry in VENDORED if "/" in entry}:
+        inside = package / folder / "__init__.py"
+        inside.write_text(f'"""The torch-free part of platelight.{folder}."""\n', "utf-8")
     wire = target / "wire.py"
     text = wire.read_text("utf-8")
     wire.write_text(

@@ -1,86 +1,235 @@
-"""``blender --command platelight relight ...``: the operators, for shells and farms. PBR by Cycles."""
+"""``blender --command platelight …`` and, under the bpy wheel, ``python -m``: the ``platelight`` command in Blender.
+
+``relight`` has the options of ``platelight relight``, its physical render by Cycles; ``render`` does the plate that stands
+in the .blend, with the light that is keyed there. Everything else goes to the backend's own command.
+"""
 
 import argparse
-import logging
+import os
+import re
+import signal
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from . import wire
-from .properties import active_plate
+from . import cli_batch, footage, maps, preferences, remote, wire
+from .cli_batch import Job
+from .properties import active_plate, is_analysed, is_built
 from .session import session
 
 _handle: Any = None
-log = logging.getLogger(__name__)
+PROGRAM = "blender --command platelight"
+BACKEND_ONLY = ("maps", "shot", "png", "threads", "light_colorspace", "device", "shadows")
+"""Options of ``relight`` that the render by Cycles does not know, beside ``--temporal on``."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options; those of requests have the names, choices and help of the request types."""
-    options = {option.name: option for option in wire.options_of(wire.Refine)}
-    matte = next(option for option in wire.options_of(wire.Decompose) if option.name == "matte")
-    top = argparse.ArgumentParser(
-        prog="blender --command platelight", description="Relight plates in Blender."
+    """The options: those of ``platelight relight``, and what Cycles adds."""
+    top = wire.Parser(
+        prog=PROGRAM,
+        description="Relight plates in Blender.",
+        epilog="All other commands of platelight (decompose, view, status, ...) go to the installed backend's own.",
     )
     commands = top.add_subparsers(dest="command", required=True)
-    relight = commands.add_parser("relight", help="relight pictures by an HDRI, with Cycles")
-    relight.add_argument("plates", nargs="+", metavar="PLATE", help="picture of the subject")
-    relight.add_argument("--light", required=True, metavar="HDRI", help="lat-long picture")
-    relight.add_argument("-o", "--output", default=".", metavar="DIR", help="folder for the results")
+    relight = commands.add_parser("relight", help="put plates under a new light, rendered by Cycles")
+    wire.add_relight(relight)
     relight.add_argument(
-        "--rotate", type=float, default=0.0, metavar="DEG", help=options["rotation"].description
+        "--engine",
+        choices=("cycles", "backend"),
+        default="cycles",
+        help="what renders: Cycles, or the backend's own renderer, with steady maps along shots",
     )
-    relight.add_argument(
-        "--exposure", type=float, default=0.0, metavar="EV", help=options["exposure"].description
+    relight.add_argument("--samples", type=wire.positive, default=64, help="Cycles samples a pixel")
+    render = commands.add_parser("render", help="render and refine the plate that stands in the .blend")
+    render.add_argument("-o", "--output", metavar="DIR", required=True, help="folder for the results")
+    render.add_argument(
+        "--frames", metavar="RANGE", help="frames of the scene; default: the plate's, or the current one"
     )
-    relight.add_argument(
-        "--backdrop",
-        default=options["backdrop"].default,
-        help="plate, light, none or a file: " + options["backdrop"].description,
-    )
-    relight.add_argument("--matte", default=matte.default, help="auto, full or a file: " + matte.description)
-    relight.add_argument("--fov", type=float, default=options["fov"].default, help=options["fov"].description)
-    relight.add_argument("--samples", type=int, default=64, help="Cycles samples a pixel")
-    relight.add_argument("--pbr-only", action="store_true", help="stop after the physical render")
-    relight.add_argument("--server", metavar="ENDPOINT", help="address of the backend")
+    render.add_argument("--plate", metavar="NAME", help="which plate; default: the active one")
+    render.add_argument("--samples", type=wire.positive, help="Cycles samples a pixel; default: the scene's")
+    render.add_argument("--server", metavar="ENDPOINT", help="address of the backend, or 'local'")
+    wire.add_batch(render)
     return top
 
 
-def relight(args: argparse.Namespace) -> None:
-    """Relight every plate of a command line.
+def relight(args: argparse.Namespace) -> int:
+    """Relight every frame of a command line; returns the exit code."""
+    unknown = parser().parse_args(["relight", "-", "--light", "-", "-o", "-"])
+    for name in BACKEND_ONLY:
+        if getattr(args, name) != getattr(unknown, name):
+            raise wire.InputError(
+                f"Cycles does not take --{name.replace('_', '-')}.", "Add --engine backend."
+            )
+    if args.temporal == "on":
+        raise wire.InputError(
+            "Cycles takes each frame for itself.", "Add --engine backend, or --temporal off."
+        )
+    if not args.plates:
+        raise wire.InputError("There is nothing to relight.", "Give a PLATE.")
+    if any(footage.is_movie(Path(path)) for path in args.plates):
+        raise wire.InputError("Cycles takes pictures and sequences here.", "Add --engine backend for movies.")
+    frames = wire.sequences().expand(args.plates, args.frames, strict=not args.keep_going)
+    tracks = wire.read_tracks(Path(args.light_csv)) if args.light_csv else {}
+    folder, by_stem = Path(args.output).resolve(), {frame.stem: frame for frame in frames}
 
-    Raises:
-        RuntimeError: an operator refused; the text is its sentence.
-    """
-    scene = bpy.context.scene
-    folder = Path(args.output)
-    for path in args.plates:
-        ops = bpy.ops.platelight
-        ops.load_plate(filepath=str(Path(path).resolve()))
-        state = scene.platelight
+    def job(frame: Any) -> Job:
+        light = wire.sequences().numbered(args.light, frame.number)
+        files = [("plate", frame.path), ("light", light)]
+        for role, value, words in (
+            ("matte", args.matte, {"auto", "full"}),
+            ("backdrop", args.backdrop, {"none", "plate", "light"}),
+        ):
+            if value not in words:
+                files.append((role, wire.sequences().numbered(value, frame.number)))
+        moved = {"rotation": args.rotation, "exposure": args.exposure}
+        if tracks and frame.number is None:
+            raise wire.InputError(
+                f"{frame.path} has no frame number.", "Animate the light of a sequence only."
+            )
+        for name, track in tracks.items():
+            moved[name] += track.at(float(frame.number))
+        outputs = [folder / f"{frame.stem}.{kind}.exr" for kind in ("maps", "light", "relit")]
+        space = wire.sequences().color_space_of(frame, args.colorspace)
+        return Job(frame.stem, frame.number, files, outputs, {**moved, "colorspace": space})
+
+    def make(job: Job) -> None:
+        _relight(by_stem[job.stem], job, args)
+
+    kept = ("matte", "backdrop", "fov", "working_size", "strength", "pbr_only", "samples")
+    return cli_batch.run([job(frame) for frame in frames], make, _ledger(folder, "cycles", args, kept), args)
+
+
+SPACES = {"linear": "Linear Rec.709", "srgb": "sRGB"}
+
+
+def _relight(frame: Any, job: Job, args: argparse.Namespace) -> None:
+    ops, state = bpy.ops.platelight, bpy.context.scene.platelight
+    files = dict(job.files)
+    space = str(job.settings["colorspace"])
+    ops.load_plate(filepath=str(frame.path.resolve()), colorspace=SPACES.get(space, space))
+    try:
         plate = active_plate(state)
-        plate.fov = args.fov
-        if args.matte in {"auto", "full"}:
-            plate.matte = args.matte
-        else:
-            plate.matte, plate.matte_path = "given", str(Path(args.matte).resolve())
-        state.samples = args.samples
-        ops.set_light(filepath=str(Path(args.light).resolve()), rotation=args.rotate, exposure=args.exposure)
-        if args.backdrop in {"none", "plate", "light"}:
-            state.backdrop = args.backdrop
-        else:
-            state.backdrop, state.backdrop_path = "given", str(Path(args.backdrop).resolve())
+        plate.fov, plate.working_size = args.fov, args.working_size
+        plate.matte = args.matte if "matte" not in files else "given"
+        plate.matte_path = str(files["matte"].resolve()) if "matte" in files else ""
+        state.samples, state.strength = args.samples, args.strength
+        moved = {name: job.settings[name] for name in ("rotation", "exposure")}
+        ops.set_light(filepath=str(files["light"].resolve()), **moved)
+        state.backdrop = args.backdrop if "backdrop" not in files else "given"
+        state.backdrop_path = str(files["backdrop"].resolve()) if "backdrop" in files else ""
         ops.analyse()
-        stem = Path(path).stem
-        ops.save_maps(filepath=str((folder / f"{stem}.maps.exr").resolve()))
+        ops.save_maps(filepath=str(job.outputs[0]))
         ops.build_scene()
-        target = str((folder / f"{stem}.relit.exr").resolve())
+        target = str(job.outputs[-1])
         ops.render_preview(filepath=target if args.pbr_only else "")
         if not args.pbr_only:
             ops.refine(filepath=target)
-        print(target, flush=True)
+    finally:
         ops.remove_plate()
+
+
+def render(args: argparse.Namespace) -> int:
+    """Render and refine the plate of the .blend, frame by frame; returns the exit code."""
+    scene = bpy.context.scene
+    state = scene.platelight
+    if args.plate:
+        if args.plate not in state.plates:
+            raise wire.InputError(f"This scene has no plate {args.plate}.", "Give the name of one.")
+        state.active = state.plates.find(args.plate)
+    plate = active_plate(state)
+    if plate is None:
+        raise wire.InputError("This .blend has no plate.", "Load one in Blender and save the file.")
+    if args.samples:
+        state.samples = args.samples
+    numbers = [scene.frame_current]
+    if args.frames:
+        numbers = wire.sequences().parse_frames(args.frames)
+    elif plate.is_sequence:
+        numbers = list(range(plate.frame_first, plate.frame_last + 1))
+    folder = Path(args.output).resolve()
+    several = plate.is_sequence or len(numbers) > 1
+    shared = [("blend", bpy.data.filepath), ("light", bpy.path.abspath(state.hdri) if state.hdri else "")]
+    inputs = [(role, Path(path)) for role, path in shared if path and Path(path).is_file()]
+
+    base = re.sub(r"[._-]?\d+$", "", plate.name) if several else plate.name
+
+    def job(number: int) -> Job:
+        stem = f"{base}.{number:04d}" if several else base
+        return Job(stem, number, inputs, [folder / f"{stem}.relit.exr"])
+
+    def make(job: Job) -> None:
+        ops = bpy.ops.platelight
+        scene.frame_set(job.number)
+        if plate.is_sequence and not plate.frame_first <= (job.number or 0) <= plate.frame_last:
+            raise wire.InputError(f"{plate.name} has no frame {job.number}.", "Check --frames.")
+        if not _has_maps(plate):
+            ops.analyse()
+        if state.light_from == "SCENE":
+            ops.match_scene_light()
+        if not is_built(plate):
+            ops.build_scene()
+        ops.render_preview()
+        target = job.outputs[0]
+        ops.refine(filepath=str(target.with_name(f"{base}.####.relit.exr") if plate.is_sequence else target))
+
+    before = scene.frame_current
+    try:
+        return cli_batch.run(
+            [job(number) for number in numbers],
+            make,
+            _ledger(folder, "blend", args, ("plate", "samples")),
+            args,
+        )
+    finally:
+        scene.frame_set(before)
+
+
+def _has_maps(plate: Any) -> bool:
+    """Whether the maps of the current frame are there."""
+    if not is_analysed(plate):
+        return False
+    try:
+        maps.source(plate, "albedo")
+    except wire.InputError:
+        return False
+    return True
+
+
+def _ledger(folder: Path, name: str, args: argparse.Namespace, kept: Sequence[str]) -> Any:
+    settings = {option: getattr(args, option) for option in kept}
+    return wire.ledger(folder, name, {**settings, "blender": bpy.app.version_string})
+
+
+def backend(argv: Sequence[str]) -> int:
+    """Hand a command line to the backend's own command; returns its exit code.
+
+    Raises:
+        ConnectionFailed: no backend is installed here.
+    """
+    command = remote.command_line(preferences.settings())
+    environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONHOME", "PYTHONPATH"}}
+    with subprocess.Popen([*command, *argv], env=environment) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+def _without(argv: Sequence[str], *options: str) -> list[str]:
+    """A command line without some options and their values."""
+    left: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word in options:
+            next(words, None)
+        elif word.partition("=")[0] not in options:
+            left.append(word)
+    return left
 
 
 def _progress(title: str, fraction: float, text: str) -> None:
@@ -91,23 +240,26 @@ def _progress(title: str, fraction: float, text: str) -> None:
 def main(argv: list[str]) -> int:
     """Entry of the command; returns its exit code."""
     try:
+        if argv and argv[0] not in {"relight", "render", "-h", "--help"}:
+            return backend(argv)
         args = parser().parse_args(argv)
+        if args.command == "relight" and args.engine == "backend":
+            return backend(_without(argv, "--engine", "--samples"))
+        if args.server:
+            os.environ["PLATELIGHT_ENDPOINT"] = "" if args.server == "local" else args.server
+        session.on_progress = _progress
+        return relight(args) if args.command == "relight" else render(args)
     except SystemExit as stop:
         return int(stop.code or 0)
-    if args.server:
-        import os
-
-        os.environ["PLATELIGHT_ENDPOINT"] = args.server
-    session.on_progress = _progress
-    try:
-        relight(args)
-    except RuntimeError as error:  # how bpy.ops tells an operator's report
+    except (
+        RuntimeError,
+        wire.PlatelightError,
+    ) as error:  # RuntimeError is how bpy.ops tells an operator's report
         print(str(error).removeprefix("Error: ").strip(), file=sys.stderr)
         return 2
     finally:
         session.on_progress = None
         session.close()
-    return 0
 
 
 def register() -> None:

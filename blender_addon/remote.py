@@ -50,11 +50,7 @@ def local_backend(settings: BackendSettings) -> BackendProcess:
     Raises:
         ConnectionFailed: no backend program is installed where we look.
     """
-    managed = settings.folder / "backend"
-    whole = bool(installed_version(managed))
-    command = find_command(settings.backend, environment_python(managed) if whole else None)
-    if command is None:
-        raise wire.ConnectionFailed("No platelight backend is installed here.", "Press Install Backend.")
+    command = _installed(settings)
     # Any free port: the backend's connection file tells it, and two Blenders do not get in each other's way.
     arguments = ["--endpoint", settings.endpoint] if settings.endpoint else ["--port", "0"]
     if settings.device != "auto":
@@ -64,6 +60,25 @@ def local_backend(settings: BackendSettings) -> BackendProcess:
         ready=lambda: reachable(settings),
         log_path=settings.folder / "backend.log",
     )
+
+
+def _installed(settings: BackendSettings) -> list[str]:
+    managed = settings.folder / "backend"
+    whole = bool(installed_version(managed))
+    command = find_command(settings.backend, environment_python(managed) if whole else None)
+    if command is None:
+        raise wire.ConnectionFailed("No platelight backend is installed here.", "Press Install Backend.")
+    return command
+
+
+def command_line(settings: BackendSettings) -> list[str]:
+    """The installed backend's ``platelight`` command, without options.
+
+    Raises:
+        ConnectionFailed: none is installed where we look.
+    """
+    command = _installed(settings)
+    return command[:-1] if command[-1] == "serve" else [command[0], "-m", "platelight.cli"]
 
 
 def ensure_backend(settings: BackendSettings, running: BackendProcess | None) -> BackendProcess | None:

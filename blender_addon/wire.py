@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from platelight import __version__ as version
+from platelight.commands import options, tracks
 from platelight.protocol import errors, requests
 from platelight.shading import principled
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from platelight.client import Client
+    from platelight.commands.records import Ledger
 
 AccessDenied = errors.AccessDenied
 Cancelled = errors.Cancelled
@@ -20,6 +25,11 @@ ConnectionFailed = errors.ConnectionFailed
 InputError = errors.InputError
 JobFailed = errors.JobFailed
 PlatelightError = errors.PlatelightError
+Parser = options.Parser
+add_batch = options.add_batch
+add_relight = options.add_relight
+positive = options.positive
+read_tracks = tracks.read_tracks
 Decompose = requests.Decompose
 Refine = requests.Refine
 Relight = requests.Relight
@@ -37,6 +47,20 @@ def connect(endpoint: str) -> Client:
     from platelight.client import Client  # ZeroMQ loads with the first job, not with Blender
 
     return Client(endpoint or None)
+
+
+def sequences() -> ModuleType:
+    """What PLATE means on a command line: ``platelight.images.sequence``, which the interface does not need."""
+    from platelight.images import sequence
+
+    return sequence
+
+
+def ledger(folder: Path, command: str, settings: dict[str, Any]) -> Ledger:
+    """The records by which a batch knows what is done."""
+    from platelight.commands.records import Ledger
+
+    return Ledger(folder, command, settings)
 
 
 def local_endpoint() -> str:
@@ -102,15 +126,22 @@ __all__ = [
     "InputError",
     "JobFailed",
     "Option",
+    "Parser",
     "PlatelightError",
     "Refine",
     "Relight",
+    "add_batch",
+    "add_relight",
     "connect",
     "distrust",
+    "ledger",
     "local_endpoint",
     "options_of",
+    "positive",
     "principled_from_f0",
     "public_key",
+    "read_tracks",
+    "sequences",
     "trust",
     "trusted_key",
     "version",

@@ -12,9 +12,9 @@ from importlib import import_module
 from platelight import __version__
 from platelight.commands.options import (
     Parser,
-    add_backdrop,
     add_common,
     add_matte,
+    add_relight,
     add_request_options,
     add_runner,
     frame_rate,
@@ -63,28 +63,7 @@ def build_parser() -> Parser:
     add_request_options(decompose, Decompose)
 
     relight = commands.add_parser("relight", help="put plates under a new light")
-    relight.add_argument(
-        "plates", nargs="*", metavar="PLATE", help="as for decompose; none when --maps is enough"
-    )
-    relight.add_argument(
-        "--light",
-        metavar="HDRI",
-        required=True,
-        help="lat-long HDRI to relight with, or light.####.exr: one a frame",
-    )
-    relight.add_argument(
-        "--light-csv", metavar="FILE", help="keyframes of the light: the columns frame, rotate and exposure"
-    )
-    relight.add_argument(
-        "--light-colorspace", metavar="NAME", default="auto", help="color space of the HDRI, as --colorspace"
-    )
-    relight.add_argument(
-        "--maps", metavar="FILE", help="a .maps.exr, or the folder of a sequence's: no decompose"
-    )
-    add_common(relight)
-    add_matte(relight)
-    add_backdrop(relight)
-    add_request_options(relight, Relight, Decompose)
+    add_relight(relight)
 
     evaluate = commands.add_parser("evaluate", help="measure on suites of photographs with ground truth")
     evaluate.add_argument("suites", nargs="+", metavar="SUITE", help="folder with a suite.json")

@@ -115,3 +115,27 @@ def built_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out, platforms, list(build_addon.PYTHONS), ROOT / "build" / "wheels"
     )
     return built[0]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Path]:
+    """The real server on a free port with a job function that needs no networks; its log."""
+    pytest.importorskip("platelight.server.serve", reason="the server is not there yet")
+    note = tmp_path / "server.log"
+    environment = {
+        **os.environ,
+        "PLATELIGHT_CONFIG_DIR": str(tmp_path / "config"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "backend"), str(SCRIPTS)]),
+    }
+    command = [sys.executable, "-m", "platelight.server", "--port", "0", "--job", "addon_job:run_job"]
+    with note.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+    try:
+        yield note
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)

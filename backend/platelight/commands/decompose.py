@@ -23,7 +23,6 @@ from platelight.commands.work import (
     Runner,
     as_float,
     cancel_on_interrupt,
-    color_space_of,
     header,
     matte_file,
     models_of,
@@ -40,6 +39,7 @@ from platelight.images import (
     write_png,
     write_png_values,
 )
+from platelight.images.sequence import color_space_of
 from platelight.protocol.requests import Decompose
 
 Maps = Mapping[str, npt.NDArray[np.float32]]

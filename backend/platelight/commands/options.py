@@ -27,6 +27,32 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"platelight: {sentence}. See '{self.prog} --help'.\n")
 
 
+def add_relight(parser: argparse.ArgumentParser) -> None:
+    """All options of ``relight``, here and in Blender."""
+    parser.add_argument(
+        "plates", nargs="*", metavar="PLATE", help="as for decompose; none when --maps is enough"
+    )
+    parser.add_argument(
+        "--light",
+        metavar="HDRI",
+        required=True,
+        help="lat-long HDRI to relight with, or light.####.exr: one a frame",
+    )
+    parser.add_argument(
+        "--light-csv", metavar="FILE", help="keyframes of the light: the columns frame, rotate and exposure"
+    )
+    parser.add_argument(
+        "--light-colorspace", metavar="NAME", default="auto", help="color space of the HDRI, as --colorspace"
+    )
+    parser.add_argument(
+        "--maps", metavar="FILE", help="a .maps.exr, or the folder of a sequence's: no decompose"
+    )
+    add_common(parser)
+    add_matte(parser)
+    add_backdrop(parser)
+    add_request_options(parser, Relight, Decompose)
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Options of every command that works on plates."""
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder for the results")

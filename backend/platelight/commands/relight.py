@@ -26,13 +26,12 @@ from platelight.commands.work import (
     Runner,
     as_float,
     cancel_on_interrupt,
-    color_space_of,
     models_of,
     read_frame_plate,
     runner,
 )
 from platelight.images import Frame, expand, read_maps, read_plate, write_png, write_relit
-from platelight.images.sequence import numbered
+from platelight.images.sequence import color_space_of, numbered
 from platelight.protocol.errors import Cancelled, InputError
 from platelight.protocol.requests import Relight
 

@@ -7,9 +7,8 @@ import contextlib
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -22,7 +21,7 @@ from platelight import __version__
 from platelight.commands.records import shipped_models
 from platelight.images import Frame, Plate, read_matte, read_plate
 from platelight.images.plate import plate_of
-from platelight.images.sequence import numbered
+from platelight.images.sequence import color_space_of, numbered
 from platelight.protocol.requests import Request
 
 Planes = dict[str, npt.NDArray[Any]]
@@ -132,16 +131,6 @@ def bar(steps: int) -> Iterator[Callable[[int, str], Progress]]:
 
         yield begin
         live.update(task, completed=steps)
-
-
-def color_space_of(frame: Frame, chosen: Sequence[str] | None) -> str:
-    """The color space that ``--colorspace`` gives a frame: of ``NAME`` and ``GLOB=NAME``, the last that fits."""
-    space = "auto"
-    for choice in chosen or ():
-        pattern, equals, name = choice.rpartition("=")
-        if not equals or fnmatch(frame.path.name, pattern) or pattern in (frame.shot, str(frame.path)):
-            space = name
-    return space
 
 
 def read_frame_plate(frame: Frame, parsed: argparse.Namespace) -> Plate:

@@ -7,8 +7,9 @@ import itertools
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from platelight.protocol.errors import InputError
@@ -116,6 +117,16 @@ def expand(arguments: Iterable[str], frames: str | None = None, strict: bool = T
                 "Run them into two folders.",
             )
     return found
+
+
+def color_space_of(frame: Frame, chosen: Sequence[str] | None) -> str:
+    """The color space that ``--colorspace`` gives a frame: of ``NAME`` and ``GLOB=NAME``, the last that fits."""
+    space = "auto"
+    for choice in chosen or ():
+        pattern, equals, name = choice.rpartition("=")
+        if not equals or fnmatch(frame.path.name, pattern) or pattern in (frame.shot, str(frame.path)):
+            space = name
+    return space
 
 
 def _single(argument: str) -> Frame:
