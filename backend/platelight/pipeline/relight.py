@@ -18,6 +18,7 @@ from platelight.pipeline.resample import guided_upsample, resize, subject_window
 from platelight.pipeline.shadows import shadowed
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Refine, Relight
+from platelight.shading import store
 from platelight.shading.environment import expose, rotate, sample
 from platelight.shading.integrate import prefilter, shade, view_directions
 
@@ -78,7 +79,7 @@ def physical(
     The light (1, 3, h, 2h) is turned by ``rotation`` degrees and exposed by ``exposure`` stops after it was filtered,
     so that other angles and exposures need not filter it again.
     """
-    turned = prefilter(light).rotated(rotation).exposed(exposure)
+    turned = prefilter(light, store.default()).rotated(rotation).exposed(exposure)
     normal = maps["normal"]
     view = view_directions(normal.shape[-2], normal.shape[-1], fov).to(normal.device)[None]
     shading = shade(

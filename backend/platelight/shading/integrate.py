@@ -19,11 +19,13 @@ from torch import Tensor
 from platelight.shading import environment, irradiance, lamps, parallel, sampling, tables
 from platelight.shading.reference import Shading, facing, integrate, view_directions
 from platelight.shading.specular import Specular, lamp_share
+from platelight.shading.store import Store
 
 __all__ = ["PrefilteredLight", "Shading", "integrate", "prefilter", "shade", "view_directions"]
 
 _CHUNK = 1 << 15
-_KEPT = 4
+_KEPT = 2
+"""Lights in memory: with all levels, and one turn of it, each takes up to half a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,11 @@ _cache: OrderedDict[tuple[object, ...], PrefilteredLight] = OrderedDict()
 _lock = Lock()
 
 
-def prefilter(env: Tensor) -> PrefilteredLight:
+def prefilter(env: Tensor, store: Store | None = None) -> PrefilteredLight:
     """Filter a light ``(N, 3, h, 2h)`` of linear radiance; differentiable with respect to it.
 
-    The last few lights that need no gradient are kept for the process: a sequence has one.
+    The last lights that need no gradient are kept for the process: a sequence has one. With ``store``, specular tables
+    are also kept on disk for the next process.
     """
     environment.check(env)
     if env.requires_grad and torch.is_grad_enabled():
@@ -74,7 +77,9 @@ def prefilter(env: Tensor) -> PrefilteredLight:
             return _cache[key]
     # Out of inference mode, so that a kept light serves a caller who wants gradients of the maps.
     with torch.inference_mode(False), torch.no_grad():
-        light = _prefilter(env.detach().clone())
+        light = _prefilter(
+            env.detach().clone(), store, hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
+        )
     with _lock:
         _cache[key] = light
         while len(_cache) > _KEPT:
@@ -82,8 +87,10 @@ def prefilter(env: Tensor) -> PrefilteredLight:
     return light
 
 
-def _prefilter(env: Tensor) -> PrefilteredLight:
-    return PrefilteredLight(irradiance.irradiance_map(env), tuple(Specular.of(one) for one in env.split(1)))
+def _prefilter(env: Tensor, store: Store | None = None, name: str = "") -> PrefilteredLight:
+    kept = [(store, f"{name}-{i}") if store else None for i in range(env.shape[0])]
+    specular = tuple(Specular.of(one, where) for one, where in zip(env.split(1), kept, strict=True))
+    return PrefilteredLight(irradiance.irradiance_map(env), specular)
 
 
 def shade(

@@ -30,8 +30,9 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-# A forked child has none of the pool's threads.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+# A forked child has none of the pool's threads; Windows does not fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def each(function: Callable[[T], R], items: Sequence[T], device: torch.device) -> list[R]:

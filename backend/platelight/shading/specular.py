@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from platelight.shading import environment, lamps, lobes, polar, tables
+from platelight.shading.store import Store
 
 TOP = lobes.FINE // 2
 """Rows of the light that narrow levels read; wide ones read half."""
-_KEPT = 2
+_KEPT = 1
 _STARTS = [0]
 for _level in range(lobes.LEVELS):
     _rows, _columns = tables.shape(_level)
@@ -26,9 +27,14 @@ class Specular:
     pixel by pixel, with :func:`lamp_share`. Most plates have no roughness below 0.25, so levels are made when first used. Thread-safe.
     """
 
-    def __init__(self, rest: Tensor, lamps_: lamps.Lamps, degrees: float = 0.0) -> None:
-        """Of what :func:`lamps.take` makes of a light, turned by ``degrees``; ``lamps_`` are turned already."""
-        self.rest, self.lamps, self._degrees = rest, lamps_, degrees
+    def __init__(
+        self, rest: Tensor, lamps_: lamps.Lamps, degrees: float = 0.0, kept: tuple[Store, str] | None = None
+    ) -> None:
+        """Of what :func:`lamps.take` makes of a light, turned by ``degrees``; ``lamps_`` are turned already.
+
+        ``kept``: where tables are kept, and the light's name there.
+        """
+        self.rest, self.lamps, self._degrees, self._kept = rest, lamps_, degrees, kept
         self._lock = RLock()
         self._turned: OrderedDict[float, Specular] = OrderedDict()
         self._spectra: dict[bool, Tensor] = {}
@@ -37,12 +43,12 @@ class Specular:
         self._store: Tensor | None = None
 
     @classmethod
-    def of(cls, env: Tensor) -> Specular:
+    def of(cls, env: Tensor, kept: tuple[Store, str] | None = None) -> Specular:
         """Of a light ``(1, 3, h, 2h)``, whose lamps are taken out first."""
-        return cls(*lamps.take(environment.resize(env, TOP)))
+        return cls(*lamps.take(environment.resize(env, TOP)), kept=kept)
 
     def rotated(self, degrees: float) -> Specular:
-        """Of the light turned by ``degrees`` more: the same lamps and texels, other tables. The last two are kept."""
+        """Of the light turned by ``degrees`` more: the same lamps and texels, other tables. The last one is kept."""
         total = (self._degrees + degrees) % 360.0
         if total == self._degrees:
             return self
@@ -50,7 +56,7 @@ class Specular:
             return Specular(self.rest, self.lamps.rotated(degrees), total)
         with self._lock, torch.inference_mode(False), torch.no_grad():
             found = self._turned.pop(total, None)
-            found = found or Specular(self.rest, self.lamps.rotated(degrees), total)
+            found = found or Specular(self.rest, self.lamps.rotated(degrees), total, self._kept)
             self._turned[total] = found
             while len(self._turned) > _KEPT:
                 self._turned.popitem(last=False)
@@ -69,8 +75,21 @@ class Specular:
                 for k in range(first, last + 1):
                     if k not in self._tables:
                         self._tables[k] = self._store[_STARTS[k] : _STARTS[k + 1]]
-                        self._tables[k].copy_(tables.table(k, self._known(k, k >= lobes.NARROW)))
+                        self._tables[k].copy_(self._found(k))
                 return self._store[_STARTS[first] : _STARTS[last + 1]]
+
+    def _found(self, level: int) -> Tensor:
+        """The table of a level, from disk where it is kept. Turned lights, of which there are many, keep what is dear."""
+        if self._kept is None or (self._degrees and level < lobes.NARROW):
+            return tables.table(level, self._known(level, level >= lobes.NARROW))
+        store, name = self._kept
+        name = f"{name}-{self._degrees:g}-{level}"
+        read = store.load(name, self.rest.device)
+        if read is not None:
+            return read["table"]
+        made = tables.table(level, self._known(level, level >= lobes.NARROW))
+        store.save(name, {"table": made})
+        return made
 
     def _table(self, level: int) -> Tensor:
         if level not in self._tables:
