@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import wire
 from .backend_process import BackendProcess, BackendState, answers, find_command
 from .exr import Pixels
 from .installer import environment_python, installed_version
 from .jobs import Reporter
+from .session import Facts, session
+
+if TYPE_CHECKING:
+    from .wire import Client
 
 
 class BackendSettings(Protocol):
@@ -36,6 +40,34 @@ class Answer:
 
     planes: dict[str, Pixels]
     meta: dict[str, Any]
+
+
+def facts_of(client: Client) -> Facts | None:
+    """Ask a connected backend for its devices and memory; None where it does not say, which stops nothing."""
+    try:
+        report = client.status(2.0)
+    except wire.PlatelightError:
+        return None
+    devices = tuple(dict.fromkeys(worker.device for worker in report.workers))
+    return Facts(devices, report.memory + sum(worker.memory for worker in report.workers))
+
+
+def look(settings: BackendSettings, reporter: Reporter) -> None:
+    """Connect to the backend and keep what it says of itself for the panel; in a job's thread.
+
+    Raises:
+        PlatelightError: none answers, or it does not let this computer in.
+    """
+    with wire.connect(settings.endpoint) as client:
+        client.connect()
+        _keep(facts_of(client), reporter)
+
+
+def _keep(found: Facts | None, reporter: Reporter) -> None:
+    def keep() -> None:
+        session.facts = found
+
+    reporter.on_main(keep)
 
 
 def reachable(settings: BackendSettings) -> bool:
@@ -133,4 +165,5 @@ def ask(
                 "The backend ended in the middle of the job.",
                 f"Try again, it is started anew; its log is {process.log_path}.",
             ) from error
+        _keep(facts_of(client), reporter)
     return Answer(dict(result.planes), dict(result.meta))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import card, compat, exr, footage, images, light, mapfiles, materials, proxy, world
+from . import card, compat, exr, footage, images, light, materials, proxy, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
 from .maps import is_untouched, map_pixels, plate_source, put_map
-from .properties import MAPS, PLANES, is_analysed
+from .properties import PLANES, is_analysed
 from .wire import InputError
 
 PASSES = (
@@ -25,91 +24,6 @@ PASSES = (
     "use_pass_glossy_indirect",
     "use_pass_glossy_color",
 )
-
-
-def load_plate(
-    scene: Any,
-    path: str,
-    name: str = "",
-    colorspace: str = "auto",
-    frames: tuple[int, int] | None = None,
-    offset: int = 0,
-) -> Any:
-    """Read a picture, or the header of a movie, add it to the scene's plates and make it the active one.
-
-    Args:
-        frames: first and last file where ``path`` is one file of a sequence; of a movie first and last frame, all if
-            None, to the end if the last is 0.
-        offset: added to the scene's frame to find the file, or the movie's frame.
-
-    Raises:
-        InputError: not a picture or movie that can be read.
-    """
-    full = Path(bpy.path.abspath(path))
-    if footage.is_movie(full):
-        image, count = footage.open_movie(full, colorspace)
-        frames = frames or (1, count)
-        if not 1 <= frames[0] <= (frames[1] or count) <= count:
-            bpy.data.images.remove(image)
-            raise InputError(f"{full} has frames 1 to {count}.", "Choose first and last among them.")
-        frames = frames[0], frames[1] or count
-        width, height = image.size
-        plate = _new_plate(scene, path, name, colorspace, (width, height))
-    else:
-        picture = images.load_picture(path, colorspace)
-        if frames is None:
-            return add_still(scene, picture, name or Path(path).stem, path, colorspace)
-        height, width = picture.pixels.shape[:2]
-        plate = _new_plate(scene, path, name, colorspace, (width, height))
-        image = bpy.data.images.load(str(mapfiles.frame_path(full, frames[0])), check_existing=False)
-        image.source = "SEQUENCE"
-        if colorspace != "auto":
-            image.colorspace_settings.name = colorspace
-    plate.is_sequence, plate.frame_offset = True, offset
-    plate.frame_first, plate.frame_last = (frame - offset for frame in frames)
-    image.name = f"{plate.name} Plate"
-    image["platelight"] = plate.uid
-    plate.plate = image
-    return plate
-
-
-def add_still(
-    scene: Any, picture: images.Picture, name: str, path: str = "", colorspace: str = "auto"
-) -> Any:
-    """Add pixels as a plate of one frame and make it the active one."""
-    height, width = picture.pixels.shape[:2]
-    plate = _new_plate(scene, path, name, colorspace, (width, height))
-    put_map(plate, "plate", images.stacked(picture))
-    return plate
-
-
-def _new_plate(scene: Any, path: str, name: str, colorspace: str, size: tuple[int, int]) -> Any:
-    state = scene.platelight
-    plate = state.plates.add()
-    plate.uid = uuid.uuid4().hex
-    plate.name = name or Path(path).stem
-    plate.filepath, plate.colorspace = path, colorspace
-    plate.width, plate.height = size
-    state.active = len(state.plates) - 1
-    return plate
-
-
-def remove_plate(scene: Any, index: int) -> None:
-    """Take a plate out of the scene with the images and objects that were made for it."""
-    plate = scene.platelight.plates[index]
-    if plate.collection is not None:
-        for thing in list(plate.collection.objects):
-            if thing.get("platelight") == plate.uid:
-                bpy.data.objects.remove(thing)
-        bpy.data.collections.remove(plate.collection)
-    if plate.material is not None:
-        bpy.data.materials.remove(plate.material)
-    for name, _, _ in MAPS:
-        image = getattr(plate, name)
-        if image is not None and image.get("platelight") == plate.uid:
-            bpy.data.images.remove(image)
-    scene.platelight.plates.remove(index)
-    scene.platelight.active = max(0, min(scene.platelight.active, len(scene.platelight.plates) - 1))
 
 
 def field_of_view(plate: Any) -> float:

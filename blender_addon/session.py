@@ -5,11 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .backend_process import BackendProcess
 from .jobs import Job
 from .movies import MovieReader
+
+
+class Facts(NamedTuple):
+    """What a backend says of itself: the devices of its workers, and the bytes of memory that it takes with them."""
+
+    devices: tuple[str, ...]
+    memory: int
 
 
 @dataclass
@@ -20,6 +27,7 @@ class Session:
     rendering: bool = False
     backend: BackendProcess | None = None
     movies: MovieReader | None = None
+    facts: Facts | None = None  # of the backend that was last talked to
     other_backend: bool = False  # one that we did not start answered when it was last looked for
     cache_bytes: int | None = None  # None: to be measured
     message: str = ""
@@ -80,6 +88,7 @@ class Session:
         if self.backend is not None:
             self.backend.stop()
             self.backend = None
+        self.facts = None
         self.say("")
 
 

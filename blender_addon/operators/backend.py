@@ -39,6 +39,7 @@ class PLATELIGHT_OT_start_backend(JobOperator, bpy.types.Operator):
                 return "A backend is running already."
             reporter.progress(0.0, "starting")
             process.wait_ready(settings.start_timeout, reporter.cancelled)
+            remote.look(settings, reporter)
             return "The backend is running."
 
         return "Starting the backend", work
@@ -109,7 +110,7 @@ class PLATELIGHT_OT_stop_backend(bpy.types.Operator):
             session.job.cancel()
         if session.backend is not None:
             session.backend.stop()
-            session.backend = None
+            session.backend = session.facts = None
         session.say("The backend is stopped.")
         redraw()
         return {"FINISHED"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from .. import footage, images, mapfiles, scene, wire
+from .. import footage, images, loading, mapfiles, wire
 from .common import idle, told
 
 
@@ -72,7 +72,7 @@ class PLATELIGHT_OT_load_plate(bpy.types.Operator):
             if found == (0, 0):
                 raise wire.InputError(f"{path} has no frame number.", "Choose a file such as shot.1001.exr.")
             frames = self.first or found[0], self.last or found[1]
-        plate = scene.load_plate(
+        plate = loading.load_plate(
             context.scene, self.filepath, self.name, self.colorspace, frames, self.offset
         )
         self.report({"INFO"}, f"{plate.name}: {plate.width} by {plate.height}")
@@ -132,7 +132,7 @@ def _from_clip(where: Any, clip: Any) -> Any:
     else:
         frames = mapfiles.frame_range(path)
         offset = frames[0] + shift
-    plate = scene.load_plate(where, clip.filepath, clip.name, clip.colorspace_settings.name, frames, offset)
+    plate = loading.load_plate(where, clip.filepath, clip.name, clip.colorspace_settings.name, frames, offset)
     camera = clip.tracking.camera
     if clip.tracking.reconstruction.is_valid:
         plate.fov = math.degrees(2.0 * math.atan(camera.sensor_width / (2.0 * camera.focal_length)))
@@ -150,9 +150,9 @@ def _from_image(where: Any, image: Any) -> Any:
     space = image.colorspace_settings.name
     path = Path(bpy.path.abspath(image.filepath))
     if image.source == "FILE" and not path.is_file():  # packed, or painted and not saved
-        return scene.add_still(where, images.picture_of(image, image.name), image.name)
+        return loading.add_still(where, images.picture_of(image, image.name), image.name)
     frames = mapfiles.frame_range(path) if image.source == "SEQUENCE" else None
-    return scene.load_plate(where, image.filepath, image.name, space, frames)
+    return loading.load_plate(where, image.filepath, image.name, space, frames)
 
 
 CLASSES = (PLATELIGHT_OT_load_plate, PLATELIGHT_OT_use_footage)

@@ -4,7 +4,7 @@ from typing import Any
 
 import bpy
 
-from .. import preferences, wire
+from .. import preferences, remote, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
 from ..session import session
@@ -94,18 +94,18 @@ class PLATELIGHT_OT_test_backend(JobOperator, bpy.types.Operator):
 
     def prepare(self, _context: Any) -> tuple[str, Work]:
         """Copy the address."""
-        endpoint = preferences.settings().endpoint
+        settings = preferences.settings()
 
         def work(reporter: Reporter) -> str:
             reporter.progress(0.0, "connecting")
-            with wire.connect(endpoint) as client:
-                client.connect()
-            return endpoint or "this computer"
+            remote.look(settings, reporter)
+            return settings.endpoint or "this computer"
 
         return "Testing the connection", work
 
     def finish(self, _context: Any, value: str) -> None:
         """Say so."""
+        session.other_backend = session.backend is None
         session.say(f"The backend at {value} answers and lets this computer in.")
         self.report({"INFO"}, session.message)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import bpy
 
-from .. import exr, maps, scene, wire
+from .. import exr, loading, maps, scene, wire
 from ..properties import MAPS, PLANES, active_plate, is_built
 from .common import has_maps, has_plate, idle, told
 
@@ -25,7 +25,7 @@ class PLATELIGHT_OT_remove_plate(bpy.types.Operator):
     @told
     def execute(self, context: Any) -> set[str]:
         """Remove it."""
-        scene.remove_plate(context.scene, context.scene.platelight.active)
+        loading.remove_plate(context.scene, context.scene.platelight.active)
         return {"FINISHED"}
 
 

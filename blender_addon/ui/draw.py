@@ -80,7 +80,15 @@ def backend(layout: Any, context: Any) -> None:
         icon, words = "LINKED", "Another one answers"
     elif state is BackendState.STOPPED and install is not InstallState.READY:
         icon, words = INSTALL[install]
-    layout.label(text=words, icon=icon)
+    row = layout.row()
+    row.label(text=words, icon=icon)
+    row.operator("platelight.test_backend", text="", icon="FILE_REFRESH")
+    if session.facts is not None and state is not BackendState.FAILED:
+        devices = ", ".join(session.facts.devices).upper()
+        text = translate(
+            "{devices}, {size:.2f} GiB of memory", devices=devices, size=session.facts.memory / (1 << 30)
+        )
+        layout.label(text=text, icon="MEMORY")
     if install is not InstallState.READY and not session.other_backend:
         text = "Upgrade Backend" if install is InstallState.OUTDATED else "Install Backend"
         layout.operator("platelight.install_backend", text=text, icon="IMPORT")

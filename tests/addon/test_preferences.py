@@ -60,6 +60,9 @@ def test_preferences(run_blender: Callable[..., Any], built_zip: Path, tmp_path:
     assert (seen["paired"][0], seen["paired"][2]) == ("", "")
     assert f"begins with {info.server_key[:8]}" in seen["paired"][1]
     assert "lets this computer in" in seen["paired"][3]
+    assert seen["facts before"]
+    assert seen["facts"][0] == "cpu"
+    assert 10e6 < seen["facts"][-1] < 10e9
     assert seen["forgotten"][0] == ""
     assert "nothing to forget" in seen["forgotten"][1]
     assert seen["used"] == 3_000_000

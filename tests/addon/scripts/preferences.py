@@ -99,6 +99,7 @@ session.job = None
 out["own"] = drawn()
 own.endpoint = endpoint
 out["stranger"] = [drawn(), sentence(ops.test_backend)]
+out["facts before"] = session.facts is None
 out["bad key"] = sentence(ops.pair, key="short")
 own.endpoint = "host"
 out["bad address"] = sentence(ops.pair, key=server_key)
@@ -110,6 +111,7 @@ out["paired"] = [
     sentence(ops.test_backend),
     session.message,
 ]
+out["facts"] = [*session.facts.devices, session.facts.memory]
 ops.copy_key()
 out["forgotten"] = [sentence(ops.forget_backend), sentence(ops.forget_backend)]
 
