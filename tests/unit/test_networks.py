@@ -21,8 +21,10 @@ from platelight.models.networks import (
     diffuse_shading,
     encode,
     exposure_of,
+    finish_of,
     luminance,
 )
+from platelight.models.unet import UNet
 from platelight.protocol.errors import InputError
 from platelight.training.start import inherit
 
@@ -122,14 +124,34 @@ def test_widened_stem_answers_repeated_pictures_as_the_narrow_one() -> None:
     )
 
 
-def test_inherit_copies_all_but_head_and_stems() -> None:
-    parent, child = NormalNet(), DiffuseNet()
+@torch.no_grad()
+def test_heirs_answer_at_first_what_their_parent_hints() -> None:
+    plate, matte = picture(2)
+    parent = NormalNet()
+    for layer in parent.modules():  # statistics as after training, so that a wrong copy shows
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(layer.running_var, 0.5, 1.5)
+    torch.nn.init.normal_(parent.film.weight, std=0.01)
+    parent.eval()
+    _, normal, hints = parent.everything(plate, matte)
+    diffuse, specular = DiffuseNet(), SpecularNet()
+    for heir in (diffuse, specular):
+        inherit(heir, parent)
+        heir.eval()
+    told = diffuse.correction(plate, matte, normal, plate)
+    torch.testing.assert_close(told, hints[:, :3].clamp(-4, 4), rtol=1e-3, atol=1e-4)
+    found = specular.predict(plate, matte, normal, plate)
+    for own, hint in zip(found, finish_of(hints[:, 3:]), strict=True):
+        torch.testing.assert_close(own, hint, rtol=1e-3, atol=1e-4)
+
+
+def test_heirs_of_other_networks_keep_their_own_head() -> None:
+    parent, child = UNet(4, 3), DiffuseNet()
+    before = child.head.weight.clone()
     inherit(child, parent)
-    given, own = parent.state_dict(), child.state_dict()
-    assert torch.equal(own["up.0.0.weight"], given["up.0.0.weight"])
-    assert torch.equal(own["encoder.blocks.3.layers.0.weight"], given["encoder.blocks.3.layers.0.weight"])
-    assert own["encoder.stem.0.weight"].shape[1] == 10
-    assert not torch.equal(own["head.weight"], given["head.weight"])
+    assert torch.equal(child.up[0][0].weight, parent.up[0][0].weight)  # type: ignore[index]
+    assert torch.equal(child.head.weight, before)
 
 
 def test_imagenet_start_fills_every_tensor_of_the_encoder() -> None:

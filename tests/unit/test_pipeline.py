@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 from platelight.pipeline import service
-from platelight.pipeline.resample import Window, fitted, fuse, guided_upsample, padded, resize, subject_window
+from platelight.pipeline.resample import (
+    Window,
+    fitted,
+    fuse,
+    guided_upsample,
+    in_tiles,
+    padded,
+    resize,
+    spans,
+    subject_window,
+)
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Decompose, Refine, Relight
 
@@ -189,8 +199,40 @@ def test_fusion_takes_form_from_one_and_detail_from_the_other() -> None:
     x = torch.linspace(0, 1, 128)
     slow = x[None, :].expand(128, 128)[None, None]
     fast = torch.sin(x * 300)[None, :].expand(128, 128)[None, None] * 0.1
-    fused = fuse(resize(slow, (32, 32)), slow * 0 + fast)
+    fused = fuse(resize(slow, (32, 32)), slow * 0 + fast, 32)
     assert float((fused - slow - fast).abs().mean()) < 0.02
+
+
+def test_fusion_believes_of_the_fine_pass_only_what_is_finer_than_the_cut() -> None:
+    x = torch.linspace(0, 1, 256)
+    wave = torch.sin(x * 2 * torch.pi * 4)[None, :].expand(256, 256)[None, None]  # 64 pixels a period
+    nothing = torch.zeros(1, 1, 64, 64)
+    assert float(fuse(nothing, wave, 64).abs().mean()) < 0.05
+    assert float(fuse(nothing, wave, 4).abs().mean()) > 0.4
+
+
+def test_tiles_cover_and_overlap() -> None:
+    for length in (1, 100, 101, 137, 1000):
+        tiles = spans(length, 100, 20)
+        assert tiles[0][0] == 0
+        assert tiles[-1][1] == length
+        assert all(end - start == min(100, length) for start, end in tiles)
+        assert all(a[1] - b[0] >= 19 for a, b in zip(tiles, tiles[1:], strict=False))
+        assert len(tiles) <= 1 + length // 79
+
+
+def test_tiles_leave_no_seam_and_meet_the_network_padded() -> None:
+    image = torch.rand(1, 2, 150, 230)
+    sizes = []
+
+    def run(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(a.shape[-2:]))
+        return a * 2 + b
+
+    out = in_tiles(run, 64, 16, image, image)
+    torch.testing.assert_close(out, image * 3)
+    assert set(sizes) == {(64, 64)}
+    assert len(sizes) == 3 * 5
 
 
 def test_guided_upsampling_follows_the_guide() -> None:

@@ -50,44 +50,72 @@ def exposure_of(plate: Tensor, matte: Tensor) -> Tensor:
     return MIDDLE / mean.clamp(1e-6, 1e6)
 
 
+def finish_of(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Two raw channels (N, 2, H, W) -> roughness in [0.05, 1] and f0 in [0.01, 1], both (N, 1, H, W)."""
+    roughness = 0.05 + 0.95 * torch.sigmoid(raw[:, :1])
+    reflectivity = torch.exp(-math.log(100.0) * torch.sigmoid(-raw[:, 1:] + 0.85))
+    return roughness, reflectivity
+
+
 class NormalNet(UNet):
-    """Foreground and matte -> unit camera-space normals."""
+    """Foreground and matte -> unit camera-space normals, and hints of the paint for the networks that follow.
+
+    What a surface is painted with and which way it faces explain the same picture, so one decoder learns both; the
+    networks that follow start from its *hints*: three channels as DiffuseNet's correction, two as SpecularNet's.
+    """
+
+    HINTS = 5
 
     def __init__(self) -> None:
-        super().__init__(4, 3)
+        super().__init__(4, 3 + self.HINTS)
 
-    def features_and_normal(self, plate: Tensor, matte: Tensor) -> tuple[list[Tensor], Tensor]:
-        """plate (N, 3, H, W) normalized, matte (N, 1, H, W) -> encoder features, normal (N, 3, H, W)."""
+    def everything(self, plate: Tensor, matte: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """plate (N, 3, H, W) normalized, matte (N, 1, H, W) -> features, normal (N, 3, H, W), hints (N, 5, H, W)."""
         x = torch.cat([encode(plate * matte), matte], 1)
         features = self.encoder(x)
         raw = self.decode(x, features).float()
-        return features, F.normalize(raw + raw.new_tensor([0.0, 0.0, 1e-4]).view(1, 3, 1, 1), dim=1)
+        facing = raw.new_tensor([0.0, 0.0, 1e-4]).view(1, 3, 1, 1)
+        return features, F.normalize(raw[:, :3] + facing, dim=1), raw[:, 3:]
+
+    def features_and_normal(self, plate: Tensor, matte: Tensor) -> tuple[list[Tensor], Tensor]:
+        """plate (N, 3, H, W) normalized, matte (N, 1, H, W) -> encoder features, normal (N, 3, H, W)."""
+        return self.everything(plate, matte)[:2]
 
     def predict(self, plate: Tensor, matte: Tensor) -> Tensor:
         """Normals (N, 3, H, W) only."""
-        return self.features_and_normal(plate, matte)[1]
+        return self.everything(plate, matte)[1]
 
 
 class DiffuseNet(UNet):
     """Plate, normal and closed-form shading -> diffuse render; the albedo follows by division."""
 
+    HINT = slice(3, 6)  # the channels of NormalNet that mean the same
+
     def __init__(self) -> None:
         super().__init__(10, 3)
+
+    def correction(self, plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor) -> Tensor:
+        """Logarithm of albedo over plate, (N, 3, H, W), in [-4, 4]."""
+        x = torch.cat([encode(plate * matte), normal * matte, encode(shading) * matte, matte], 1)
+        raw: Tensor = self(x)
+        return raw.float().clamp(-4, 4)
 
     def predict(self, plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor) -> tuple[Tensor, Tensor]:
         """-> (diffuse render, albedo), both (N, 3, H, W).
 
-        The network infers what the plate would be as a purely diffuse, unshadowed surface under the inferred light:
-        the logarithm of a correction to the plate. albedo = diffuse render / shading.
+        The diffuse render is what the plate would be as a purely diffuse, unshadowed surface under the inferred light:
+        the shading times a corrected plate. albedo = diffuse render / shading. Written so, an error of the shading
+        does not reach the albedo unless the network makes use of it.
         """
-        x = torch.cat([encode(plate * matte), normal * matte, encode(shading) * matte, matte], 1)
-        correction = self(x).float().clamp(-4, 4)
-        diffuse = (plate.clamp_min(0) + FLOOR) * torch.exp(correction)
-        return diffuse, (diffuse / shading.clamp_min(FLOOR)).clamp(0.0, 1.0)
+        correction = self.correction(plate, matte, normal, shading)
+        diffuse = (plate.clamp_min(0) + FLOOR) * torch.exp(correction) * shading
+        return diffuse, (diffuse / shading.clamp_min(1e-6)).clamp(0.0, 1.0)
 
 
 class SpecularNet(UNet):
     """Plate, normal and albedo -> perceptual roughness and reflectivity f0."""
+
+    HINT = slice(6, 8)  # the channels of NormalNet that mean the same
 
     def __init__(self) -> None:
         super().__init__(10, 2)
@@ -95,10 +123,8 @@ class SpecularNet(UNet):
     def predict(self, plate: Tensor, matte: Tensor, normal: Tensor, albedo: Tensor) -> tuple[Tensor, Tensor]:
         """-> roughness in [0.05, 1] and f0 in [0.01, 1], both (N, 1, H, W)."""
         x = torch.cat([encode(plate * matte), normal * matte, (albedo * 2 - 1) * matte, matte], 1)
-        raw = self(x).float()
-        roughness = 0.05 + 0.95 * torch.sigmoid(raw[:, :1])
-        reflectivity = torch.exp(-math.log(100.0) * torch.sigmoid(-raw[:, 1:] + 0.85))
-        return roughness, reflectivity
+        raw: Tensor = self(x)
+        return finish_of(raw.float())
 
 
 class RenderNet(UNet):

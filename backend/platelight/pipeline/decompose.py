@@ -16,7 +16,7 @@ from platelight.images.sanitize import Counts, sanitize
 from platelight.models.networks import FLOOR, diffuse_shading, exposure_of, luminance
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
-from platelight.pipeline.networks import Networks, predict_light, predict_normal, two_scales
+from platelight.pipeline.networks import Networks, predict_light, predict_normal, in_passes
 from platelight.pipeline.resample import Window, guided_upsample, resize, subject_window
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Decompose
@@ -173,13 +173,11 @@ def decompose(
     progress(0.5, "albedo")
 
     def correction(p: Tensor, m: Tensor, n: Tensor, s: Tensor) -> Tensor:
-        render, _ = networks.diffuse.predict(p, m, F.normalize(n, dim=1), s)
-        return torch.log(render) - torch.log(p.clamp_min(0) + FLOOR)
+        return networks.diffuse.correction(p, m, F.normalize(n, dim=1), s)
 
+    # The correction is smooth, the plate is not: applied to the plate's own pixels it keeps all texture.
     with networks.half_precision():
-        diffuse = two_scales(correction, working, small_plate, small_matte, normal, shading)
-    # albedo = diffuse render / shading, with the plate's own detail: the correction is smooth, the plate is not.
-    reflectance = diffuse - torch.log(shading.clamp_min(FLOOR))
+        reflectance = in_passes(correction, working, small_plate, small_matte, normal, shading)
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
     small_albedo = ((small_plate + FLOOR) * torch.exp(reflectance)).clamp(0, 1)
@@ -191,7 +189,7 @@ def decompose(
         return torch.cat(networks.specular.predict(p, m, F.normalize(n, dim=1), a), 1)
 
     with networks.half_precision():
-        specular = two_scales(finish, working, small_plate, small_matte, normal, small_albedo)
+        specular = in_passes(finish, working, small_plate, small_matte, normal, small_albedo)
     check_cancelled(cancelled)
 
     progress(0.75, "upsampling")

@@ -14,13 +14,17 @@ from torch.nn import functional as F
 from platelight.models import registry
 from platelight.models.networks import DiffuseNet, Illumination, IllumNet, NormalNet, RenderNet, SpecularNet
 from platelight.models.precision import half_precision
-from platelight.pipeline.resample import fitted, fuse, padded, resize
+from platelight.pipeline.resample import fitted, fuse, in_tiles, padded, resize
 
 log = logging.getLogger(__name__)
 
-GLOBAL_SIDE = 192  # near the size that the networks were trained at: form and light are read here
-FORM_SIDES = (128, 192)
-LIGHT_SIDE = 160
+GLOBAL_SIDE = 128  # near the size that the networks were trained at: form, paint and light are read here
+FORM_SIDES = (96, 128)
+LIGHT_SIDE = 128
+# Detail comes from larger pictures. Where the working size is far from the global one, a pass between them tells what
+# is neither form nor texture: eyes, nose, lips, folds. Of each pass only what is finer than its cut is believed.
+MIDDLE_SIDE, FORM_CUT, MIDDLE_CUT = 384, 40, 192
+TILE, OVERLAP = 1024, 128  # larger pictures are run in tiles
 # In doubt a network answers with the mean of what it thinks possible, and the mean of tilted normals faces the camera.
 # On photographs it doubts more than on its own pictures; docs/training.md has the figures by which this was chosen.
 NORMAL_CONTRAST = 1.4
@@ -51,29 +55,47 @@ class Networks:
         return half_precision(self.device)
 
 
-def two_scales(run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Tensor:
-    """Run a network on its inputs at ``GLOBAL_SIDE`` and at ``working``, and fuse the answers.
+def with_detail(coarse: Tensor, run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Tensor:
+    """Add detail passes to a field that was read at ``GLOBAL_SIDE``.
 
-    The first input decides the size; all are (1, C, H, W) of one size. Returns (1, K, h, w) at the working size.
+    Args:
+        coarse: (1, K, h, w), the field where the whole is seen.
+        run: the network, from tensors like ``inputs`` to (1, K, ...).
+        working: long side of the finest pass.
+        inputs: (1, C, H, W), all of one size.
+
+    Returns:
+        (1, K, h', w') at the working size.
     """
     size = (inputs[0].shape[-2], inputs[0].shape[-1])
-
-    def at(side: int) -> Tensor:
-        target = fitted(size, side)
-        answer = run(*(padded(resize(x, target)) for x in inputs))
-        return answer[..., : target[0], : target[1]]
-
-    coarse = at(min(GLOBAL_SIDE, working))
-    if fitted(size, working) == tuple(coarse.shape[-2:]):
+    finest = fitted(size, working)
+    if finest == tuple(coarse.shape[-2:]):
         return coarse
-    return fuse(coarse, at(working))
+    passes = [(finest, FORM_CUT)]
+    if max(finest) > 1.5 * MIDDLE_SIDE:
+        passes = [(fitted(size, MIDDLE_SIDE), FORM_CUT), (finest, MIDDLE_CUT)]
+    field = coarse
+    for target, cut in passes:
+        field = fuse(field, in_tiles(run, TILE, OVERLAP, *(resize(x, target) for x in inputs)), cut)
+    return field
+
+
+def in_passes(run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Tensor:
+    """Run a network on its inputs where the whole is seen and again for detail: (1, K, h, w) at the working size.
+
+    The first input decides the size; all are (1, C, H, W) of one size.
+    """
+    size = (inputs[0].shape[-2], inputs[0].shape[-1])
+    target = fitted(size, min(GLOBAL_SIDE, working))
+    coarse = run(*(padded(resize(x, target)) for x in inputs))[..., : target[0], : target[1]]
+    return with_detail(coarse, run, working, *inputs)
 
 
 def predict_normal(networks: Networks, plate: Tensor, matte: Tensor, working: int) -> Tensor:
     """Unit normals (1, 3, h, w) at the working size from a normalized plate (1, 3, H, W).
 
     The global form is the mean over two sizes and their mirror images, which costs little at these sizes; detail
-    comes from one pass at the working size. ``NORMAL_CONTRAST`` then undoes part of the network's shrinkage.
+    comes from larger passes. ``NORMAL_CONTRAST`` then undoes part of the network's shrinkage.
     """
     size = (plate.shape[-2], plate.shape[-1])
     largest = fitted(size, min(GLOBAL_SIDE, working))
@@ -93,7 +115,7 @@ def predict_normal(networks: Networks, plate: Tensor, matte: Tensor, working: in
             resize(at(min(side, working), flip), largest) for side in FORM_SIDES for flip in (False, True)
         ]
         form = F.normalize(torch.stack(votes).mean(0), dim=1)
-        detailed = form if fitted(size, working) == largest else fuse(form, at(working, False))
+        detailed = with_detail(form, networks.normal.predict, working, plate, matte)
     stretched = torch.cat([detailed[:, :2] * NORMAL_CONTRAST, detailed[:, 2:]], 1)
     return F.normalize(stretched, dim=1)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from platelight.images.sanitize import sanitize
 from platelight.models.networks import exposure_of
 from platelight.pipeline.decompose import check_cancelled, guide_of, to_image, to_tensor
-from platelight.pipeline.networks import Networks, two_scales
+from platelight.pipeline.networks import Networks, in_passes
 from platelight.pipeline.resample import guided_upsample, resize, subject_window
 from platelight.pipeline.shadows import shadowed
 from platelight.protocol.errors import InputError
@@ -111,7 +111,7 @@ def refined(
 
     inputs = (plate, cut["matte"], cut["normal"], cut["albedo"], diffuse_cut * gain, specular_cut * gain)
     with networks.half_precision():
-        change = two_scales(correction, working, *inputs)
+        change = in_passes(correction, working, *inputs)
     size = (change.shape[-2], change.shape[-1])
     if size != tuple(plate.shape[-2:]):
         change = guided_upsample(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -64,16 +65,63 @@ def padded(image: Tensor) -> Tensor:
     return F.pad(image, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
 
 
-def fuse(coarse: Tensor, fine: Tensor) -> Tensor:
-    """Low frequencies of a global pass and high ones of a detail pass: a two-band Laplacian pyramid.
+def low_band(image: Tensor, cut: int) -> Tensor:
+    """What is left of (N, C, H, W) after shrinking its long side to ``cut`` pixels and enlarging it again."""
+    size = (image.shape[-2], image.shape[-1])
+    return resize(resize(image, fitted(size, cut)), size)
 
-    coarse (N, C, h, w) and fine (N, C, H, W) show the same field; the result has fine's size.
+
+def fuse(coarse: Tensor, fine: Tensor, cut: int) -> Tensor:
+    """Low frequencies of a pass that sees the whole and high ones of a detail pass: a two-band Laplacian pyramid.
+
+    Args:
+        coarse: (N, C, h, w), fine: (N, C, H, W), the same field.
+        cut: pixels on the long side at which the bands part.
+
+    Returns:
+        (N, C, H, W).
     """
-    size, small = (fine.shape[-2], fine.shape[-1]), (coarse.shape[-2], coarse.shape[-1])
-    if size == small:
-        return fine
-    low = resize(resize(fine, small), size)
-    return resize(coarse, size) + fine - low
+    size = (fine.shape[-2], fine.shape[-1])
+    return fine - low_band(fine, cut) + resize(resize(coarse, fitted(size, cut)), size)
+
+
+def spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
+    """Starts and ends of the fewest equal tiles that cover ``length`` and overlap by at least ``overlap``."""
+    if length <= tile:
+        return [(0, length)]
+    count = -(-(length - overlap) // (tile - overlap))
+    starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
+    return [(start, start + tile) for start in starts]
+
+
+def _feather(length: int, start: int, end: int, overlap: int) -> Tensor:
+    """Weights of a tile along one axis: rising and falling over the overlap, but not at the picture's own rim."""
+    inside = torch.arange(end - start, dtype=torch.float32) + 0.5
+    rise = inside / overlap if start > 0 else torch.ones_like(inside)
+    fall = inside.flip(0) / overlap if end < length else torch.ones_like(inside)
+    return torch.minimum(rise, fall).clamp(max=1.0)
+
+
+def in_tiles(run: Callable[..., Tensor], tile: int, overlap: int, *inputs: Tensor) -> Tensor:
+    """Run a network on inputs (1, C, H, W) of one size in feathered tiles, so that memory stays bounded.
+
+    Returns (1, K, H, W). One tile where the inputs fit.
+    """
+    height, width = inputs[0].shape[-2:]
+    out: Tensor | None = None
+    total = inputs[0].new_zeros(1, 1, height, width)
+    for top, bottom in spans(height, tile, overlap):
+        for left, right in spans(width, tile, overlap):
+            cut = [x[..., top:bottom, left:right] for x in inputs]
+            answer = run(*(padded(x) for x in cut))[..., : bottom - top, : right - left]
+            rows, columns = _feather(height, top, bottom, overlap), _feather(width, left, right, overlap)
+            weight = (rows[:, None] * columns[None, :]).to(answer)
+            if out is None:
+                out = answer.new_zeros(1, answer.shape[1], height, width)
+            out[..., top:bottom, left:right] += answer * weight
+            total[..., top:bottom, left:right] += weight
+    assert out is not None
+    return out / total
 
 
 def _box(image: Tensor, radius: int) -> Tensor:

@@ -126,7 +126,7 @@ class Bank:
         part = torch.from_numpy(raw["part"].astype(np.int64))
         ys, xs = torch.nonzero(part, as_tuple=True)
         # Most pictures show the whole subject, as a plate's crop about its matte does; some a part of it.
-        if len(ys) == 0 or chance() < 0.4:
+        if len(ys) == 0 or chance() < 0.25:
             side = int(full * (0.32 + 0.68 * chance()))
             top, left = int((full - side) * chance()), int((full - side) * chance())
         else:

@@ -23,9 +23,10 @@ from platelight.models.networks import (
     diffuse_shading,
     encode,
     exposure_of,
+    finish_of,
 )
 from platelight.models.precision import half_precision
-from platelight.models.unet import FINE, UNet
+from platelight.models.unet import UNet
 from platelight.shading.environment import sample, solid_angles
 from platelight.training.lights import LEVELS, ROWS, PhongConvolver, prefilter_matrix
 from platelight.training.losses import (
@@ -126,28 +127,28 @@ class Stage:
         """Called after each optimizer step (the adversary learns here)."""
 
 
+def albedo_error(correction: Tensor, batch: Batch) -> Tensor:
+    """Logarithm of the albedo that a correction of the plate gives over the true one, (N, 3, H, W)."""
+    given = correction.clamp(-4, 4) + torch.log(batch.plate.clamp_min(0) + FLOOR)
+    return given - torch.log(batch.surface.albedo + 0.02)
+
+
+def finish_errors(roughness: Tensor, f0: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mean absolute errors of roughness and of the square root of f0."""
+    rough = masked_mean((roughness - batch.surface.roughness).abs(), batch.matte)
+    reflect = masked_mean((f0.sqrt() - batch.surface.f0.clamp_min(1e-4).sqrt()).abs(), batch.matte)
+    return rough, reflect
+
+
 class NormalStage(Stage):
-    """Normals, and beside them the albedo by a head that is thrown away.
+    """Normals, and beside them hints of albedo and finish.
 
     A network that must also tell paint from shading reads form from shading where it would else trust outlines only,
-    and DiffuseNet, which starts from this one, finds the features that it needs.
+    and the networks that start from this one answer at first what its hints say.
     """
 
     name = "normal"
-    BESIDE = 0.4
-
-    def __init__(self, weights: Path, pack: Path | None = None) -> None:
-        super().__init__(weights, pack)
-        assert isinstance(self.network, NormalNet)
-        self.beside = nn.Conv2d(FINE, 3, 1)
-        nn.init.zeros_(self.beside.weight)
-        self.modules_beside = {"albedo": self.beside}
-        self.beside_optimizer = torch.optim.AdamW(self.beside.parameters(), 2e-3)
-        self.last: Tensor | None = None
-        self.network.fine[1].register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.last = output
+    ALBEDO, FINISH = 0.4, 0.15
 
     def start(self, weights: Path, start: Start = Start.USUAL) -> str:
         assert isinstance(self.network, UNet)
@@ -157,21 +158,19 @@ class NormalStage(Stage):
         net = self.network
         assert isinstance(net, NormalNet)
         with half_precision(batch.plate.device):
-            predicted = net.predict(batch.plate, batch.matte)
+            _, predicted, hints = net.everything(batch.plate, batch.matte)
         loss, degrees = angular(predicted, batch.surface.normal, batch.matte)
         loss = loss + gradients(predicted - batch.surface.normal, batch.matte)
-        assert self.last is not None
-        correction = self.beside(self.last.float()).clamp(-4, 4)
-        error = (
-            correction + torch.log(batch.plate.clamp_min(0) + FLOOR) - torch.log(batch.surface.albedo + 0.02)
-        )
+        error = albedo_error(hints[:, :3], batch)
         shape = masked_mean(scale_free(error, batch.matte).abs(), batch.matte)
-        loss = loss + self.BESIDE * (shape + gradients(error, batch.matte))
-        return loss, {"degrees": degrees.detach(), "albedo": shape.detach()}
-
-    def after_step(self) -> None:
-        self.beside_optimizer.step()
-        self.beside_optimizer.zero_grad(set_to_none=True)
+        rough, reflect = finish_errors(*finish_of(hints[:, 3:]), batch)
+        loss = loss + self.ALBEDO * (shape + gradients(error, batch.matte)) + self.FINISH * (rough + reflect)
+        return loss, {
+            "degrees": degrees.detach(),
+            "albedo": shape.detach(),
+            "roughness": rough.detach(),
+            "sqrt_f0": reflect.detach(),
+        }
 
 
 class IllumStage(Stage):
@@ -221,11 +220,8 @@ class DiffuseStage(Stage):
         net = self.network
         assert isinstance(net, DiffuseNet)
         with half_precision(batch.plate.device):
-            render, _ = net.predict(batch.plate, batch.matte, maps.normal, maps.shading)
-        # The diffuse render that division by the inferred shading turns into the true albedo.
-        error = torch.log(render + 1e-4) - torch.log(
-            maps.shading.clamp_min(1e-3) * batch.surface.albedo + 1e-4
-        )
+            correction = net.correction(batch.plate, batch.matte, maps.normal, maps.shading)
+        error = albedo_error(correction, batch)
         free = scale_free(error, batch.matte)
         shape = masked_mean(free.abs(), batch.matte)
         level = masked_mean(error.abs(), batch.matte)
@@ -249,8 +245,7 @@ class SpecularStage(Stage):
         assert isinstance(net, SpecularNet)
         with half_precision(batch.plate.device):
             roughness, f0 = net.predict(batch.plate, batch.matte, maps.normal, maps.albedo)
-        rough = masked_mean((roughness - batch.surface.roughness).abs(), batch.matte)
-        reflect = masked_mean((f0.sqrt() - batch.surface.f0.clamp_min(1e-4).sqrt()).abs(), batch.matte)
+        rough, reflect = finish_errors(roughness, f0, batch)
         return rough + reflect, {"roughness": rough.detach(), "sqrt_f0": reflect.detach()}
 
 
@@ -271,6 +266,13 @@ class RenderStage(Stage):
         self.convolve = PhongConvolver(ROWS, GRID)
         self.levels = torch.stack([prefilter_matrix(ROWS, r) for r in LEVELS])
         self.last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+
+    def start(self, weights: Path, start: Start = Start.USUAL) -> str:
+        origin = super().start(weights, start)
+        assert isinstance(self.network, UNet)
+        nn.init.zeros_(self.network.head.weight)  # the first answer is the physical render itself
+        nn.init.zeros_(self.network.head.bias)
+        return origin
 
     def physical(self, batch: Batch, maps: Maps) -> tuple[Tensor, Tensor]:
         """The PBR render of predicted maps under the target light, without shadows: (diffuse, specular)."""

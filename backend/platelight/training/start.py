@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from platelight.models import registry
 from platelight.models.encoder import STAGES, Encoder, widen_stem
+from platelight.models.networks import NormalNet
 from platelight.models.unet import UNet
 from platelight.protocol.errors import InputError
 from platelight.training.legacy_archive import read_state_dict
@@ -110,20 +111,26 @@ def _block_names() -> list[dict[int, str]]:
 
 
 def inherit(network: UNet, parent: nn.Module) -> None:
-    """Copy a trained network of the family; where inputs are wider, repeat the RGB weights (``widen_stem``)."""
+    """Copy a trained network of the family, so that the heir answers at first what its parent would.
+
+    The heir's further inputs (its own groups of three between RGB and matte) start without weight. Where its class says
+    by ``HINT`` which channels of NormalNet mean the same as its own, it takes over NormalNet's head for them too.
+    """
     own = network.state_dict()
     given = {k: v.to(own["head.bias"].device) for k, v in parent.state_dict().items()}
+    hint = getattr(network, "HINT", None) if isinstance(parent, NormalNet) else None
     for key, value in own.items():
-        if key not in given or key.startswith("head."):
+        if key.startswith("head."):
+            if hint is not None:
+                own[key] = given[key][hint].clone()
+        elif key not in given:
             continue
-        if given[key].shape == value.shape:
+        elif given[key].shape == value.shape:
             own[key] = given[key].clone()
-        elif key == "encoder.stem.0.weight":
-            own[key] = widen_stem(given[key][:, :3], value.shape[1])
-            own[key][:, -1] = given[key][:, -1]
-        elif key == "fine.0.0.weight":
-            decoder = value.shape[1] - network.inputs
-            parent_decoder = given[key][:, :decoder]
-            wide = widen_stem(given[key][:, decoder : decoder + 3], network.inputs)
-            own[key] = torch.cat([parent_decoder, wide], 1)
+        elif key in ("encoder.stem.0.weight", "fine.0.0.weight"):
+            before = value.shape[1] - network.inputs  # channels of the decoder ahead of the inputs
+            wide = torch.zeros_like(value)
+            wide[:, : before + 3] = given[key][:, : before + 3]
+            wide[:, -1] = given[key][:, -1]
+            own[key] = wide
     network.load_state_dict(own)
