@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -217,7 +218,7 @@ def test_tiles_cover_and_overlap() -> None:
         assert tiles[0][0] == 0
         assert tiles[-1][1] == length
         assert all(end - start == min(100, length) for start, end in tiles)
-        assert all(a[1] - b[0] >= 19 for a, b in zip(tiles, tiles[1:], strict=False))
+        assert all(a[1] - b[0] >= 19 for a, b in itertools.pairwise(tiles))
         assert len(tiles) <= 1 + length // 79
 
 

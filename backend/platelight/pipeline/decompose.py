@@ -16,7 +16,7 @@ from platelight.images.sanitize import Counts, sanitize
 from platelight.models.networks import FLOOR, diffuse_shading, exposure_of, luminance
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
-from platelight.pipeline.networks import Networks, predict_light, predict_normal, in_passes
+from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal
 from platelight.pipeline.resample import Window, guided_upsample, resize, subject_window
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Decompose

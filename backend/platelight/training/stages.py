@@ -270,8 +270,8 @@ class RenderStage(Stage):
     def start(self, weights: Path, start: Start = Start.USUAL) -> str:
         origin = super().start(weights, start)
         assert isinstance(self.network, UNet)
-        nn.init.zeros_(self.network.head.weight)  # the first answer is the physical render itself
-        nn.init.zeros_(self.network.head.bias)
+        for parameter in self.network.head.parameters():  # the first answer is the physical render itself
+            nn.init.zeros_(parameter)
         return origin
 
     def physical(self, batch: Batch, maps: Maps) -> tuple[Tensor, Tensor]:
