@@ -17,7 +17,16 @@ from platelight.training.legacy_archive import read_state_dict
 from platelight.training.lights import LEVELS, ROWS, Lighting, as_latlong, load_bank, random_lighting
 from platelight.training.losses import angular, gradients, scale_free
 from platelight.training.materials import Surface, paint
-from platelight.training.pictures import Bank, Generator, Photographer, Views
+from platelight.training.pictures import (
+    BANDS,
+    Bank,
+    Generator,
+    Photographer,
+    Views,
+    harmonics,
+    mirrored,
+    stretched,
+)
 
 trimesh = pytest.importorskip("trimesh", reason="needs platelight[train]")
 pytest.importorskip("embreex", reason="needs platelight[train]")
@@ -69,6 +78,36 @@ def test_cast_normals_of_a_ball_are_those_of_a_ball() -> None:
     rest = views.rest[0] - torch.tensor([0, 0, -12.0]).view(3, 1, 1)
     cosine = (normal * rest).sum(0)[mask]
     assert float(cosine.min()) > 0.995
+
+
+def test_a_stretched_ball_is_an_ellipsoid_in_stretched_light() -> None:
+    views, scale = sphere_views(), torch.tensor([1.0, 1.0, 1.7])
+    deep = stretched(views, scale)
+    middle = views.rest[0] - torch.tensor([0, 0, -12.0]).view(3, 1, 1)
+    gradient = torch.nn.functional.normalize(middle * scale.view(3, 1, 1) / scale.view(3, 1, 1) ** 2, dim=0)
+    inside = views.part[0] > 0
+    assert float((deep.normal[0] * gradient).sum(0)[inside].min()) > 0.995
+    # A lamp grazes the stretched ball where it grazed the round one.
+    before = (views.normal[0] * views.stored[0, 0].view(3, 1, 1)).sum(0)
+    after = (deep.normal[0] * deep.stored[0, 0].view(3, 1, 1)).sum(0)
+    clear = inside & (before.abs() > 0.05)
+    assert torch.equal(before[clear] > 0, after[clear] > 0)
+    # Nothing hides the sky from a ball: its transfer is the cosine lobe of the new normal.
+    expected = harmonics(deep.normal, 1) * torch.tensor(BANDS).view(1, 9, 1, 1)
+    error = (deep.transfer - expected).abs()[:, :, inside]
+    assert float(error.mean()) < 0.03
+
+
+def test_upside_down_twice_is_the_right_way_up() -> None:
+    views, all_of_them = sphere_views(), torch.ones(1, dtype=torch.bool)
+    once = mirrored(views, all_of_them, -2)
+    twice = mirrored(once, all_of_them, -2)
+    for name in Views.__dataclass_fields__:
+        assert torch.equal(getattr(twice, name), getattr(views, name))
+    top = views.normal[0, 1, : views.normal.shape[2] // 3]
+    assert float(top[views.part[0, : len(top)] > 0].mean()) > 0.3
+    again = once.normal[0, 1, : len(top)]
+    assert float(again[once.part[0, : len(top)] > 0].mean()) > 0.3  # what is on top still looks up
 
 
 def test_cosine_directions_have_the_right_mean() -> None:

@@ -94,25 +94,25 @@ def in_passes(run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Tens
 def predict_normal(networks: Networks, plate: Tensor, matte: Tensor, working: int) -> Tensor:
     """Unit normals (1, 3, h, w) at the working size from a normalized plate (1, 3, H, W).
 
-    The global form is the mean over two sizes and their mirror images, which costs little at these sizes; detail
-    comes from larger passes. ``NORMAL_CONTRAST`` then undoes part of the network's shrinkage.
+    The global form is the mean over two sizes and the picture's mirror images, upside down too: that light comes from
+    above is a habit of the network that half of the votes turn round. Small pictures cost little; detail comes from
+    larger passes. ``NORMAL_CONTRAST`` then undoes part of the network's shrinkage.
     """
     size = (plate.shape[-2], plate.shape[-1])
     largest = fitted(size, min(GLOBAL_SIDE, working))
 
-    def at(side: int, mirrored: bool) -> Tensor:
+    def at(side: int, axes: tuple[int, ...]) -> Tensor:
         target = fitted(size, side)
-        x, m = resize(plate, target), resize(matte, target)
-        if not mirrored:
-            return networks.normal.predict(padded(x), padded(m))[..., : target[0], : target[1]]
-        answer = networks.normal.predict(padded(x.flip(-1)), padded(m.flip(-1)))[
-            ..., : target[0], : target[1]
-        ].flip(-1)
-        return torch.cat([-answer[:, :1], answer[:, 1:]], 1)
+        x, m = resize(plate, target).flip(axes), resize(matte, target).flip(axes)
+        answer = networks.normal.predict(padded(x), padded(m))[..., : target[0], : target[1]].flip(axes)
+        signs = [-1.0 if axis in axes else 1.0 for axis in (-1, -2)] + [1.0]
+        return answer * answer.new_tensor(signs).view(1, 3, 1, 1)
 
     with networks.half_precision():
         votes = [
-            resize(at(min(side, working), flip), largest) for side in FORM_SIDES for flip in (False, True)
+            resize(at(min(side, working), axes), largest)
+            for side in FORM_SIDES
+            for axes in ((), (-1,), (-2,), (-2, -1))
         ]
         form = F.normalize(torch.stack(votes).mean(0), dim=1)
         detailed = with_detail(form, networks.normal.predict, working, plate, matte)

@@ -23,7 +23,8 @@ from platelight.shading.environment import sample, solid_angles
 from platelight.training.lights import LEVELS, ROWS, LightBank, Lighting, as_latlong, random_lighting
 from platelight.training.materials import Surface, paint, unit
 
-FLIPPED_SH = (3, 4, 7)  # coefficients odd in x
+FLIPPED_SH = {-1: (3, 4, 7), -2: (1, 4, 5)}  # coefficients odd in x, odd in y
+BANDS = (1.0, *[2 / 3] * 3, *[0.25] * 5)  # cosine lobe, divided by pi (Ramamoorthi, Hanrahan 2001)
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,22 @@ class Batch:
     target_latlong: Tensor | None = None
 
 
-def mirrored(views: Views, which: Tensor) -> Views:
-    """Left and right exchanged in the views that ``which`` (N,) says: pictures, directions and coefficients."""
-    swap = views.view.new_tensor([-1.0, 1.0, 1.0])
+def mirrored(views: Views, which: Tensor, axis: int = -1) -> Views:
+    """The views that ``which`` (N,) says exchanged left and right (axis -1) or top and bottom (axis -2).
+
+    Pictures, directions and coefficients are all exchanged.
+    """
+    swap = views.view.new_tensor([1.0 if axis == -2 else -1.0, 1.0 if axis == -1 else -1.0, 1.0])
     odd = views.view.new_ones(9)
-    odd[list(FLIPPED_SH)] = -1
+    odd[list(FLIPPED_SH[axis])] = -1
     other = Views(
-        views.normal.flip(-1) * swap.view(1, 3, 1, 1),
-        views.rest.flip(-1),
-        views.part.flip(-1),
-        views.shadow.flip(-1),
-        views.transfer.flip(-1) * odd.view(1, 9, 1, 1),
+        views.normal.flip(axis) * swap.view(1, 3, 1, 1),
+        views.rest.flip(axis),
+        views.part.flip(axis),
+        views.shadow.flip(axis),
+        views.transfer.flip(axis) * odd.view(1, 9, 1, 1),
         views.stored * swap,
-        views.view.flip(-1) * swap.view(1, 3, 1, 1),
+        views.view.flip(axis) * swap.view(1, 3, 1, 1),
     )
 
     def choose(name: str) -> Tensor:
@@ -77,6 +81,27 @@ def mirrored(views: Views, which: Tensor) -> Views:
         return torch.where(which.view(-1, *[1] * (a.ndim - 1)), a, b)
 
     return Views(*(choose(name) for name in Views.__dataclass_fields__))
+
+
+def stretched(views: Views, scale: Tensor) -> Views:
+    """The views of bodies stretched along the camera's axes by ``scale`` (3,), positive.
+
+    The picture is not resampled: a stretch in the picture's plane is for the caller to cut. Stretched light casts the
+    same shadows on stretched bodies; what is seen of the sky is kept, and its cosine follows the normal.
+    """
+    along = scale.view(1, 3, 1, 1)
+    normal = unit(views.normal / along, dim=1)
+    open_sky = (views.transfer[:, :1] / 0.282095).clamp(0, 1)
+    turned = (harmonics(normal, 1) - harmonics(views.normal, 1)) * normal.new_tensor(BANDS).view(1, 9, 1, 1)
+    return Views(
+        normal,
+        views.rest,
+        views.part,
+        views.shadow,
+        views.transfer + open_sky * turned,
+        unit(views.stored * scale, dim=-1),
+        unit(views.view * along, dim=1),
+    )
 
 
 class Source(Protocol):
@@ -135,10 +160,14 @@ class Bank:
             middle = (low + high) / 2
             top = int(min(max(float(middle[0]) - side / 2 + (chance() - 0.5) * 8, 0), full - side))
             left = int(min(max(float(middle[1]) - side / 2 + (chance() - 0.5) * 8, 0), full - side))
+        # Cut wider or higher than the square that it becomes: bodies come out lean or stout.
+        lean = math.exp(0.3 * (chance() - 0.5))
+        height, width = min(full, round(side * lean)), min(full, round(side / lean))
+        top, left = min(top, full - height), min(left, full - width)
         half = np.tan(np.radians(float(raw["fov"])) / 2)
-        edge = ((torch.arange(size) + 0.5) / size * side + 0.0) / full * 2 - 1
-        vx = (edge + 2 * left / full) * half
-        vy = -(edge + 2 * top / full) * half
+        steps = (torch.arange(size) + 0.5) / size
+        vx = ((left + steps * width) / full * 2 - 1) * half
+        vy = -((top + steps * height) / full * 2 - 1) * half
         view = unit(
             torch.stack(
                 [-vx[None, :].expand(size, size), -vy[:, None].expand(size, size), torch.ones(size, size)]
@@ -148,12 +177,12 @@ class Bank:
 
         def cut(values: npt.NDArray[Any], mode: str, scale: int = 1) -> Tensor:
             image = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None]
-            row, column, extent = top // scale, left // scale, max(side // scale, 1)
-            image = image[..., row : row + extent, column : column + extent]
+            row, column = top // scale, left // scale
+            image = image[..., row : row + max(height // scale, 1), column : column + max(width // scale, 1)]
             if mode == "nearest":
                 return F.interpolate(image, size=(size, size), mode="nearest")
             return F.interpolate(
-                image, size=(size, size), mode="bilinear", align_corners=False, antialias=side > size
+                image, size=(size, size), mode="bilinear", align_corners=False, antialias=max(height, width) > size
             )
 
         parts = cut(raw["part"][..., None], "nearest")[:, 0].long()
@@ -176,7 +205,14 @@ class Bank:
             torch.from_numpy(raw["lights"].astype(np.float32))[None],
             view[None],
         )
-        return mirrored(made, torch.ones(1, dtype=torch.bool)) if chance() < 0.5 else made
+        # A bank holds few bodies: the same one deeper or flatter, mirrored or upside down is another to a network.
+        middle_side = math.sqrt(height * width)
+        deep = math.exp(0.7 * (chance() - 0.5))
+        made = stretched(made, torch.tensor([middle_side / width, middle_side / height, deep]))
+        for axis, share in ((-1, 0.5), (-2, 0.2)):
+            if chance() < share:
+                made = mirrored(made, torch.ones(1, dtype=torch.bool), axis)
+        return made
 
 
 def harmonics(directions: Tensor, dim: int = -1) -> Tensor:
@@ -198,10 +234,7 @@ class Photographer:
 
     def __init__(self) -> None:
         self.project = sh_matrix(ROWS)
-        bands = torch.tensor(
-            [1.0] + [2 / 3] * 3 + [0.25] * 5
-        )  # cosine lobe, divided by pi (Ramamoorthi, Hanrahan 2001)
-        self.bands = bands
+        self.bands = torch.tensor(BANDS)
         self.areas = solid_angles(ROWS).reshape(-1, 1)
         self.basis = (self.project / solid_angles(ROWS).reshape(1, -1)).T  # (texels, 9)
 
