@@ -54,6 +54,21 @@ def test_astronaut_is_one_person() -> None:
     assert 0.001 < soft < 0.05, "an edge, and no haze"
 
 
+def test_a_person_in_shadow_before_a_wall_as_dark_is_whole() -> None:
+    encoded = skimage.data.astronaut().astype(np.float32) / 255
+    alpha = matting.estimate_matte(srgb_to_linear(encoded))[0][..., None]
+    encoded = encoded * alpha + 0.03 * (1 - alpha)
+    encoded[:75] = 0.03 + 0.02 * encoded[:75]  # her hair is as dark as the wall
+    coarse = segmentation.find_subject(encoded)
+    assert coarse.method == "selfie segmentation"
+    hair = alpha[:75, :, 0] > 0.9
+    assert coarse.probability[:75][hair].mean() > 0.9
+    # A thing before the same wall is still told by its color.
+    thing, truth, _ = composite(240, 320)
+    assert segmentation.find_subject(matting.display_encoded(thing)).method == "plain backdrop"
+    assert truth.max() == 1.0
+
+
 def test_a_dark_plate_gives_the_same_matte() -> None:
     plate = srgb_to_linear(skimage.data.astronaut().astype(np.float32) / 255)
     bright, dark = matting.estimate_matte(plate)[0], matting.estimate_matte(plate * 0.02)[0]

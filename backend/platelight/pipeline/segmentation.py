@@ -41,8 +41,9 @@ class Coarse:
 def find_subject(encoded: Pixels) -> Coarse:
     """Find the subject of a picture.
 
-    A plain backdrop is told from its border colors, which also serves green screens and objects; else the
-    network looks for people; else GrabCut (Rother et al. 2004) separates what differs from the border.
+    A plain backdrop is told from its border colors, which also serves green screens and objects, unless the network
+    for people sees more of a person than differs from it (dark hair before a dark wall); else that network decides; else
+    GrabCut (Rother et al. 2004) separates what differs from the border.
 
     Args:
         encoded: (H, W, 3) sRGB-encoded, in [0, 1].
@@ -52,9 +53,9 @@ def find_subject(encoded: Pixels) -> Coarse:
     """
     if min(encoded.shape[:2]) >= 8:
         plain = _on_plain_backdrop(encoded)
-        if plain is not None:
-            return Coarse(plain, "plain backdrop")
         person = _person(encoded)
+        if plain is not None and not (person is not None and _lacks(plain, person)):
+            return Coarse(plain, "plain backdrop")
         if person is not None:
             return Coarse(person, "selfie segmentation")
         thing = _by_color_model(encoded)
@@ -128,6 +129,13 @@ def _decisive(probability: Pixels) -> bool:
     inside = float((probability > 0.5).mean())
     unsure = float(((probability > 0.2) & (probability < 0.8)).mean())
     return inside > 0.005 and unsure < 0.3 * inside
+
+
+def _lacks(plain: Pixels, person: Pixels) -> bool:
+    """Whether what differs from a plain backdrop is a person of whom it lacks more than a rim."""
+    sure, differs = person > 0.9, plain > 0.5
+    both = float((sure & differs).sum())
+    return both > 0.5 * float(differs.sum()) and both < 0.97 * float(sure.sum())
 
 
 def _on_plain_backdrop(encoded: Pixels) -> Pixels | None:

@@ -182,7 +182,11 @@ class Bank:
             if mode == "nearest":
                 return F.interpolate(image, size=(size, size), mode="nearest")
             return F.interpolate(
-                image, size=(size, size), mode="bilinear", align_corners=False, antialias=max(height, width) > size
+                image,
+                size=(size, size),
+                mode="bilinear",
+                align_corners=False,
+                antialias=max(height, width) > size,
             )
 
         parts = cut(raw["part"][..., None], "nearest")[:, 0].long()
