@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 GLOBAL_SIDE = 128  # near the size that the networks were trained at: form, paint and light are read here
 FORM_SIDES = (96, 128)
 LIGHT_SIDE = 128
+MIRRORS: tuple[tuple[int, ...], ...] = (
+    (),
+    (-1,),
+    (-2,),
+    (-2, -1),
+)  # axes along which a picture is flipped for a vote
 # Detail comes from larger pictures. Where the working size is far from the global one, a pass between them tells what
 # is neither form nor texture: eyes, nose, lips, folds. Of each pass only what is finer than its cut is believed.
 MIDDLE_SIDE, FORM_CUT, MIDDLE_CUT = 384, 40, 192
@@ -109,11 +115,7 @@ def predict_normal(networks: Networks, plate: Tensor, matte: Tensor, working: in
         return answer * answer.new_tensor(signs).view(1, 3, 1, 1)
 
     with networks.half_precision():
-        votes = [
-            resize(at(min(side, working), axes), largest)
-            for side in FORM_SIDES
-            for axes in ((), (-1,), (-2,), (-2, -1))
-        ]
+        votes = [resize(at(min(side, working), axes), largest) for side in FORM_SIDES for axes in MIRRORS]
         form = F.normalize(torch.stack(votes).mean(0), dim=1)
         detailed = with_detail(form, networks.normal.predict, working, plate, matte)
     stretched = torch.cat([detailed[:, :2] * NORMAL_CONTRAST, detailed[:, 2:]], 1)
@@ -121,9 +123,15 @@ def predict_normal(networks: Networks, plate: Tensor, matte: Tensor, working: in
 
 
 def predict_light(networks: Networks, plate: Tensor, matte: Tensor) -> Illumination:
-    """The source light in the units of the normalized plate."""
+    """The source light in the units of the normalized plate: the mean of what the picture and its mirror images tell."""
     size = fitted((plate.shape[-2], plate.shape[-1]), LIGHT_SIDE)
-    plate, matte = padded(resize(plate, size)), padded(resize(matte, size))
-    with networks.half_precision():
-        features, normal = networks.normal.features_and_normal(plate, matte)
-    return networks.illum.predict([f.float() for f in features], plate, matte, normal)
+    plate, matte = resize(plate, size), resize(matte, size)
+    lobes, latlongs = [], []
+    for axes in MIRRORS:
+        x, m = padded(plate.flip(axes)), padded(matte.flip(axes))
+        with networks.half_precision():
+            features, normal = networks.normal.features_and_normal(x, m)
+        light = networks.illum.predict([f.float() for f in features], x, m, normal)
+        lobes.append(light.lobes.flip(axes))  # a lat-long is mirrored as the picture is
+        latlongs.append(light.latlong.flip(axes))
+    return Illumination(torch.stack(lobes).mean(0), torch.stack(latlongs).mean(0))
