@@ -19,7 +19,7 @@ from platelight.pipeline.resample import fitted, fuse, in_tiles, padded, resize
 log = logging.getLogger(__name__)
 
 GLOBAL_SIDE = 128  # near the size that the networks were trained at: form, paint and light are read here
-FORM_SIDES = (96, 128)
+FORM_SIDES = (128,)
 LIGHT_SIDE = 128
 MIRRORS: tuple[tuple[int, ...], ...] = (
     (),
@@ -33,7 +33,7 @@ MIDDLE_SIDE, FORM_CUT, MIDDLE_CUT = 384, 40, 192
 TILE, OVERLAP = 1024, 128  # larger pictures are run in tiles
 # In doubt a network answers with the mean of what it thinks possible, and the mean of tilted normals faces the camera.
 # On photographs it doubts more than on its own pictures; docs/training.md has the figures by which this was chosen.
-NORMAL_CONTRAST = 1.4
+NORMAL_CONTRAST = 1.5
 
 
 @dataclass(frozen=True)
