@@ -29,11 +29,11 @@ MIRRORS: tuple[tuple[int, ...], ...] = (
 )  # axes along which a picture is flipped for a vote
 # Detail comes from larger pictures. Where the working size is far from the global one, a pass between them tells what
 # is neither form nor texture: eyes, nose, lips, folds. Of each pass only what is finer than its cut is believed.
-MIDDLE_SIDE, FORM_CUT, MIDDLE_CUT = 384, 40, 192
+MIDDLE_SIDE, FORM_CUT, MIDDLE_CUT = 384, 128, 192
 TILE, OVERLAP = 1024, 128  # larger pictures are run in tiles
 # In doubt a network answers with the mean of what it thinks possible, and the mean of tilted normals faces the camera.
 # On photographs it doubts more than on its own pictures; docs/training.md has the figures by which this was chosen.
-NORMAL_CONTRAST = 1.5
+NORMAL_CONTRAST = 1.4
 
 
 @dataclass(frozen=True)
