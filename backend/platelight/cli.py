@@ -107,8 +107,11 @@ def build_parser() -> Parser:
     add_runner(view)
     add_request_options(view, Relight)
 
-    farm = commands.add_parser("farm", help="templates for render farms")
-    farm.add_argument("what", choices=("openjd", "flamenco"), help="which farm's template to print")
+    farm = commands.add_parser("farm", help="templates for render farms, and a Ray cluster")
+    farm.add_argument(
+        "what", choices=("openjd", "flamenco", "ray"),
+        help="which farm's template to print; 'farm ray [OPTIONS] relight …' runs on a Ray cluster",
+    )  # fmt: skip
     farm.add_argument("-o", "--output", metavar="FILE", help="write it to a file")
 
     doctor = commands.add_parser("doctor", help="check that everything needed is here and works")
@@ -125,6 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in FORWARDED:
             return _call(FORWARDED[arguments[0]][0], arguments[1:])
+        if arguments[:2] == ["farm", "ray"]:
+            _log_to_stderr(False)
+            return _call("platelight.farm.ray.run:main", arguments[2:])
         parsed = build_parser().parse_args(arguments)
         verbose = parsed.verbose
         _log_to_stderr(verbose)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from platelight.images.atomic import write_bytes
+from platelight.protocol.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent.parent / "farm"
 FILES = {
@@ -16,6 +17,8 @@ FILES = {
 
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
+    if parsed.what not in FILES:
+        raise InputError("Ray needs no template.", "Write 'platelight farm ray relight …'.")
     content = FILES[parsed.what].read_bytes()
     if parsed.output:
         write_bytes(parsed.output, content)

@@ -54,7 +54,8 @@ def configure(device: str = "cpu", threads: int | None = None) -> None:
         )
     torch.set_num_threads(threads or os.cpu_count() or 1)
     with _lock:
-        _device, _networks = wanted, None
+        if wanted != _device:  # a farm's worker runs one command after another: the networks stay
+            _device, _networks = wanted, None
 
 
 def networks() -> Networks:

@@ -1,0 +1,1 @@
+"""``platelight farm ray``: one command's frames over a Ray cluster."""
