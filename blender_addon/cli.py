@@ -23,7 +23,7 @@ from .session import session
 
 _handle: Any = None
 PROGRAM = "blender --command platelight"
-BACKEND_ONLY = ("maps", "shot", "png", "threads", "light_colorspace", "device", "shadows")
+BACKEND_ONLY = ("maps", "shot", "png", "threads", "light_colorspace", "device", "shadows", "lamp", "distance")
 """Options of ``relight`` that the render by Cycles does not know, beside ``--temporal on``."""
 
 
@@ -70,6 +70,8 @@ def relight(args: argparse.Namespace) -> int:
         )
     if not args.plates:
         raise wire.InputError("There is nothing to relight.", "Give a PLATE.")
+    if not args.light:
+        raise wire.InputError("There is no light.", "Give --light HDRI.")
     if any(footage.is_movie(Path(path)) for path in args.plates):
         raise wire.InputError("Cycles takes pictures and sequences here.", "Add --engine backend for movies.")
     frames = wire.sequences().expand(args.plates, args.frames, strict=not args.keep_going)

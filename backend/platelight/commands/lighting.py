@@ -19,7 +19,7 @@ from platelight.protocol.requests import Relight, options_of
 class Lighting:
     """What ``--light``, ``--light-csv``, ``--rotate`` and ``--exposure`` say together."""
 
-    source: str
+    source: str | None
     colorspace: str
     rotation: float
     exposure: float
@@ -33,6 +33,14 @@ class Lighting:
         Raises:
             InputError: the light or the CSV cannot be read, or a frame has no light or is out of range.
         """
+        if parsed.light is None:
+            if not getattr(parsed, "lamp", None):
+                raise InputError("There is no light.", "Give --light HDRI, or a --lamp.")
+            if parsed.light_csv:
+                raise InputError(
+                    "--light-csv moves an HDRI, and there is none.", "Give --light HDRI as well."
+                )
+            return Lighting(None, parsed.light_colorspace, parsed.rotation, parsed.exposure, {}, None)
         fixed = None if is_pattern(parsed.light) else read_light(parsed.light, parsed.light_colorspace)
         tracks = read_tracks(Path(parsed.light_csv)) if parsed.light_csv else {}
         lighting = Lighting(
@@ -40,19 +48,19 @@ class Lighting:
         )  # fmt: skip
         for frame in frames:
             lighting.moved(frame)
-            if fixed is None and not parsed.keep_going and not lighting.file(frame).is_file():
-                raise InputError(
-                    f"{lighting.file(frame)}: no such file.", f"Frame {frame.number} needs a light."
-                )
+            path = lighting.file(frame)
+            if fixed is None and not parsed.keep_going and path is not None and not path.is_file():
+                raise InputError(f"{path}: no such file.", f"Frame {frame.number} needs a light.")
         return lighting
 
-    def file(self, frame: Frame) -> Path:
-        """The HDRI of a frame."""
-        return numbered(self.source, frame.number)
+    def file(self, frame: Frame) -> Path | None:
+        """The HDRI of a frame; None where lamps alone give light."""
+        return None if self.source is None else numbered(self.source, frame.number)
 
-    def read(self, frame: Frame) -> Pixels:
-        """Radiance (h, 2h, 3) of a frame, not yet turned."""
-        return read_light(self.file(frame), self.colorspace) if self.fixed is None else self.fixed
+    def read(self, frame: Frame) -> Pixels | None:
+        """Radiance (h, 2h, 3) of a frame, not yet turned; None where lamps alone give light."""
+        path = self.file(frame)
+        return self.fixed if self.fixed is not None or path is None else read_light(path, self.colorspace)
 
     def moved(self, frame: Frame) -> dict[str, float]:
         """``rotation`` and ``exposure`` at a frame: the command's own, and what the tracks add.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
+from platelight.commands import lamps
 from platelight.protocol.requests import Decompose, Option, Relight, options_of
 
 R = TypeVar("R", Decompose, Relight)
@@ -35,8 +36,10 @@ def add_relight(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--light",
         metavar="HDRI",
-        required=True,
-        help="lat-long HDRI to relight with, or light.####.exr: one a frame",
+        help="lat-long HDRI to relight with, or light.####.exr: one a frame; needed unless there is a --lamp",
+    )
+    parser.add_argument(
+        "--lamp", metavar="LAMP", action="append", type=lamps.lamp, default=[], help=lamps.HELP
     )
     parser.add_argument(
         "--light-csv", metavar="FILE", help="keyframes of the light: the columns frame, rotate and exposure"

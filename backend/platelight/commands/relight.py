@@ -43,7 +43,7 @@ class Given:
     """A frame as it was read: a plate to take apart, or maps made before; its light and backdrop."""
 
     source: Source | Apart | None
-    light: Floats
+    light: Floats | None
     backdrop: Floats | None
 
 
@@ -118,7 +118,7 @@ def _part(progress: Progress, low: float, high: float) -> Progress:
 
 def settings_of(parsed: argparse.Namespace, frames: list[Frame]) -> dict[str, Any]:
     """What relit frames depend on beside files, models, color space and the light's animation."""
-    request = msgspec.to_builtins(request_of(Relight, parsed, backdrop=_backdrop_mode(parsed)))
+    request = msgspec.to_builtins(_request(parsed))
     own = {"relight": request, "maps": bool(parsed.maps), "light_colorspace": parsed.light_colorspace}
     apart = {} if parsed.maps else taking_apart.settings_of(parsed, frames)
     return {**apart, "png": parsed.png, **own}
@@ -126,7 +126,8 @@ def settings_of(parsed: argparse.Namespace, frames: list[Frame]) -> dict[str, An
 
 def files_of(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> list[tuple[str, Path]]:
     """The files that a relit frame depends on, by role."""
-    found = [("light", lighting.file(frame))]
+    light = lighting.file(frame)
+    found = [] if light is None else [("light", light)]
     if parsed.maps:
         found.append(("maps", _maps_file(frame, parsed)))
         found += [("plate", frame.path)] if parsed.plates else []
@@ -151,6 +152,11 @@ def read(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> tuple[
         way = cv2.INTER_AREA if behind.shape[0] > height else cv2.INTER_LINEAR
         backdrop = np.asarray(cv2.resize(behind, (width, height), interpolation=way), dtype=np.float32)
     return Given(source, lighting.read(frame), backdrop), (height, width)
+
+
+def _request(parsed: argparse.Namespace, **moved: float) -> Relight:
+    mode = _backdrop_mode(parsed)
+    return request_of(Relight, parsed, backdrop=mode, lamps=tuple(parsed.lamp), **moved)
 
 
 def _backdrop_mode(parsed: argparse.Namespace) -> str:
@@ -208,16 +214,19 @@ def relight(
     mode = _backdrop_mode(parsed)
     dropped = {"light"} if mode == "plate" else {"light", "plate"}
     planes: dict[str, Floats] = {name: plane for name, plane in apart.maps.items() if name not in dropped}
-    planes["light"] = given.light
+    if given.light is not None:
+        planes["light"] = given.light
     if "light" in apart.maps:
         planes["source_light"] = apart.maps["light"]
     if given.backdrop is not None:
         planes["backdrop"] = given.backdrop
-    request = request_of(Relight, parsed, backdrop=mode, **lighting.moved(frame))
+    request = _request(parsed, **lighting.moved(frame))
     outcome = job(request, dict(planes), progress)
-    settings = {name: getattr(request, name) for name in request.__struct_fields__}
+    settings = msgspec.to_builtins(request)
+    settings.pop("kind")
+    light = lighting.file(frame)
     attributes = dict(apart.attributes)
-    attributes["platelight:relight"] = json.dumps({**settings, "light": lighting.file(frame).name})
+    attributes["platelight:relight"] = json.dumps({**settings, "light": light.name if light else None})
     if outcome.meta.get("models"):
         attributes["platelight:models"] = json.dumps(outcome.meta["models"], sort_keys=True, default=str)
     return Relit(as_float(outcome.planes), attributes, None if parsed.maps else apart)

@@ -13,6 +13,7 @@ from torch import Tensor
 from platelight.images.sanitize import sanitize
 from platelight.models.networks import exposure_of
 from platelight.pipeline.decompose import check_cancelled, guide_of, to_image, to_tensor
+from platelight.pipeline.lamps import lamp_passes
 from platelight.pipeline.networks import Networks, in_passes
 from platelight.pipeline.resample import guided_upsample, resize, subject_window
 from platelight.pipeline.shadows import shadowed
@@ -149,6 +150,28 @@ def composited(
     return torch.cat([front + behind * (1 - matte), torch.ones_like(matte)], 1)
 
 
+def _lit(
+    maps: dict[str, Tensor], light: Tensor | None, request: Relight, progress: Progress,
+    cancelled: Callable[[], bool],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Diffuse and specular passes (1, 3, H, W) of HDRI and lamps, with shadows where asked."""
+    shadows = request.shadows == "on"
+    diffuse = specular = torch.zeros_like(maps["foreground"])
+    if light is not None:
+        diffuse, specular = physical(maps, light, request.fov, request.rotation, request.exposure)
+        if shadows:
+            check_cancelled(cancelled)
+            progress(0.3, "shadows")
+            seen = expose(rotate(light, request.rotation), request.exposure)
+            diffuse, specular = shadowed(maps, seen, request.fov, diffuse, specular)
+    if request.lamps:
+        check_cancelled(cancelled)
+        progress(0.4, "lamps")
+        added = lamp_passes(maps, request.lamps, request.distance, request.fov, shadows)
+        diffuse, specular = diffuse + added[0], specular + added[1]
+    return diffuse, specular
+
+
 @torch.inference_mode()
 def relight(
     networks: Networks | None,
@@ -162,21 +185,20 @@ def relight(
 
     ``networks`` may be None for ``pbr_only``.
     """
-    with_shadows = isinstance(request, Relight) and request.shadows == "on"
-    passes = ("diffuse", "specular") if isinstance(request, Refine) else ("depth",) if with_shadows else ()
-    maps = {name: to_tensor(image, device) for name, image in check_maps(planes, passes).items()}
-    has_light = "light" in planes or not isinstance(request, Refine) or request.backdrop == "light"
+    needed: tuple[str, ...] = ("diffuse", "specular")
+    if isinstance(request, Relight):
+        needed = ("depth",) if request.lamps or request.shadows == "on" else ()
+    maps = {name: to_tensor(image, device) for name, image in check_maps(planes, needed).items()}
+    # What gives light: the HDRI, unless passes or lamps do and there is none.
+    optional = isinstance(request, Refine) and request.backdrop != "light"
+    optional = optional or (isinstance(request, Relight) and bool(request.lamps))
+    has_light = "light" in planes or not optional
     light = to_tensor(check_light(planes), device) if has_light else torch.zeros(1, 3, 2, 4, device=device)
     progress(0.1, "physical render")
     if isinstance(request, Refine):
         diffuse, specular = maps["diffuse"], maps["specular"]
     else:
-        diffuse, specular = physical(maps, light, request.fov, request.rotation, request.exposure)
-        if with_shadows:
-            check_cancelled(cancelled)
-            progress(0.3, "shadows")
-            seen = expose(rotate(light, request.rotation), request.exposure)
-            diffuse, specular = shadowed(maps, seen, request.fov, diffuse, specular)
+        diffuse, specular = _lit(maps, light if has_light else None, request, progress, cancelled)
     check_cancelled(cancelled)
     result = diffuse + specular
     if networks is not None and not (isinstance(request, Relight) and request.pbr_only):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from platelight.pipeline.resample import fitted, guided_upsample, resize, subject_window
+from platelight.pipeline.resample import Window, fitted, guided_upsample, resize, subject_window
 from platelight.shading import shadow
 from platelight.shading.integrate import view_directions
 from platelight.shading.visibility import Relief, relief
@@ -21,6 +22,52 @@ KEY_SIDE = 384
 """Long side in pixels of the raster on which lamps cast their shadows."""
 THICKNESS = 2.0
 """Thickness of the subject by its distance to the matte's rim: that of a ball or of a limb."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """The subject's window of a frame, with what its shadows are marched over.
+
+    Attributes:
+        window: where the subject is.
+        cut: matte, normal, depth, roughness and view (1, C, h, w) of the window.
+        pixel: width of a pixel at a depth of 1.
+        fine: what lamps are marched to on.
+        guide: (1, 1, h, w), along whose edges shares are brought to the plate's size.
+    """
+
+    window: Window
+    cut: dict[str, Tensor]
+    pixel: float
+    fine: Relief
+    guide: Tensor
+
+    def at_pixels(self, image: Tensor, surface: Relief) -> Tensor:
+        """An image (1, C, h, w) of the window at the pixels of a relief: (P, C)."""
+        size = (surface.inside.shape[0], surface.inside.shape[1])
+        return resize(image, size)[0].flatten(1).T[surface.inside.flatten()]
+
+    def grown(self, shares: Tensor) -> Tensor:
+        """Shares (P, C) at the pixels of ``fine`` at the window's size: (1, C, h, w) in [0, 1]."""
+        inside = self.fine.inside
+        known = _median(self.fine.spread(shares, 1.0), inside)
+        small = resize(self.guide, (inside.shape[0], inside.shape[1]))
+        weight = inside[None, None].to(shares.dtype)
+        return guided_upsample(known, small, self.guide, weight).clamp(0.0, 1.0)
+
+
+def raster(maps: dict[str, Tensor], fov: float) -> Raster | None:
+    """The raster of a frame's maps (1, C, H, W), or None where they hold no subject that shadows could fall on."""
+    matte = maps["matte"]
+    window = subject_window(matte)
+    height, width = matte.shape[-2:]
+    cut = {name: window.cut(maps[name]) for name in ("matte", "normal", "depth", "roughness")}
+    cut["view"] = window.cut(view_directions(height, width, fov).to(matte.device)[None])
+    pixel = 2.0 * math.tan(math.radians(fov) / 2.0) / width
+    fine = _relief(cut, fitted((window.height, window.width), KEY_SIDE), pixel)
+    if not bool(fine.inside.any()):
+        return None
+    return Raster(window, cut, pixel, fine, _guide(cut["depth"], cut["matte"]))
 
 
 @torch.inference_mode()
@@ -36,38 +83,27 @@ def shadowed(
 
     Memory is bounded by the two rasters, whatever the plate's size.
     """
-    matte = maps["matte"]
-    window = subject_window(matte)
-    height, width = matte.shape[-2:]
-    view = view_directions(height, width, fov).to(matte.device)[None]
-    cut = {name: window.cut(maps[name]) for name in ("matte", "normal", "depth", "roughness")}
-    cut["view"] = window.cut(view)
-    pixel = 2.0 * math.tan(math.radians(fov) / 2.0) / width
-    full = (window.height, window.width)
-    coarse, fine = (_relief(cut, fitted(full, side), pixel) for side in (SOFT_SIDE, KEY_SIDE))
-    if not bool(coarse.inside.any()) or not bool(fine.inside.any()):
+    found = raster(maps, fov)
+    if found is None:
+        return diffuse, specular
+    cut, fine = found.cut, found.fine
+    coarse = _relief(cut, fitted((found.window.height, found.window.width), SOFT_SIDE), found.pixel)
+    if not bool(coarse.inside.any()):
         return diffuse, specular
     rest, keys = shadow.split(light)
-    sums = shadow.soft(coarse, rest, _values(cut["roughness"], coarse))
+    sums = shadow.soft(coarse, rest, found.at_pixels(cut["roughness"], coarse))
     scale = sums.diffuse.mean().clamp_min(1e-20) * 1e-6
     left = torch.cat((sums.diffuse_left, sums.specular_left), 1) + scale
     whole = torch.cat((sums.diffuse, sums.specular), 1) + scale
-    weight = coarse.inside[None, None].to(matte.dtype)
     size = (fine.inside.shape[0], fine.inside.shape[1])
     # Averages of what is inside only, so that the rim is neither bright nor dark.
     spread = resize(coarse.spread(torch.cat((left / whole, sums.specular), 1)), size)
-    spread = spread / resize(weight, size).clamp_min(1e-3)
+    spread = spread / resize(coarse.inside[None, None].to(rest.dtype), size).clamp_min(1e-3)
     soft = spread[0].flatten(1).T[fine.inside.flatten()]
-    shares = shadow.shares(
-        fine, rest, keys, soft[:, :6].clamp(0.0, 1.0), soft[:, 6:], _values(cut["roughness"], fine)
-    )
-    known = _median(fine.spread(shares, 1.0), fine.inside)
-    guide = _guide(cut["depth"], cut["matte"])
-    grown = guided_upsample(known, resize(guide, size), guide, fine.inside[None, None].to(matte.dtype)).clamp(
-        0.0, 1.0
-    )
+    roughness = found.at_pixels(cut["roughness"], fine)
+    shares = shadow.shares(fine, rest, keys, soft[:, :6].clamp(0.0, 1.0), soft[:, 6:], roughness)
     passes = torch.cat((diffuse, specular), 1)
-    out = window.paste(window.cut(passes) * grown, passes)
+    out = found.window.paste(found.window.cut(passes) * found.grown(shares), passes)
     return out[:, :3], out[:, 3:]
 
 
@@ -85,12 +121,6 @@ def _relief(cut: dict[str, Tensor], size: tuple[int, int], pixel: float) -> Reli
     thickness = rim.to(matte.device)[None, None] * step * THICKNESS * depth
     view = resize(cut["view"], size)
     return relief(depth, thickness, normal, solid, view / view.square().sum(1, keepdim=True).sqrt())
-
-
-def _values(image: Tensor, surface: Relief) -> Tensor:
-    """An image (1, C, H, W) at the pixels of a relief: (P, C)."""
-    size = (surface.inside.shape[0], surface.inside.shape[1])
-    return resize(image, size)[0].flatten(1).T[surface.inside.flatten()]
 
 
 def _median(image: Tensor, inside: Tensor) -> Tensor:

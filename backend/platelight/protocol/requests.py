@@ -11,8 +11,9 @@ decompose   plate (H,W,3); matte (H,W) when ``matte="given"``                   
                                                                                         roughness (H,W), reflectivity (H,W),
                                                                                         depth (H,W), light (h,2h,3)
 relight     all of decompose's outputs but ``light`` (optional as ``source_light``);     diffuse, specular, pbr (H,W,3),
-            depth with ``shadows`` only; ``light`` (h,2h,3) is the target;              relit (H,W,4) premultiplied
-            backdrop (H,W,3) when ``backdrop="given"``
+            depth for ``shadows`` and ``lamps`` only; ``light`` (h,2h,3) is the         relit (H,W,4) premultiplied
+            target, and may be left out with ``lamps``; backdrop (H,W,3) when
+            ``backdrop="given"``
 refine      as relight, and diffuse, specular (H,W,3) as Cycles rendered them           pbr (H,W,3), relit (H,W,4)
 =========== =========================================================================== =====================
 """
@@ -25,6 +26,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+
+from platelight.protocol.lamps import MOST, Lamp
 
 Matte = Annotated[
     Literal["auto", "full", "given"],
@@ -88,6 +91,20 @@ Shadows = Annotated[
     ),
 ]
 
+Lamps = Annotated[
+    tuple[Lamp, ...],
+    Meta(max_length=MOST, title="Lamps", description="lamps at their true distance, beside the HDRI"),
+]
+Distance = Annotated[
+    float,
+    Meta(
+        ge=1e-3,
+        le=1e6,
+        title="Distance",
+        description="how far the subject is from the camera, in meters (where its depth is 1): lamps need it",
+    ),
+]
+
 
 class Decompose(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="decompose", tag_field="kind"):
     """Take a plate apart into maps and the light that it was shot under."""
@@ -107,6 +124,8 @@ class Relight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reli
         bool, Meta(title="PBR only", description="stop after the physical render, no neural refiner")
     ] = False
     shadows: Shadows = "off"
+    lamps: Lamps = ()
+    distance: Distance = 1.0
     strength: Strength = 1.0
     working_size: WorkingSize = 512
     fov: Fov = 40.0
@@ -148,6 +167,8 @@ def options_of(request: type[Decompose] | type[Relight] | type[Refine]) -> Itera
     info = msgspec.inspect.type_info(request)
     assert isinstance(info, msgspec.inspect.StructType)
     for field in info.fields:
+        if field.name == "lamps":  # a list, which interfaces make in their own ways
+            continue
         kind, title, description = field.type, field.name, ""
         if isinstance(kind, msgspec.inspect.Metadata):
             schema = kind.extra_json_schema or {}

@@ -151,17 +151,28 @@ def shares(
     left = whole * soft_shares
     nv = (surface.normal * surface.view).sum(1, keepdim=True).clamp_min(MIN_NV)
     for key in keys:
-        way, theta = visibility.heading(surface, key.towards)
-        half = max(key.radius, _SHARPEST)
-        seen = 1.0 - visibility.blocked(surface, way, theta[:, None], half, _GROWTH)
+        seen = cast(surface, key.towards[None], roughness.new_full((1, 1), key.radius))
+        lv = surface.view @ key.towards[:, None]
         nl = surface.normal @ key.towards[:, None]
         # A half vector turns by half of what its light does.
         alpha = (brdf.alpha_from_roughness(roughness).square() + (0.25 * key.radius) ** 2).sqrt()
-        lobe = _lobe(nl, nv, theta.cos()[:, None], alpha)
+        lobe = _lobe(nl, nv, lv, alpha)
         lit = torch.cat((nl.clamp_min(0.0) * key.power, lobe * key.power), 1)
         whole, left = whole + lit, left + lit * seen
     scale = whole.mean().clamp_min(1e-20)
     return ((left + 1e-6 * scale) / (whole + 1e-6 * scale)).clamp(0.0, 1.0)
+
+
+def cast(surface: Relief, towards: Tensor, radius: Tensor) -> Tensor:
+    """The share ``(P, 1)`` of one lamp that is seen.
+
+    Args:
+        surface: of P pixels, fine.
+        towards: ``(P or 1, 3)`` unit, from the surface to the lamp.
+        radius: ``(P or 1, 1)`` its angular radius in rad.
+    """
+    way, theta = visibility.heading(surface, towards)
+    return 1.0 - visibility.blocked(surface, way, theta[:, None], radius.clamp_min(_SHARPEST), _GROWTH)
 
 
 def _lobe(nl: Tensor, nv: Tensor, lv: Tensor, alpha: Tensor) -> Tensor:

@@ -78,19 +78,19 @@ def relief(depth: Tensor, thickness: Tensor, normal: Tensor, matte: Tensor, view
 
 
 def heading(surface: Relief, towards: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a far light lies as each pixel sees it.
+    """Where a light lies as each pixel sees it.
 
     Args:
-        towards: ``(3,)`` unit, from the surface to the light.
+        towards: ``(P or 1, 3)`` unit, from the surface to the light.
 
     Returns:
         the unit heading in the picture ``(P, 2)`` (columns, rows) in which the point would move if it went to the
         light, and the angle ``(P,)`` in rad between the light and the line of sight.
     """
-    x, y, z = surface.point.unbind(1)
-    move = torch.stack((towards[0] * -z + x * towards[2], -(towards[1] * -z + y * towards[2])), 1)
+    (x, y, z), (a, b, c) = surface.point.unbind(1), towards.unbind(1)
+    move = torch.stack((a * -z + x * c, -(b * -z + y * c)), 1)
     move = move / move.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
-    return move, torch.acos((surface.view @ towards).clamp(-1.0, 1.0))
+    return move, torch.acos((surface.view * towards).sum(1).clamp(-1.0, 1.0))
 
 
 def tangent(surface: Relief, azimuth: float) -> Tensor:
@@ -103,13 +103,13 @@ def tangent(surface: Relief, azimuth: float) -> Tensor:
     return across / across.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
 
 
-def blocked(surface: Relief, way: Tensor, theta: Tensor, width: float, growth: float) -> Tensor:
+def blocked(surface: Relief, way: Tensor, theta: Tensor, width: float | Tensor, growth: float) -> Tensor:
     """The share ``(P, S)`` of lights at angles to the line of sight that the surface itself hides.
 
     Args:
         way: heading in the picture, ``(P or 1, 2)`` unit (columns, rows).
         theta: ``(P or 1, S)`` angles in rad between light and line of sight.
-        width: half the angle in rad over which a light goes from seen to hidden.
+        width: half the angle in rad over which a light goes from seen to hidden, a number or ``(P, 1)``.
         growth: factor between one step of the march and the next; steps are one pixel at least.
     """
     height, columns = surface.inside.shape

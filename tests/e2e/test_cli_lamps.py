@@ -1,0 +1,54 @@
+"""``platelight relight --lamp``: lamps alone light a plate, and a wrong one is told in a sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from platelight import cli
+from platelight.images import write_maps
+from platelight.images.exr import read_exr
+
+SIZE = (20, 30)
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> Path:
+    one = np.ones(SIZE, np.float32)
+    normal = np.zeros((*SIZE, 3), np.float32)
+    normal[..., 2] = 1.0
+    color = np.full((*SIZE, 3), 0.5, np.float32)
+    planes = {"plate": color, "albedo": color, "normal": normal, "matte": one, "depth": one}
+    path = tmp_path / "shot.maps.exr"
+    write_maps(path, {**planes, "roughness": 0.5 * one, "reflectivity": 0.04 * one}, {})
+    return path
+
+
+def test_a_lamp_alone_lights_the_plate(maps: Path, tmp_path: Path) -> None:
+    lamp = "sun power=2 direction=0,0,-1 color=1,0.5,0.25"
+    out = tmp_path / "out"
+    words = ["--maps", str(maps), "-o", str(out), "--pbr-only", "--shadows", "on", "--distance", "2"]
+    assert cli.main(["relight", *words, "--lamp", lamp]) == 0
+    part = read_exr(out / "shot.relit.exr")[0]
+    diffuse = np.stack([part.channels[f"diffuse.{c}"] for c in "RGB"], -1).astype(np.float32)
+    # Irradiance 2 times albedo over π, less what the specular lobe takes.
+    lambert = np.array([1.0, 0.5, 0.25]) / np.pi
+    assert (diffuse < lambert).all()
+    np.testing.assert_allclose(diffuse, np.broadcast_to(lambert, diffuse.shape), rtol=0.08)
+    settings = json.loads(part.attributes["platelight:relight"])
+    assert settings["lamps"][0]["kind"] == "sun"
+    assert settings["light"] is None
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ([], "There is no light."), (["--lamp", "sun power=1"], "the sun lacks direction"),
+    (["--lamp", "point power=1 at=0,0,0", "--light-csv", "a.csv"], "--light-csv moves an HDRI"),
+])  # fmt: skip
+def test_what_is_missing_is_told(
+    maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert cli.main(["relight", "--maps", str(maps), "-o", str(tmp_path / "out"), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
