@@ -30,6 +30,7 @@ from platelight.protocol.version import SUPPORTED_VERSIONS
 
 HEARTBEAT_MS = 500
 HEARTBEAT_TIMEOUT_MS = 1000
+HANDSHAKE_MS = 1000
 _DENIED_AFTER = 3  # a handshake cut short without detail may be a server that is just going down
 _SILENCE = 10.0
 CODECS = ("raw",)
@@ -92,6 +93,8 @@ class Link:
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        # libzmq waits 30 s for a server that took the connection while it was out of files: try again sooner
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         try:
             socket.curve_serverkey = server_key.encode("ascii")
             socket.curve_publickey = keys.public.encode("ascii")

@@ -9,7 +9,7 @@ import zmq
 
 from platelight.protocol.errors import Busy
 from platelight.protocol.frames import Buffer, pack
-from platelight.protocol.messages import Message, Progress
+from platelight.protocol.messages import Message, Pong, Progress
 from platelight.server.sessions import Session
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ class Clients:
         Raises:
             Busy: there are as many as the server or one user may have.
         """
-        if identity not in self._sessions:
-            own = sum(session.owner == owner for session in self._sessions.values())
-            if len(self._sessions) >= MAX_SESSIONS or own >= MAX_SESSIONS_OF_ONE:
+        if identity not in self._sessions and self._full(owner):
+            self._drop_vanished()
+            if self._full(owner):
                 raise Busy("The server has as many connections as it takes.", "Try again in a moment.")
         self.drop(identity)
         session = self._sessions[identity] = Session(identity, owner)
@@ -64,6 +64,16 @@ class Clients:
         for session in self:
             if session.heard < silent_since:
                 self.drop(session.identity)
+
+    def _full(self, owner: str) -> bool:
+        own = sum(session.owner == owner for session in self._sessions.values())
+        return len(self._sessions) >= MAX_SESSIONS or own >= MAX_SESSIONS_OF_ONE
+
+    def _drop_vanished(self) -> None:
+        """Say a word that clients pass over to everybody: the socket knows by then whose connection is gone."""
+        for session in self:
+            if not session.backlog:
+                self._push(session.identity, [session.identity, *pack(Pong(0))])
 
     def watched(self, key: str) -> bool:
         """Whether anybody waits for a job."""
