@@ -154,6 +154,36 @@ def test_bad_frames_are_named_and_the_rest_is_finished(shot: Path) -> None:
     assert "other/shot.0004.maps.exr" in out
 
 
+DEADLY = """
+import os, signal, sys
+if "platelight.images.apart_child" in sys.orig_argv:
+    import OpenEXR
+    class File(OpenEXR.File):
+        def __init__(self, name, **more):
+            if "shot.0002" in name and not more.get("header_only"):
+                os.kill(os.getpid(), signal.SIGSEGV)
+            super().__init__(name, **more)
+    OpenEXR.File = File
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="decodes in the same process there")
+def test_a_frame_that_crashes_its_decoder_costs_itself_only(
+    shot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shot / "site").mkdir()
+    (shot / "site" / "sitecustomize.py").write_text(DEADLY)
+    monkeypatch.setenv("PYTHONPATH", f"{shot / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    line = "decompose shot.####.exr --frames 1-4 --matte full --temporal off -o out --report report.json"
+    code, out, err = finished(shot, f"{line} --keep-going")
+    why = "shot.0002.exr is damaged: it crashes its decoder (SIGSEGV). Render or export it again."
+    assert (code, len(out.split())) == (3, 6)
+    assert [entry["why"] for entry in json.loads((shot / "report.json").read_text())["failed"]] == [why]
+    assert f"platelight: {why}\n" in err
+    code, _, err = finished(shot, "decompose shot.0002.exr --matte full -o alone")
+    assert (code, err.splitlines()[-1]) == (2, f"platelight: {why}")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_named(shot: Path) -> None:
     (shot / "out").mkdir(mode=0o500)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import OpenEXR
 import pytest
 from platelight import images
+from platelight.images.apart import decoding_apart
 from platelight.protocol.errors import InputError
 
 
@@ -76,13 +78,17 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
+@pytest.mark.parametrize("where", [nullcontext, decoding_apart], ids=["here", "apart"])
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_plate_is_refused_with_its_sentence(
-    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    name: str,
+    where: Callable[[], AbstractContextManager[None]],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     make, sentence = CASES[name]
     path = make(tmp_path / name)
-    with pytest.raises(InputError) as caught:
+    with where(), pytest.raises(InputError) as caught:
         images.read_plate(path)
     assert str(caught.value) == sentence.format(p=path)
     assert caught.value.exit_code == 2

@@ -39,6 +39,7 @@ from platelight.images import (
     write_png,
     write_png_values,
 )
+from platelight.images.apart import decoding_apart
 from platelight.images.sequence import color_space_of
 from platelight.protocol.requests import Decompose
 
@@ -54,6 +55,7 @@ class Source:
     planes: Planes
 
 
+@decoding_apart()
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
     frames = expand(parsed.plates, parsed.frames, strict=not parsed.keep_going)

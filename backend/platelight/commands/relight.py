@@ -31,6 +31,7 @@ from platelight.commands.work import (
     runner,
 )
 from platelight.images import Frame, expand, read_maps, read_plate, write_png, write_relit
+from platelight.images.apart import decoding_apart
 from platelight.images.sequence import color_space_of, numbered
 from platelight.protocol.errors import Cancelled, InputError
 from platelight.protocol.requests import Relight
@@ -56,6 +57,7 @@ class Relit:
     apart: Apart | None
 
 
+@decoding_apart()
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
     frames = _frames(parsed)

@@ -13,6 +13,7 @@ import numpy as np
 from platelight.commands.options import request_of
 from platelight.commands.work import as_float, cancel_on_interrupt, runner
 from platelight.images import read_light, read_maps, read_plate
+from platelight.images.apart import decoding_apart
 from platelight.images.exr import read_exr
 from platelight.images.sanitize import Pixels
 from platelight.protocol.errors import Cancelled, InputError
@@ -23,6 +24,7 @@ BEHIND = 0.02
 EDGE = 2
 
 
+@decoding_apart()
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
     suffix = ".png" if parsed.kind == "sheet" else ".mp4"

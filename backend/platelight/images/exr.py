@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import OpenEXR
 
+from platelight.images import apart
 from platelight.images.atomic import atomic_path
 from platelight.images.quiet import collected_output
 from platelight.images.sanitize import HALF_MAX
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 MAX_SIDE = 32768
 MAX_PIXELS = 1 << 28
 """268 megapixels: a 16K square. More is taken for a damaged or hostile header."""
+
+Header = dict[str, Any]
 
 _STRUCTURAL = frozenset(
     {"channels", "compression", "dataWindow", "displayWindow", "lineOrder", "type", "tiles", "name", "view"}
@@ -69,37 +72,92 @@ class ExrPart:
 
 
 def read_exr(path: str | os.PathLike[str]) -> list[ExrPart]:
-    """Read every flat part of an EXR file.
+    """Read every flat part of an EXR file; in a process of its own within :func:`apart.decoding_apart`.
 
     Raises:
         InputError: the file is missing, not an EXR, truncated or damaged, decodes to no part, is deep, has
-            subsampled channels, or claims more pixels than ``MAX_PIXELS``.
+            subsampled channels, claims more pixels than ``MAX_PIXELS`` or more bytes than the machine has, or kills
+            that process.
     """
     name = os.fspath(path)
     if not Path(name).is_file():
         raise InputError(f"{name}: no such file.", "Check the path.")
-    OpenEXR.setMaxImageSize(MAX_SIDE, MAX_SIDE)
+    pool = apart.active()
+    if pool is None:
+        headers, channels = decode(name)
+    else:
+        channels = pool.decode("exr", name)
+        headers = _headers(name)  # which the child has read without harm
+    if len(headers) != len(channels):
+        raise InputError(f"{name} changed while it was read.", "Wait until it is rendered.")
+    return [_part(header, planes) for header, planes in zip(headers, channels, strict=True)]
+
+
+def decode(name: str, limit: Callable[[int], None] = lambda size: None) -> tuple[list[Header], apart.Arrays]:
+    """Headers and channels of all parts, decoded in this process; raises as :func:`read_exr`.
+
+    ``limit`` is told, before pixels are decoded, how many bytes the headers promise.
+    """
+    headers = _headers(name)
+    limit(sum(_bytes_of(header) for header in headers))
     with collected_output() as said:
         try:
-            header_file = OpenEXR.File(name, header_only=True)
-            headers = [dict(part.header) for part in header_file.parts]
-            for header in headers:
-                _check_size(name, _window(header, "dataWindow"))
-                _check_size(name, _window(header, "displayWindow"))
             parts = list(OpenEXR.File(name, separate_channels=True).parts) if headers else []
-        except (RuntimeError, ValueError, MemoryError) as error:
-            log.debug("%s: %s", name, error)
-            raise InputError(f"{name} is not a readable EXR file.", "Render or export it again.") from error
+        except MemoryError as error:
+            raise InputError(
+                f"{name} needs more memory to decode than its size tells, or than there is.",
+                "Render or export it again, or free some memory.",
+            ) from error
+        except (RuntimeError, ValueError) as error:
+            raise _unreadable(name, error) from error
     if said:
         log.debug("%s: %s", name, said[0])
     if not parts:
         raise InputError(
             f"{name} is a damaged or truncated EXR file: it decodes to no part.", "Render or export it again."
         )
-    read = [_part(name, part) for part in parts]
-    if not any(part.channels for part in read):
+    channels = [_channels(name, part) for part in parts]
+    if not any(channels):
         raise InputError(f"{name} holds no flat image channels.", "Deep files must be flattened first.")
-    return read
+    return headers, channels
+
+
+def _headers(name: str) -> list[Header]:
+    OpenEXR.setMaxImageSize(MAX_SIDE, MAX_SIDE)
+    with collected_output():
+        try:
+            headers = [dict(part.header) for part in OpenEXR.File(name, header_only=True).parts]
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise _unreadable(name, error) from error
+    for header in headers:
+        _check_size(name, _window(header, "dataWindow"))
+        _check_size(name, _window(header, "displayWindow"))
+    size, there = sum(_bytes_of(header) for header in headers), _memory()
+    if size > there:
+        raise InputError(
+            f"{name} claims {size / 2**30:.0f} GiB of pixels, and this machine has {there / 2**30:.0f} GiB of memory.",
+            "Render or export it again with fewer channels.",
+        )
+    return headers
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    log.debug("%s: %s", name, error)
+    return InputError(f"{name} is not a readable EXR file.", "Render or export it again.")
+
+
+def _bytes_of(header: Header) -> int:
+    """What the flat channels of a part take decoded, as the header tells; at most 4 bytes each are assumed."""
+    height, width = _window(header, "dataWindow").size
+    return height * width * 4 * len(header.get("channels", ()))
+
+
+def _memory() -> int:
+    """The machine's memory in bytes, or very many where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**62
 
 
 def write_exr(
@@ -138,9 +196,8 @@ def portable_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in attributes.items() if key not in _COLOR | _STRUCTURAL}
 
 
-def _part(path: str, part: Any) -> ExrPart:
-    header = dict(part.header)
-    data, display = _window(header, "dataWindow"), _window(header, "displayWindow")
+def _channels(path: str, part: Any) -> dict[str, npt.NDArray[Any]]:
+    data = _window(part.header, "dataWindow")
     channels: dict[str, npt.NDArray[Any]] = {}
     for key, channel in part.channels.items():
         pixels = channel.pixels
@@ -157,7 +214,12 @@ def _part(path: str, part: Any) -> ExrPart:
                 "Render or export it again.",
             )
         channels[key] = pixels
+    return channels
+
+
+def _part(header: Header, channels: dict[str, npt.NDArray[Any]]) -> ExrPart:
     attributes = {key: value for key, value in header.items() if key not in _STRUCTURAL}
+    data, display = _window(header, "dataWindow"), _window(header, "displayWindow")
     return ExrPart(str(header.get("name", "")), data, display, attributes, channels)
 
 

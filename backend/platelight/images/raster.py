@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import OpenImageIO as oiio  # noqa: N813  (its manual's own alias)
 
+from platelight.images import apart
 from platelight.images.atomic import write_bytes
 from platelight.images.color import linear_to_srgb, shoulder
 from platelight.images.exr import MAX_PIXELS
@@ -52,25 +54,16 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
     name = os.fspath(path)
     if not Path(name).is_file():
         raise InputError(f"{name}: no such file.", "Check the path.")
-    hint = oiio.ImageSpec()
-    hint["oiio:UnassociatedAlpha"] = 1  # straight values as stored: no premultiplying of encoded integers
-    source = oiio.ImageInput.open(name, hint)
-    if source is None:
-        oiio.geterror()
-        raise InputError(f"{name} is not an image that can be read.", "Give an EXR, PNG, TIFF or JPEG file.")
-    try:
+    pool = apart.active()
+    if pool is None:
+        values, spec = decode_raster(name)
+    else:
+        values = pool.decode("raster", name)[0]["values"]
+        source = _opened(name)  # whose header the child has read without harm
         spec = source.spec()
-        if spec.width * spec.height * max(spec.depth, 1) > MAX_PIXELS:
-            raise InputError(
-                f"{name} claims a size of {spec.width}×{spec.height} pixels.", "Export it again."
-            )
-        values = source.read_image(0, 0, 0, spec.nchannels, oiio.FLOAT)
-        if values is None:
-            source.geterror()
-            raise InputError(f"{name} is a damaged or truncated image.", "Export it again.")
-    finally:
         source.close()
-    values = np.asarray(values, dtype=np.float32).reshape(spec.height, spec.width, spec.nchannels)
+        if values.shape != (spec.height, spec.width, spec.nchannels):
+            raise InputError(f"{name} changed while it was read.", "Wait until it is written.")
     attributes = {attribute.name: attribute.value for attribute in spec.extra_attribs}
     values = _upright(values, int(spec.get_int_attribute("Orientation", 1)))
     color, alpha = _split(name, values, spec)
@@ -87,6 +80,38 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
         color = straight(color, alpha)
     linear = spec.format.basetype in (oiio.HALF, oiio.FLOAT, oiio.DOUBLE)
     return Raster(color, alpha, linear, attributes)
+
+
+def decode_raster(name: str, limit: Callable[[int], None] = lambda size: None) -> tuple[Pixels, Any]:
+    """Values (H, W, C) as stored and the file's header, decoded in this process; raises as :func:`read_raster`.
+
+    ``limit`` is told, before pixels are decoded, how many bytes the header promises.
+    """
+    source = _opened(name)
+    try:
+        spec = source.spec()
+        if spec.width * spec.height * max(spec.depth, 1) > MAX_PIXELS:
+            raise InputError(
+                f"{name} claims a size of {spec.width}×{spec.height} pixels.", "Export it again."
+            )
+        limit(spec.width * spec.height * spec.nchannels * 4)
+        values = source.read_image(0, 0, 0, spec.nchannels, oiio.FLOAT)
+        if values is None:
+            source.geterror()
+            raise InputError(f"{name} is a damaged or truncated image.", "Export it again.")
+    finally:
+        source.close()
+    return np.asarray(values, dtype=np.float32).reshape(spec.height, spec.width, spec.nchannels), spec
+
+
+def _opened(name: str) -> Any:
+    hint = oiio.ImageSpec()
+    hint["oiio:UnassociatedAlpha"] = 1  # straight values as stored: no premultiplying of encoded integers
+    source = oiio.ImageInput.open(name, hint)
+    if source is None:
+        oiio.geterror()
+        raise InputError(f"{name} is not an image that can be read.", "Give an EXR, PNG, TIFF or JPEG file.")
+    return source
 
 
 def straight(color: Pixels, alpha: Pixels) -> Pixels:
