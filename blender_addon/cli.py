@@ -16,14 +16,14 @@ from typing import Any
 
 import bpy
 
-from . import cli_batch, footage, maps, preferences, remote, wire
+from . import cli_batch, footage, lamps, maps, preferences, remote, wire
 from .cli_batch import Job
-from .properties import active_plate, is_analysed, is_built
+from .properties import active_plate, is_built
 from .session import session
 
 _handle: Any = None
 PROGRAM = "blender --command platelight"
-BACKEND_ONLY = ("maps", "shot", "png", "threads", "light_colorspace", "device", "shadows", "lamp", "distance")
+BACKEND_ONLY = ("maps", "shot", "png", "threads", "light_colorspace", "device", "shadows")
 """Options of ``relight`` that the render by Cycles does not know, beside ``--temporal on``."""
 
 
@@ -51,6 +51,16 @@ def parser() -> argparse.ArgumentParser:
     )
     render.add_argument("--plate", metavar="NAME", help="which plate; default: the active one")
     render.add_argument("--samples", type=wire.positive, help="Cycles samples a pixel; default: the scene's")
+    render.add_argument(
+        "--engine",
+        choices=("cycles", "backend"),
+        help="what renders: Cycles, or the backend with the HDRI and the lamps alone; default: the scene's",
+    )
+    render.add_argument(
+        "--shadows",
+        choices=("off", "on"),
+        help="the subject shades itself, from its depth, by --engine backend; default: the scene's",
+    )
     render.add_argument("--server", metavar="ENDPOINT", help="address of the backend, or 'local'")
     wire.add_batch(render)
     return top
@@ -70,8 +80,8 @@ def relight(args: argparse.Namespace) -> int:
         )
     if not args.plates:
         raise wire.InputError("There is nothing to relight.", "Give a PLATE.")
-    if not args.light:
-        raise wire.InputError("There is no light.", "Give --light HDRI.")
+    if not args.light and not args.lamp:
+        raise wire.InputError("There is no light.", "Give --light HDRI, or a --lamp.")
     if any(footage.is_movie(Path(path)) for path in args.plates):
         raise wire.InputError("Cycles takes pictures and sequences here.", "Add --engine backend for movies.")
     frames = wire.sequences().expand(args.plates, args.frames, strict=not args.keep_going)
@@ -79,8 +89,9 @@ def relight(args: argparse.Namespace) -> int:
     folder, by_stem = Path(args.output).resolve(), {frame.stem: frame for frame in frames}
 
     def job(frame: Any) -> Job:
-        light = wire.sequences().numbered(args.light, frame.number)
-        files = [("plate", frame.path), ("light", light)]
+        files = [("plate", frame.path)]
+        if args.light:
+            files.append(("light", wire.sequences().numbered(args.light, frame.number)))
         for role, value, words in (
             ("matte", args.matte, {"auto", "full"}),
             ("backdrop", args.backdrop, {"none", "plate", "light"}),
@@ -101,7 +112,11 @@ def relight(args: argparse.Namespace) -> int:
     def make(job: Job) -> None:
         _relight(by_stem[job.stem], job, args)
 
-    kept = ("matte", "backdrop", "fov", "working_size", "strength", "pbr_only", "samples")
+    if not bpy.data.filepath:  # what Blender starts with: a cube around the camera, and a lamp
+        for thing in bpy.context.scene.objects:
+            thing.hide_render = True
+        bpy.context.scene.world = None
+    kept = ("matte", "backdrop", "fov", "working_size", "strength", "pbr_only", "samples", "lamp", "distance")
     return cli_batch.run([job(frame) for frame in frames], make, _ledger(folder, "cycles", args, kept), args)
 
 
@@ -111,26 +126,31 @@ SPACES = {"linear": "Linear Rec.709", "srgb": "sRGB"}
 def _relight(frame: Any, job: Job, args: argparse.Namespace) -> None:
     ops, state = bpy.ops.platelight, bpy.context.scene.platelight
     files = dict(job.files)
+    made: list[Any] = []
     space = str(job.settings["colorspace"])
     ops.load_plate(filepath=str(frame.path.resolve()), colorspace=SPACES.get(space, space))
     try:
         plate = active_plate(state)
-        plate.fov, plate.working_size = args.fov, args.working_size
+        plate.fov, plate.working_size, plate.distance = args.fov, args.working_size, args.distance
         plate.matte = args.matte if "matte" not in files else "given"
         plate.matte_path = str(files["matte"].resolve()) if "matte" in files else ""
         state.samples, state.strength = args.samples, args.strength
         moved = {name: job.settings[name] for name in ("rotation", "exposure")}
-        ops.set_light(filepath=str(files["light"].resolve()), **moved)
+        if "light" in files:
+            ops.set_light(filepath=str(files["light"].resolve()), **moved)
         state.backdrop = args.backdrop if "backdrop" not in files else "given"
         state.backdrop_path = str(files["backdrop"].resolve()) if "backdrop" in files else ""
         ops.analyse()
         ops.save_maps(filepath=str(job.outputs[0]))
         ops.build_scene()
+        made = [lamps.build(lamp, plate.camera, plate.collection) for lamp in args.lamp]
         target = str(job.outputs[-1])
         ops.render_preview(filepath=target if args.pbr_only else "")
         if not args.pbr_only:
             ops.refine(filepath=target)
     finally:
+        for thing in made:
+            bpy.data.lights.remove(thing.data)
         ops.remove_plate()
 
 
@@ -147,6 +167,12 @@ def render(args: argparse.Namespace) -> int:
         raise wire.InputError("This .blend has no plate.", "Load one in Blender and save the file.")
     if args.samples:
         state.samples = args.samples
+    if args.engine:
+        state.physics = args.engine.upper()
+    if args.shadows:
+        if args.shadows == "on" and state.physics == "CYCLES":
+            raise wire.InputError("Cycles does not take --shadows.", "Add --engine backend.")
+        state.shadows = args.shadows == "on"
     numbers = [scene.frame_current]
     if args.frames:
         numbers = wire.sequences().parse_frames(args.frames)
@@ -168,13 +194,14 @@ def render(args: argparse.Namespace) -> int:
         scene.frame_set(job.number)
         if plate.is_sequence and not plate.frame_first <= (job.number or 0) <= plate.frame_last:
             raise wire.InputError(f"{plate.name} has no frame {job.number}.", "Check --frames.")
-        if not _has_maps(plate):
+        if not maps.has_maps(plate):
             ops.analyse()
         if state.light_from == "SCENE":
             ops.match_scene_light()
         if not is_built(plate):
             ops.build_scene()
-        ops.render_preview()
+        if state.physics == "CYCLES":
+            ops.render_preview()
         target = job.outputs[0]
         ops.refine(filepath=str(target.with_name(f"{base}.####.relit.exr") if plate.is_sequence else target))
 
@@ -183,22 +210,11 @@ def render(args: argparse.Namespace) -> int:
         return cli_batch.run(
             [job(number) for number in numbers],
             make,
-            _ledger(folder, "blend", args, ("plate", "samples")),
+            _ledger(folder, "blend", args, ("plate", "samples", "engine", "shadows")),
             args,
         )
     finally:
         scene.frame_set(before)
-
-
-def _has_maps(plate: Any) -> bool:
-    """Whether the maps of the current frame are there."""
-    if not is_analysed(plate):
-        return False
-    try:
-        maps.source(plate, "albedo")
-    except wire.InputError:
-        return False
-    return True
 
 
 def _ledger(folder: Path, name: str, args: argparse.Namespace, kept: Sequence[str]) -> Any:

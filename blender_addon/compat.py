@@ -45,6 +45,18 @@ def enable_nodes(owner: Any) -> Any:
     return owner.node_tree
 
 
+def world_nodes(world: Any) -> Any:
+    """The nodes that a World is made of, or None where it is one plain color."""
+    if world is None or (VERSION < (5, 0, 0) and not world.use_nodes):
+        return None
+    return world.node_tree
+
+
+def light_nodes(light: Any) -> Any:
+    """The nodes of a lamp that count, or None."""
+    return light.node_tree if getattr(light, "use_nodes", True) else None
+
+
 def set_multilayer_exr(settings: Any) -> None:
     """Make image settings write float multilayer EXR with a codec that ``exr.py`` reads back."""
     if hasattr(settings, "media_type"):  # 5.0 and later hide the format until the medium is said

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import bpy
 import numpy as np
 
-from . import images, latlong, maps, world
+from . import compat, images, latlong, maps, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
 from .properties import is_built
@@ -130,6 +130,32 @@ def for_backend(scene: Any, plate: Any, *, full: bool) -> Callable[[OnMain], Tar
         return Target(np.ascontiguousarray(light, np.float32), rotation, exposure)
 
     return make
+
+
+def world_pixels(scene: Any) -> Pixels:
+    """The World where no HDRI is chosen, as a light (2, 4, 3) of one color; black where there is none.
+
+    Raises:
+        InputError: it is more than one color.
+    """
+    found = np.zeros((2, 4, 3), np.float32)
+    tree = compat.world_nodes(scene.world)
+    if scene.world is None:
+        return found
+    if tree is None:
+        return found + np.float32(scene.world.color)
+    output = tree.get_output_node("CYCLES")
+    links = output.inputs["Surface"].links if output is not None else ()
+    if not links:
+        return found
+    node = links[0].from_node
+    if node.type != "BACKGROUND" or any(node.inputs[each].is_linked for each in ("Color", "Strength")):
+        raise InputError(
+            "The backend does not know the nodes of this World.",
+            "Choose an HDRI, or press Match Scene Light.",
+        )
+    color = np.array(node.inputs["Color"].default_value[:3], np.float32)
+    return found + color * np.float32(node.inputs["Strength"].default_value)
 
 
 def keep_baked(scene: Any, pixels: Pixels) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from . import exr, footage, images, mapfiles, preferences
 from .exr import Pixels
 from .mapfiles import Files, Source
-from .properties import MAPS
+from .properties import MAPS, is_analysed
 from .wire import InputError
 
 _TITLES = {name: (title, data) for name, title, data in MAPS}
@@ -115,6 +115,17 @@ def map_pixels(plate: Any, name: str, channels: int, frame: int | None = None) -
         InputError: the map is gone.
     """
     return np.ascontiguousarray(source(plate, name, frame).read(channels))
+
+
+def has_maps(plate: Any) -> bool:
+    """Whether the maps of the current frame are there."""
+    if not is_analysed(plate):
+        return False
+    try:
+        source(plate, "albedo")
+    except InputError:
+        return False
+    return True
 
 
 def is_untouched(plate: Any, name: str) -> bool:

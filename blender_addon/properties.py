@@ -68,6 +68,8 @@ def _property(option: wire.Option) -> Any:
         "name": option.title,
         "description": option.description[:1].upper() + option.description[1:],
     }
+    if option.choices == ("off", "on"):
+        return bpy.props.BoolProperty(default=option.default == "on", **words)
     if option.choices:
         items = [(choice, choice.capitalize(), _CHOICES[option.name][choice]) for choice in option.choices]
         return bpy.props.EnumProperty(items=items, default=option.default, **words)
@@ -250,6 +252,21 @@ class PlatelightScene(bpy.types.PropertyGroup):
         max=math.pi,
         subtype="ANGLE",
     )
+    lamps: bpy.props.EnumProperty(
+        name="Lamps",
+        description="Which Point, Sun, Spot and Area lamps of this scene light the plate, in watts and at their true distance",
+        items=[
+            ("ALL", "All", "Every lamp that the scene renders with"),
+            ("COLLECTION", "Collection", "The lamps of one collection"),
+            ("NONE", "None", "No lamp"),
+        ],
+        default="ALL",
+    )
+    lamp_collection: bpy.props.PointerProperty(
+        name="Lamp Collection",
+        description="The collection, with what is nested in it, whose lamps light the plate",
+        type=bpy.types.Collection,
+    )
     browse_words: bpy.props.StringProperty(
         name="Search", description="Words that the HDRI's name, tags or categories have to contain"
     )
@@ -286,6 +303,23 @@ class PlatelightScene(bpy.types.PropertyGroup):
         name="Engine",
         description="What renders the preview; only Cycles gives the passes that the refiner takes",
         items=[("CYCLES", "Cycles", "Exact"), ("EEVEE", "EEVEE", "Fast; light from behind is cut")],
+        default="CYCLES",
+    )
+    physics: bpy.props.EnumProperty(
+        name="Physical Render",
+        description="What renders the maps under the light and the lamps before the refiner finishes them",
+        items=[
+            (
+                "CYCLES",
+                "Cycles",
+                "The rendered preview: things of the scene light, shade and reflect as well",
+            ),
+            (
+                "BACKEND",
+                "Backend",
+                "The backend itself, without a preview: the HDRI and the lamps alone, in seconds",
+            ),
+        ],
         default="CYCLES",
     )
     samples: bpy.props.IntProperty(
@@ -340,7 +374,9 @@ PlatelightPlate.__annotations__.update(
     {name: bpy.props.PointerProperty(name=title, type=bpy.types.Image) for name, title, _ in MAPS}
 )
 PlatelightPlate.__annotations__.update(_options(wire.Decompose, "matte", "working_size", "fov"))
-PlatelightScene.__annotations__.update(_options(wire.Refine, "rotation", "exposure", "backdrop", "strength"))
+PlatelightScene.__annotations__.update(
+    _options(wire.Relight, "rotation", "exposure", "backdrop", "strength", "shadows")
+)
 
 CLASSES = (PlatelightPlate, PlatelightScene)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Self
 
-from . import compat
+from . import compat, lamps
 from .scene import PASSES
 from .temporary import Temporary
 
@@ -49,6 +49,8 @@ class RenderSetup:
                 if other.proxy is not None:
                     kept.set(other.proxy, "hide_render", True)
         kept.set(plate.card, "hide_render", False)
+        for lamp in lamps.left_out(scene, plate.card):
+            kept.set(lamp, "hide_render", True)
         # The refiner takes the subject alone: what stands in front lights and shadows it, but is not seen.
         for thing in scene.objects:
             if thing != plate.card and thing.type not in {"CAMERA", "LIGHT", "EMPTY"}:

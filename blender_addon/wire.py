@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from platelight import __version__ as version
 from platelight.commands import options, tracks
-from platelight.protocol import errors, requests
+from platelight.protocol import errors, lamps, requests
 from platelight.shading import principled
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ Cancelled = errors.Cancelled
 ConnectionFailed = errors.ConnectionFailed
 InputError = errors.InputError
 JobFailed = errors.JobFailed
+Lamp = lamps.Lamp
+MOST_LAMPS = lamps.MOST
 PlatelightError = errors.PlatelightError
 Parser = options.Parser
 add_batch = options.add_batch
@@ -119,12 +121,14 @@ def distrust(endpoint: str) -> bool:
 
 
 __all__ = [
+    "MOST_LAMPS",
     "AccessDenied",
     "Cancelled",
     "ConnectionFailed",
     "Decompose",
     "InputError",
     "JobFailed",
+    "Lamp",
     "Option",
     "Parser",
     "PlatelightError",

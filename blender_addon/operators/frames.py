@@ -41,13 +41,15 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
                 raise wire.InputError("The plate was removed while its range was relit.", "Load it again.")
             maps.source(found[1], "albedo", frame)
             context.scene.frame_set(frame)
-            if found[1].shadow_proxy:
+            by_cycles = state.physics == "CYCLES"
+            if found[1].shadow_proxy and by_cycles:
                 scene.build_proxy(
                     found[1], *(maps.map_pixels(found[1], name, 1, frame) for name in ("depth", "matte_map"))
                 )
             if state.light_from == "SCENE":
                 yield bpy.ops.platelight.match_scene_light
-            yield bpy.ops.platelight.render_preview
+            if by_cycles:
+                yield bpy.ops.platelight.render_preview
             yield bpy.ops.platelight.refine
 
     @told

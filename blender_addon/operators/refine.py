@@ -1,11 +1,13 @@
-"""Refine: maps and Cycles' passes go to the backend, the finished picture comes back."""
+"""Refine: maps with Cycles' passes, or with light and lamps, go to the backend; the finished picture comes back."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import bpy
+import numpy as np
 
-from .. import exr, light, mapfiles, maps, preferences, remote, scene, wire
+from .. import exr, lamps, light, mapfiles, maps, preferences, remote, scene, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
 from ..properties import PLANES, active_plate, plate_by_uid
@@ -29,7 +31,7 @@ class _Refined(NamedTuple):
 
 
 class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
-    """Finish the rendered preview with the neural refiner"""
+    """Finish the physical render with the neural refiner: the rendered preview, or what the backend renders itself"""
 
     bl_idname = "platelight.refine"
     bl_label = "Refine"
@@ -43,11 +45,13 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        """Needs a rendered preview."""
+        """Needs a rendered preview, unless the backend renders."""
         if not (idle(cls) and has_scene(cls, context)):
             return False
-        plate = active_plate(context.scene.platelight)
-        return plate.diffuse_pass is not None or refuse(cls, "Render the preview first")
+        state = context.scene.platelight
+        if state.physics == "BACKEND" or active_plate(state).diffuse_pass is not None:
+            return True
+        return refuse(cls, "Render the preview first, or set Physical Render to Backend")
 
     def prepare(self, context: Any) -> tuple[str, Work]:
         """Find maps, passes and light, and copy the options."""
@@ -56,21 +60,29 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         self._uid = plate.uid
         frame = maps.current_frame(plate)
         sources = {plane: (maps.source(plate, PLANES[plane]), count) for plane, count in _CHANNELS.items()}
-        sources["diffuse"] = (maps.source(plate, "diffuse_pass"), 3)
-        sources["specular"] = (maps.source(plate, "specular_pass"), 3)
+        by_backend = state.physics == "BACKEND"
+        if not by_backend:
+            sources["diffuse"] = (maps.source(plate, "diffuse_pass"), 3)
+            sources["specular"] = (maps.source(plate, "specular_pass"), 3)
         if plate.source_light is not None:
             sources["source_light"] = (maps.source(plate, "source_light"), 3)
         backdrop = state.backdrop
         if backdrop == "plate":
             sources["plate"] = (maps.plate_source(plate, frame), 3)
         behind = scene.backdrop_source(state.backdrop_path, plate, frame) if backdrop == "given" else None
-        target = light.for_backend(context.scene, plate, full=backdrop == "light")
+        target = self._target(context.scene, plate)
         options: dict[str, Any] = {
             "backdrop": backdrop,
             "strength": state.strength,
             "working_size": plate.working_size,
             "fov": scene.field_of_view(plate),
         }
+        if by_backend:
+            options["lamps"] = lamps.for_backend(context.scene, plate)
+            options["distance"] = lamps.distance(context.scene, plate)
+            options["shadows"] = "on" if state.shadows else "off"
+            if target is None and not options["lamps"]:
+                raise wire.InputError("Nothing lights the plate.", "Choose an HDRI, or add a lamp.")
         name, folder, uses_frames = plate.name, maps.map_folder(plate), plate.is_sequence
         wanted = self.filepath or state.output
         self._picture = None
@@ -93,15 +105,22 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
                 plane: origin.read(count, reporter.on_main) for plane, (origin, count) in sources.items()
             }
             shape = planes["normal"].shape[:2]
-            if planes["diffuse"].shape[:2] != shape:
+            if not by_backend and planes["diffuse"].shape[:2] != shape:
                 raise wire.InputError(
                     f"The preview of {name} has another size than its maps.", "Render it again."
                 )
             if behind is not None:
                 planes["backdrop"] = scene.backdrop_pixels(behind, shape, reporter.on_main)
-            planes["light"], rotation, exposure = target(reporter.on_main)
-            request = wire.Refine(rotation=rotation, exposure=exposure, **options)
+            if target is not None:
+                planes["light"], options["rotation"], options["exposure"] = target(reporter.on_main)
+            request = wire.Relight(**options) if by_backend else wire.Refine(**options)
             answer = remote.ask(settings, process, request, planes, reporter)
+            kept = {"result": answer.planes["relit"]}
+            if by_backend:
+                planes["diffuse"], planes["specular"] = answer.planes["diffuse"], answer.planes["specular"]
+                kept["diffuse_pass"], kept["specular_pass"] = planes["diffuse"], planes["specular"]
+                matte = planes["matte"][..., None]
+                kept["preview"] = np.dstack([answer.planes["pbr"] * matte, matte])
             if saved is not None:
                 layers = {"": answer.planes["relit"]}
                 if "pbr" in answer.planes:
@@ -109,12 +128,21 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
                 layers["diffuse"], layers["specular"] = planes["diffuse"], planes["specular"]
                 notes.update({f"platelight:{k}": str(v) for k, v in answer.meta.items()})
                 exr.write(saved, layers, notes)
-            files = mapfiles.write_maps(
-                folder, {"result": answer.planes["relit"]}, frame if uses_frames else None
-            )
+            files = mapfiles.write_maps(folder, kept, frame if uses_frames else None)
             return _Refined(files, answer.meta)
 
         return f"Refining {plate.name}", work
+
+    @staticmethod
+    def _target(scene: Any, plate: Any) -> Callable[[mapfiles.OnMain], light.Target] | None:
+        """The light that goes along: the chosen one, without an HDRI the World's color; None where all is dark."""
+        state = scene.platelight
+        if state.hdri or state.light_from != "HDRI" or state.backdrop == "light":
+            return light.for_backend(scene, plate, full=state.backdrop == "light")
+        if state.physics == "CYCLES":  # the passes have it
+            return None
+        pixels = light.world_pixels(scene)
+        return (lambda _on_main: light.Target(pixels, 0.0, 0.0)) if pixels.any() else None
 
     def finish(self, _context: Any, value: _Refined) -> None:
         """Keep the result, and save it as it is displayed where a .png was asked for."""

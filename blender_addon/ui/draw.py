@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .. import browser, hdris
 from ..backend_process import BackendState
 from ..installer import InstallState, bundled_wheel, install_state
 from ..languages import translate
@@ -53,10 +52,10 @@ def characters(context: Any) -> int:
     return max(24, int(context.region.width / (7.5 * (context.preferences.system.ui_scale or 1.0))))
 
 
-def job_status(layout: Any) -> None:
-    """The job under way, with time left and Cancel."""
+def job_status(layout: Any, *titles: str) -> None:
+    """The job under way, with time left and Cancel, where its title begins with one of these."""
     job = session.job
-    if job is None or not job.active:
+    if job is None or not job.active or not job.title.startswith(titles):
         return
     box = layout.box().column()
     left = job.seconds_left
@@ -66,7 +65,9 @@ def job_status(layout: Any) -> None:
         text = translate("{percent:.0f} %, {seconds:.0f} s left", percent=percent, seconds=left)
     if hasattr(box, "progress"):
         box.progress(factor=job.fraction, text=text)
-    box.label(text=job.text or job.title, icon="TIME")
+    box.label(text=job.title, icon="TIME")
+    if job.text:
+        box.label(text=job.text[:1].upper() + job.text[1:], icon="BLANK1")
     box.operator("platelight.cancel", icon="X")
 
 
@@ -92,8 +93,7 @@ def backend(layout: Any, context: Any) -> None:
     if install is not InstallState.READY and not session.other_backend:
         text = "Upgrade Backend" if install is InstallState.OUTDATED else "Install Backend"
         layout.operator("platelight.install_backend", text=text, icon="IMPORT")
-    if session.job is not None and session.job.title.startswith("Installing"):
-        job_status(layout)
+    job_status(layout, "Installing", "Starting", "Testing")
     row = layout.row(align=True)
     row.operator("platelight.start_backend", text="Start", icon="PLAY")
     row.operator("platelight.stop_backend", text="Stop", icon="SNAP_FACE")
@@ -130,7 +130,7 @@ def plate(layout: Any, state: Any) -> None:
             column.prop(active, "matte_offset")
     column.prop(active, "own_camera")
     if active.own_camera is None:
-        column.prop(active, "fov")
+        column.prop(active, "fov", text="Field of View (°)")
     elif active.own_camera.type == "CAMERA":
         degrees = math.degrees(active.own_camera.data.angle_x)
         text = translate("Field of view {degrees:.1f}°, from the camera", degrees=degrees)
@@ -145,104 +145,25 @@ def maps(layout: Any, state: Any) -> None:
     layout.operator("platelight.analyse", icon="NODE_COMPOSITING")
     if active is not None and active.is_sequence:
         layout.operator("platelight.analyse", text="Analyze Range", icon="SEQUENCE").whole_range = True
-    job_status(layout)
+    job_status(layout, "Analyzing")
     if active is None:
         return
+    thumbnails(layout, active, THUMBNAILS)
+    layout.operator("platelight.save_maps", icon="FILE_TICK")
+
+
+def thumbnails(layout: Any, plate: Any, names: tuple[str, ...]) -> None:
+    """Those pictures of a plate that there are, each with the button that shows it."""
     grid = layout.grid_flow(row_major=True, columns=3, even_columns=True, even_rows=True, align=True)
-    for name in THUMBNAILS:
-        image = getattr(active, name)
+    for name in names:
+        image = getattr(plate, name)
         if image is None:
             continue
         cell = grid.column(align=True)
         if image.preview is not None and image.preview.icon_id:
             cell.template_icon(icon_value=image.preview.icon_id, scale=3.0)
-        cell.operator(
-            "platelight.show_map", text=name.removesuffix("_map").replace("source_", "").capitalize()
-        ).name = name
-    layout.operator("platelight.save_maps", icon="FILE_TICK")
-
-
-def light(layout: Any, state: Any) -> None:
-    """Where the light comes from, rotation, exposure, the sun."""
-    column = layout.column()
-    column.prop(state, "light_from")
-    if state.light_from == "HDRI":
-        row = column.row(align=True)
-        row.prop(state, "hdri")
-        row.operator("platelight.set_light", text="", icon="FILEBROWSER")
-    elif state.light_from == "PLATE":
-        lender = next((p for p in state.plates if p.uid == state.light_plate), None)
-        text = translate("Light of {name}", name=lender.name) if lender is not None else "No plate chosen"
-        column.label(text=text, icon="LIGHT_SUN")
-        column.prop(state, "light_gain")
-    else:
-        column.prop(state, "bake_height")
-        column.prop(state, "bake_samples")
-    if state.light_from == "SCENE":
-        column.operator("platelight.match_scene_light", icon="LIGHTPROBE_SPHERE")
-    else:
-        row = column.row(align=True)
-        row.prop(state, "rotation")
-        row.operator("platelight.turn_light", text="", icon="CON_ROTLIKE")
-        if state.light_from == "HDRI":
-            column.prop(state, "hdri_strength")
-        column.prop(state, "exposure")
-        column.prop(state, "split_sun")
-        if state.split_sun:
-            column.prop(state, "sun_angle")
-        column.operator("platelight.update_light", icon="FILE_REFRESH")
-        column.separator()
-        for plate in state.plates:
-            if plate.source_light is not None:
-                text = translate("Use Light of {name}", name=plate.name)
-                column.operator("platelight.use_plate_light", text=text, icon="LIGHT_SUN").name = plate.name
-
-
-def shelf(layout: Any, state: Any) -> None:
-    """HDRIs that are here: thumbnails, each with a button that takes it."""
-    row = layout.row(align=True)
-    row.prop(state, "shelf", expand=True)
-    row.operator("platelight.refresh_hdris", text="", icon="FILE_REFRESH")
-    if state.shelf != "BLENDER":
-        layout.prop(state, "shelf_words", icon="VIEWZOOM")
-    found = hdris.shown(state.shelf, "" if state.shelf == "BLENDER" else state.shelf_words)
-    grid = layout.grid_flow(row_major=True, columns=3, even_columns=True, even_rows=True, align=True)
-    for path in found.files:
-        cell = grid.column(align=True)
-        cell.operator_context = "EXEC_DEFAULT"  # this file, without asking for another
-        if icon := hdris.icon(path):
-            cell.template_icon(icon_value=icon, scale=4.0)
-        chosen = state.light_from == "HDRI" and state.hdri == str(path)
-        cell.operator("platelight.set_light", text=path.stem, depress=chosen).filepath = str(path)
-    if found.more:
-        text = translate("{count} more: narrow the filter", count=found.more)
-        layout.label(text=text, icon="INFO")
-    if not found.files:
-        layout.label(text="No HDRI is here", icon="INFO")
-    if state.shelf == "FOLDERS":
-        layout.operator("platelight.add_hdri_folder", icon="ADD")
-
-
-def library(layout: Any, state: Any) -> None:
-    """Poly Haven: search, results, resolution."""
-    column = layout.column()
-    column.prop(state, "browse_words", icon="VIEWZOOM")
-    column.prop(state, "browse_category")
-    for line in range(0, min(len(browser.page.categories), 8), 4):
-        row = column.row(align=True)
-        for name in browser.page.categories[line : line + 4]:
-            choice = row.operator("wm.context_set_string", text=name.title())
-            choice.data_path, choice.value = "scene.platelight.browse_category", name
-    column.prop(state, "browse_resolution")
-    column.operator("platelight.browse_hdris", icon="WORLD")
-    if session.job is not None and session.job.title.startswith(("Searching", "Downloading")):
-        job_status(layout)
-    grid = layout.grid_flow(row_major=True, columns=3, even_columns=True, even_rows=True, align=True)
-    for hdri in browser.page.hdris:
-        cell = grid.column(align=True)
-        if icon := browser.icon(hdri.id):
-            cell.template_icon(icon_value=icon, scale=4.0)
-        cell.operator("platelight.download_hdri", text=hdri.name).name = hdri.id
+        text = name.removesuffix("_map").removesuffix("_pass").replace("source_", "").capitalize()
+        cell.operator("platelight.show_map", text=text).name = name
 
 
 def preview(layout: Any, state: Any, in_viewport: bool) -> None:
@@ -267,11 +188,16 @@ def preview(layout: Any, state: Any, in_viewport: bool) -> None:
     if in_viewport:
         column.operator("platelight.rendered_view", icon="SHADING_RENDERED")
     column.operator("platelight.render_preview", icon="RENDER_STILL")
+    if active is not None:
+        thumbnails(layout, active, ("preview", "diffuse_pass", "specular_pass"))
 
 
 def composite(layout: Any, state: Any) -> None:
     """Refine and output."""
     column = layout.column()
+    column.prop(state, "physics")
+    if state.physics == "BACKEND":
+        column.prop(state, "shadows")
     column.prop(state, "strength")
     column.prop(state, "backdrop")
     if state.backdrop == "given":
@@ -281,6 +207,9 @@ def composite(layout: Any, state: Any) -> None:
     active = active_plate(state)
     if active is not None and active.is_sequence:
         column.operator("platelight.relight_range", icon="SEQUENCE")
+    job_status(column, "Refining", "Compositing")
+    if active is not None:
+        thumbnails(column, active, ("result", "composite"))
     column.separator()
     for name in ("edge", "light_wrap", "wrap_size", "grain"):
         column.prop(state, name)

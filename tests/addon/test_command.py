@@ -29,6 +29,24 @@ state.keyframe_insert("exposure", frame=2)
 bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1] + "/shot.blend")
 blender_addon.unregister()
 """
+SAVE_LAMP = """
+import sys, bpy, blender_addon
+bpy.ops.wm.read_factory_settings(use_empty=True)
+blender_addon.register()
+scene, ops = bpy.context.scene, bpy.ops.platelight
+ops.load_plate(filepath=sys.argv[1] + "/shot.0001.exr", sequence=True, last=2)
+plate = scene.platelight.plates[0]
+plate.distance, plate.fov = 4.0, 40.0
+data = bpy.data.lights.new("key", "POINT")
+data.shadow_soft_size = 0.0
+lamp = bpy.data.objects.new("key", data)
+lamp.location = (2.0, 0.0, 1.0)  # the plate's camera looks along +Y
+scene.collection.objects.link(lamp)
+for frame, data.energy in ((1, 100.0), (2, 300.0)):
+    data.keyframe_insert("energy", frame=frame)
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1] + "/shot.blend")
+blender_addon.unregister()
+"""
 
 
 def run(python: str, folder: Path, *line: str, code: str = "") -> tuple[int, str, str]:
@@ -98,3 +116,45 @@ def test_a_blend_is_rendered_with_its_keyed_light(bpy_python: str, shot: Path, s
     code, _, err = run(bpy_python, shot, "none.blend", "render", "-o", "out")
     assert code == 2
     assert "none.blend" in err
+
+
+def test_lamps_and_shadows_on_the_command_line(bpy_python: str, shot: Path, server: Path) -> None:
+    lamp = "point power={power} at=2,1,0"
+    for power in (100, 300):
+        line = ["relight", "shot.0001.exr", "--lamp", lamp.format(power=power), "--distance", "4", "--fov", "40", "--pbr-only",
+                "--samples", "64", "-o", f"out{power}"]  # fmt: skip
+        code, _, err = run(bpy_python, shot, *line)
+        assert code == 0, err + server.read_text()
+    one, three = (middle(shot / f"out{power}" / "shot.0001.relit.exr") for power in (100, 300))
+    assert one > 0.01
+    assert three == pytest.approx(3 * one, rel=0.02)
+    code, _, err = run(bpy_python, shot, *line, "--shadows", "on")
+    assert (code, err.strip()) == (2, "Cycles does not take --shadows. Add --engine backend.")
+
+    # The same lamp in a .blend, by Cycles and by the backend; keyed to be three times as strong in the second frame.
+    code, out, err = run(bpy_python, shot, str(shot), code=SAVE_LAMP)
+    assert code == 0, out + err
+    for engine, shadows in (("cycles", "off"), ("backend", "off"), ("backend", "on")):
+        line = [
+            "shot.blend",
+            "render",
+            "-o",
+            f"{engine}-{shadows}",
+            "--engine",
+            engine,
+            "--shadows",
+            shadows,
+            "--samples",
+            "64",
+        ]
+        code, out, err = run(bpy_python, shot, *line)
+        assert code == 0, out + err + server.read_text()
+    found = {
+        way: [middle(shot / way / f"shot.000{n}.relit.exr") for n in (1, 2)]
+        for way in ("cycles-off", "backend-off", "backend-on")
+    }
+    assert found["cycles-off"] == pytest.approx([one, three], rel=0.02)
+    assert found["backend-off"] == pytest.approx(found["cycles-off"], rel=0.03)
+    assert 0.5 * three < found["backend-on"][1] <= 1.001 * found["backend-off"][1]
+    code, _, err = run(bpy_python, shot, "shot.blend", "render", "-o", "out", "--shadows", "on")
+    assert (code, err.strip()) == (2, "Cycles does not take --shadows. Add --engine backend.")

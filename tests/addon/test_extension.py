@@ -205,7 +205,7 @@ def test_panels_draw_in_every_state(run_blender: Callable[..., Any], built_zip: 
     assert seen["orders"] == {"view3d": order, "image": order}
     states = seen["states"]
     assert all(len(drawn) == 16 for drawn in states.values())
-    assert "normals" in states["busy"]["PLATELIGHT_PT_view3d_maps"]
+    assert "Normals" in states["busy"]["PLATELIGHT_PT_view3d_maps"]
     assert any("25 %" in text for text in states["busy"]["PLATELIGHT_PT_image_maps"])
     assert " ".join(states["failed"]["PLATELIGHT_PT_view3d_backend"]).endswith("The backend went away.")
     assert seen["busy"] == {"analyse": False, "build_scene": False, "cancel": True, "load_plate": False}

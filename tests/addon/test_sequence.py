@@ -27,6 +27,13 @@ def test_every_frame_has_its_own_maps(run_blender: Callable[..., Any]) -> None:
     ]
     lit = [level * factor * 2**0.5 for level, factor in zip(LEVELS, (1, 2, 3), strict=True)]
     assert seen["results"] == pytest.approx(lit, rel=0.02)
+    assert seen["by backend"] == ["FINISHED"]
+    assert seen["asked last"] == ["Relight"] * 3
+    assert len(seen["lamps"]) == 3
+    ends = [seen["lamps"][0], seen["lamps"][2]]
+    assert ends == [pytest.approx([x, power, 2.0], abs=1e-3) for x, power in ((0, 50), (2, 150))]
+    assert 0.0 < seen["lamps"][1][0] < 2.0  # Blender eases in between
+    assert seen["pass of a frame"] == pytest.approx(0.5, rel=1e-3)
     assert "no albedo of frame 1004" in seen["missing"]
     assert seen["after load"] == pytest.approx(0.6, rel=1e-3)
 

@@ -184,6 +184,30 @@ def script() -> Iterator[float]:
     area("DOPESHEET_EDITOR").ui_type = "CompositorNodeTree"
     yield 4.0
     photograph("10_composite")
+
+    # A lamp at its true distance, rendered by the backend with shadows from depth.
+    lamp = bpy.data.objects.new("Key", bpy.data.lights.new("Key", "AREA"))
+    lamp.data.energy, lamp.data.color, lamp.data.size = 60.0, (1.0, 0.7, 0.4), 0.5
+    lamp.location, lamp.rotation_euler = (-1.2, 1.2, 0.8), (1.2, 0.0, -0.9)
+    bpy.context.scene.collection.objects.link(lamp)
+    state.exposure, state.physics, state.shadows = -2.0, "BACKEND", True
+    yield 1.0
+    scroll(3)
+    yield 1.0
+    photograph("11_lamps")
+    call(ops.refine)
+    yield from idle("refine by the backend")
+    scroll(8)
+    yield 3.0
+    photograph("12_backend")
+    try:
+        call(ops.set_light, filepath="/work/nowhere.exr")
+    except RuntimeError as error:
+        say(f"refused: {error}".strip())
+    assert session.is_error
+    scroll(-20)
+    yield 2.0
+    photograph("13_refused")
     assert state.plates[0].result is not None
     bpy.ops.ed.undo()
     yield 1.0

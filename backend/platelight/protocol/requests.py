@@ -48,7 +48,7 @@ WorkingSize = Annotated[
     Meta(
         ge=64,
         le=2048,
-        title="Working size",
+        title="Working Size",
         description="long side of the subject as the networks see it, in pixels",
     ),
 ]
@@ -57,7 +57,7 @@ Fov = Annotated[
     Meta(
         ge=1.0,
         le=170.0,
-        title="Field of view",
+        title="Field of View",
         description="horizontal field of view of the camera, in degrees",
     ),
 ]
@@ -87,7 +87,8 @@ Shadows = Annotated[
     Literal["off", "on"],
     Meta(
         title="Shadows",
-        description="on: the subject shades itself in the physical render, from its depth",
+        description="the subject shades itself in the physical render, from its depth; edges of lamps' shadows "
+        "are at least 3° wide",
     ),
 ]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from platelight.protocol.errors import Cancelled, NoSubjectError
-from platelight.protocol.requests import Decompose, Refine
+from platelight.protocol.requests import Decompose, Refine, Relight
 
 Planes = dict[str, np.ndarray]
 SLOW, NOBODY = 41.0, 42.0
@@ -34,6 +34,17 @@ def sphere(height: int, width: int, fov: float) -> tuple[np.ndarray, np.ndarray,
     depth = (b - np.sqrt(np.maximum(q, 0))) / a
     normal = ray * depth[..., None] + np.array([0.0, 0.0, 4.0])
     return normal / np.linalg.norm(normal, axis=-1, keepdims=True), depth, q > 0
+
+
+def by_torch(request: Relight, planes: Planes) -> Planes:
+    """The real physical render, not refined."""
+    import msgspec
+    import torch
+    from platelight.pipeline.relight import relight
+
+    plain = msgspec.structs.replace(request, pbr_only=True)
+    done = relight(None, planes, plain, torch.device("cpu"), lambda *_: None, lambda: False)
+    return {"pbr": done.pbr, "relit": done.relit, "diffuse": done.diffuse, "specular": done.specular}
 
 
 def run_job(
@@ -65,6 +76,8 @@ def run_job(
         return Result(
             {name: np.asarray(plane, np.float32) for name, plane in made.items()}, {"models": {"sphere": "1"}}
         )
+    if isinstance(request, Relight):
+        return Result(by_torch(request, planes), {"models": {}})
     assert isinstance(request, Refine)
     pbr = planes["diffuse"] + planes["specular"]
     matte = planes["matte"][..., None]

@@ -60,8 +60,10 @@ def constants(tree: ast.AST) -> list[str]:
         and isinstance(node.body[0], ast.Expr)
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "startswith":
-            documentation.update(id(each) for each in ast.walk(node.args[0]))
+        if not isinstance(node, ast.Call):
+            continue
+        if getattr(node.func, "attr", "") == "startswith" or getattr(node.func, "id", "") == "job_status":
+            documentation.update(id(each) for argument in node.args for each in ast.walk(argument))
     found = [
         node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documentation
     ]

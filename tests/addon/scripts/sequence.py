@@ -16,6 +16,7 @@ SIZE = 24
 LEVELS = {1001: 0.1, 1002: 0.3, 1003: 0.6}
 asked: list[str] = []
 lights: list[list[float]] = []
+lamps: list[list[float]] = []
 
 
 def answer(
@@ -38,6 +39,12 @@ def answer(
             "light": np.ones((8, 16, 3), np.float32),
         }
         return remote.Answer(made, {})
+    if asked[-1] == "Relight":
+        lamps.append([request.lamps[0].at[0], request.lamps[0].power, request.distance])
+        gray = np.full((*shape, 3), 0.5, np.float32)
+        return remote.Answer(
+            {"pbr": gray, "diffuse": gray, "specular": gray, "relit": np.dstack([gray, one])}, {}
+        )
     lights.append([request.rotation, request.exposure, float(planes["light"].mean())])
     pbr = planes["diffuse"] + planes["specular"]
     return remote.Answer({"pbr": pbr, "relit": np.dstack([pbr, one])}, {})
@@ -91,6 +98,18 @@ out["frame back"] = scene.frame_current
 out["results"] = [
     float(exr.read(f"out/relit.{frame}.exr").layers[""][8:16, 8:16, :3].mean()) for frame in LEVELS
 ]
+# The backend renders: each frame has its lamps where they are, and no preview is rendered.
+lamp = bpy.data.objects.new("key", bpy.data.lights.new("key", "POINT"))
+scene.collection.objects.link(lamp)
+for frame in (1001, 1003):
+    lamp.location.x, lamp.data.energy = frame - 1001, 50.0 * (frame - 1000)
+    lamp.keyframe_insert("location", frame=frame)
+    lamp.data.keyframe_insert("energy", frame=frame)
+state.physics = "BACKEND"
+out["by backend"] = sorted(ops.relight_range())
+out["lamps"], out["asked last"] = lamps, asked[-3:]
+out["pass of a frame"] = float(maps.map_pixels(plate, "diffuse_pass", 3, 1002).mean())
+state.physics = "CYCLES"
 try:
     maps.source(plate, "albedo", 1004)
 except Exception as error:
