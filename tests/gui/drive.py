@@ -197,14 +197,16 @@ def script() -> Iterator[float]:
     photograph("11_lamps")
     call(ops.refine)
     yield from idle("refine by the backend")
-    scroll(8)
+    scroll(20)
     yield 3.0
     photograph("12_backend")
+    lamp.data.spread = 1.0
     try:
-        call(ops.set_light, filepath="/work/nowhere.exr")
+        call(ops.refine)
     except RuntimeError as error:
         say(f"refused: {error}".strip())
-    assert session.is_error
+    assert session.is_error, session.message
+    lamp.data.spread = 3.1416
     scroll(-20)
     yield 2.0
     photograph("13_refused")
