@@ -54,7 +54,7 @@ class JobOperator:
         raise NotImplementedError
 
     def _fail(self, error: PlatelightError) -> set[str]:
-        session.say(str(error), error=True)
+        session.fail(self, str(error))
         self.report({"ERROR"}, str(error))  # type: ignore[attr-defined]
         redraw()
         return {"CANCELLED"}

@@ -93,14 +93,14 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
         type=PlatelightFolder, name="HDRI Folders", description="Folders of HDRIs of your own"
     )
     start_timeout: bpy.props.FloatProperty(
-        name="Start Timeout",
+        name="Start Timeout (s)",
         description="Seconds a backend may take to start",
         default=120.0,
         min=1.0,
         max=3600.0,
     )
     cache_gib: bpy.props.FloatProperty(
-        name="Cache Quota",
+        name="Cache Quota (GiB)",
         description="GiB on disk for maps and downloaded HDRIs; beyond it the oldest that are a day old and not in use go. "
         "0 sets no limit",
         default=20.0,

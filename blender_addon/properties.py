@@ -268,7 +268,7 @@ class PlatelightScene(bpy.types.PropertyGroup):
         type=bpy.types.Collection,
     )
     browse_words: bpy.props.StringProperty(
-        name="Search", description="Words that the HDRI's name, tags or categories have to contain"
+        name="Keywords", description="Words that the HDRI's name, tags or categories have to contain"
     )
     browse_category: bpy.props.StringProperty(
         name="Category",
@@ -306,7 +306,7 @@ class PlatelightScene(bpy.types.PropertyGroup):
         default="CYCLES",
     )
     physics: bpy.props.EnumProperty(
-        name="Physical Render",
+        name="Renderer",
         description="What renders the maps under the light and the lamps before the refiner finishes them",
         items=[
             (

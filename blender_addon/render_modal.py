@@ -162,7 +162,7 @@ class RenderOperator:
             self._setup = None
 
     def _fail(self, message: str) -> set[str]:
-        session.say(message, error=True)
+        session.fail(self, message)
         self.report({"ERROR"}, message)  # type: ignore[attr-defined]
         return {"CANCELLED"}
 

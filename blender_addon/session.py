@@ -32,6 +32,7 @@ class Session:
     cache_bytes: int | None = None  # None: to be measured
     message: str = ""
     is_error: bool = False
+    where: str = ""  # the operator that failed
     on_progress: Callable[[str, float, str], None] | None = None  # for scripts: title, fraction, words
     timers: list[tuple[Any, Any]] = field(default_factory=list)  # (window manager, timer)
     undoing: list[Callable[[], None]] = field(
@@ -45,7 +46,12 @@ class Session:
 
     def say(self, message: str, *, error: bool = False) -> None:
         """Keep a sentence for the panel to show."""
-        self.message, self.is_error = message, error
+        self.message, self.is_error, self.where = message, error, ""
+
+    def fail(self, operator: Any, message: str) -> None:
+        """Keep why an operator failed, for the panel and beside its button."""
+        self.message, self.is_error = message, True
+        self.where = type(operator).__name__.removeprefix("PLATELIGHT_OT_")
 
     def add_timer(self, context: Any, seconds: float) -> Any:
         """A timer of the context's window, which ``close`` removes if nobody else did."""

@@ -51,7 +51,7 @@ def told(execute: Callable[[Any, Any], set[str]]) -> Callable[[Any, Any], set[st
         try:
             return execute(self, context)
         except PlatelightError as error:
-            session.say(str(error), error=True)
+            session.fail(self, str(error))
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
 

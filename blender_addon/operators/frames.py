@@ -89,7 +89,7 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
                 return self._over(context, {"FINISHED"})
             operator("INVOKE_DEFAULT")
         except (wire.PlatelightError, RuntimeError) as error:
-            session.say(str(error), error=True)
+            session.fail(self, str(error))
             self.report({"ERROR"}, str(error))
             return self._over(context, {"CANCELLED"})
         return {"PASS_THROUGH"}

@@ -51,7 +51,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         state = context.scene.platelight
         if state.physics == "BACKEND" or active_plate(state).diffuse_pass is not None:
             return True
-        return refuse(cls, "Render the preview first, or set Physical Render to Backend")
+        return refuse(cls, "Render the preview first, or set Renderer to Backend")
 
     def prepare(self, context: Any) -> tuple[str, Work]:
         """Find maps, passes and light, and copy the options."""

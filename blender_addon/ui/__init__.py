@@ -27,6 +27,17 @@ _STEPS: tuple[tuple[str, str, Callable[[Any, Any], None]], ...] = (
 )
 
 
+# Operators whose buttons a panel has: why one failed is told there too.
+_OPERATORS: dict[str, tuple[str, ...]] = {
+    "plate": ("load_plate", "use_footage"),
+    "maps": ("analyse", "save_maps"),
+    "light": ("match_scene_light", "set_light", "update_light", "use_plate_light"),
+    "library": ("browse_hdris", "download_hdri"),
+    "preview": ("build_scene", "scale_from_width", "render_preview", "rendered_view"),
+    "composite": ("refine", "relight_range", "composite", "save_composite"),
+}
+
+
 class PLATELIGHT_UL_plates(bpy.types.UIList):
     """The plates of a scene."""
 
@@ -73,6 +84,7 @@ def _panel(space: str, step: str, title: str, function: Callable[[Any, Any], Non
         self.layout.use_property_split = True
         self.layout.use_property_decorate = False
         function(self.layout, context)
+        draw.failure(self.layout, context, _OPERATORS.get(step, ()))
 
     name = f"PLATELIGHT_PT_{'view3d' if space == 'VIEW_3D' else 'image'}_{step}"
     members = {

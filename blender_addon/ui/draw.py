@@ -25,7 +25,18 @@ INSTALL: dict[InstallState, tuple[str, str]] = {
     InstallState.INCOMPLETE: ("ERROR", "Installation was cut short"),
     InstallState.OUTDATED: ("INFO", "An older version is installed"),
 }
-THUMBNAILS = ("plate", "normal", "albedo", "roughness", "reflectivity", "depth", "matte_map", "source_light")
+THUMBNAILS = (
+    ("plate", "Plate"),
+    ("normal", "Normal"),
+    ("albedo", "Albedo"),
+    ("roughness", "Roughness"),
+    ("reflectivity", "Reflectivity"),
+    ("depth", "Depth"),
+    ("matte_map", "Matte"),
+    ("source_light", "Light"),
+)
+RENDERED = (("preview", "Preview"), ("diffuse_pass", "Diffuse"), ("specular_pass", "Specular"))
+FINISHED = (("result", "Result"), ("composite", "Composite"))
 
 
 @functools.cache
@@ -49,7 +60,13 @@ def wrap(layout: Any, text: str, width: int, icon: str = "NONE") -> None:
 
 def characters(context: Any) -> int:
     """About how many characters a label of this region holds."""
-    return max(24, int(context.region.width / (7.5 * (context.preferences.system.ui_scale or 1.0))))
+    return max(24, int(context.region.width / (8.5 * (context.preferences.system.ui_scale or 1.0))))
+
+
+def failure(layout: Any, context: Any, operators: tuple[str, ...]) -> None:
+    """Why one of these operators failed just now."""
+    if session.is_error and session.where in operators:
+        wrap(layout.box(), session.message, characters(context), "ERROR")
 
 
 def job_status(layout: Any, *titles: str) -> None:
@@ -78,7 +95,7 @@ def backend(layout: Any, context: Any) -> None:
     install = install_state(user_folder() / "backend", found[1]) if found is not None else InstallState.READY
     icon, words = ICONS[state]
     if state is BackendState.STOPPED and session.other_backend:
-        icon, words = "LINKED", "Another one answers"
+        icon, words = "LINKED", "Running, started elsewhere"
     elif state is BackendState.STOPPED and install is not InstallState.READY:
         icon, words = INSTALL[install]
     row = layout.row()
@@ -152,18 +169,17 @@ def maps(layout: Any, state: Any) -> None:
     layout.operator("platelight.save_maps", icon="FILE_TICK")
 
 
-def thumbnails(layout: Any, plate: Any, names: tuple[str, ...]) -> None:
+def thumbnails(layout: Any, plate: Any, names: tuple[tuple[str, str], ...]) -> None:
     """Those pictures of a plate that there are, each with the button that shows it."""
     grid = layout.grid_flow(row_major=True, columns=3, even_columns=True, even_rows=True, align=True)
-    for name in names:
+    for name, title in names:
         image = getattr(plate, name)
         if image is None:
             continue
         cell = grid.column(align=True)
         if image.preview is not None and image.preview.icon_id:
             cell.template_icon(icon_value=image.preview.icon_id, scale=3.0)
-        text = name.removesuffix("_map").removesuffix("_pass").replace("source_", "").capitalize()
-        cell.operator("platelight.show_map", text=text).name = name
+        cell.operator("platelight.show_map", text=title).name = name
 
 
 def preview(layout: Any, state: Any, in_viewport: bool) -> None:
@@ -189,7 +205,7 @@ def preview(layout: Any, state: Any, in_viewport: bool) -> None:
         column.operator("platelight.rendered_view", icon="SHADING_RENDERED")
     column.operator("platelight.render_preview", icon="RENDER_STILL")
     if active is not None:
-        thumbnails(layout, active, ("preview", "diffuse_pass", "specular_pass"))
+        thumbnails(layout, active, RENDERED)
 
 
 def composite(layout: Any, state: Any) -> None:
@@ -209,7 +225,7 @@ def composite(layout: Any, state: Any) -> None:
         column.operator("platelight.relight_range", icon="SEQUENCE")
     job_status(column, "Refining", "Compositing")
     if active is not None:
-        thumbnails(column, active, ("result", "composite"))
+        thumbnails(column, active, FINISHED)
     column.separator()
     for name in ("edge", "light_wrap", "wrap_size", "grain"):
         column.prop(state, name)

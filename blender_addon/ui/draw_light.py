@@ -62,6 +62,7 @@ def _lamps(column: Any, state: Any) -> None:
 def shelf(layout: Any, state: Any) -> None:
     """HDRIs that are here: thumbnails, each with a button that takes it."""
     row = layout.row(align=True)
+    row.use_property_split = False
     row.prop(state, "shelf", expand=True)
     row.operator("platelight.refresh_hdris", text="", icon="FILE_REFRESH")
     if state.shelf != "BLENDER":

@@ -6,6 +6,9 @@ from .. import keymap, mapfiles, preferences, wire
 from ..languages import translate
 from ..session import session
 
+# Whose failures are told here.
+_OPERATORS = ("test_backend", "pair", "forget_backend", "copy_key", "install_backend", "start_backend")
+
 
 def draw(layout: Any, own: Any) -> None:
     """All of it, each part under its title."""
@@ -30,7 +33,7 @@ def _backend(layout: Any, own: Any) -> None:
         for name in ("backend", "device", "start_backend", "start_timeout"):
             layout.prop(own, name)
     layout.operator("platelight.test_backend", icon="LINKED")
-    if session.message:
+    if session.message and (not session.is_error or session.where in _OPERATORS):
         layout.label(text=session.message, icon="ERROR" if session.is_error else "INFO")
     layout.prop(own, "log_level")
 
