@@ -8,6 +8,7 @@ convention at rotation 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ import bpy
 import numpy as np
 from mathutils import Vector
 
-from . import compat, exr, world
+from . import compat, exr, lamps, world
 from .exr import Pixels
 from .properties import is_analysed
 from .temporary import Temporary, found, ref
@@ -44,10 +45,19 @@ def subject_place(plate: Any, depth: Pixels | None, matte: Pixels | None) -> Vec
 
 
 class BakeSetup:
-    """Context manager: the scene as a panorama from one place, the plate ``uid`` hidden; everything is put back."""
+    """Context manager: the scene as a panorama from one place, the plate ``uid`` and the lamps ``without`` hidden;
+    everything is put back."""
 
     def __init__(
-        self, scene: Any, uid: str, place: Vector, heading: float, target: Path, height: int, samples: int
+        self,
+        scene: Any,
+        uid: str,
+        place: Vector,
+        heading: float,
+        target: Path,
+        height: int,
+        samples: int,
+        without: Sequence[Any] = (),
     ) -> None:
         self._scene = scene
         self._uid = uid
@@ -56,6 +66,7 @@ class BakeSetup:
         self._target = target
         self._height = height
         self._samples = samples
+        self._without = without
 
     def __enter__(self) -> Self:
         scene = self._scene
@@ -93,6 +104,8 @@ class BakeSetup:
             self._kept.set(owner, name, value)
         if scene.world is not None:
             self._kept.set(scene.world.cycles_visibility, "camera", True)
+        for lamp in self._without:
+            self._kept.set(lamp, "hide_render", True)
         for thing in scene.objects:
             if thing.get("platelight") == self._uid and thing.type == "MESH":
                 self._kept.set(thing, "hide_render", True)
@@ -150,6 +163,7 @@ def setup_for(
         target,
         state.bake_height,
         samples or state.bake_samples,
+        lamps.left_out(scene),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import bpy
+import numpy as np
 from mathutils import Matrix, Vector
 
 from . import compat, wire
@@ -24,26 +25,22 @@ def chosen(scene: Any, card: Any) -> list[Any]:
     state = scene.platelight
     if state.lamps == "NONE":
         return []
-    names = _rendered(scene)
+    found = _rendered(scene)
     if state.lamps == "COLLECTION":
-        inside = state.lamp_collection
-        names &= {thing.name for thing in inside.all_objects} if inside is not None else set()
-    found = (scene.objects[name] for name in sorted(names))
+        found &= set(_lamps_in(state.lamp_collection.all_objects)) if state.lamp_collection else set()
     return [
         lamp
-        for lamp in found
-        if lamp.type == "LIGHT" and not lamp.hide_render and lamp != state.sun and _reaches(lamp, card)
+        for lamp in sorted(found, key=lambda lamp: str(lamp.name_full))
+        if not lamp.hide_render and lamp != state.sun and _reaches(lamp, card)
     ]
 
 
-def left_out(scene: Any, card: Any) -> list[Any]:
-    """The lamps that a render of the plate has to do without, as the setting says."""
-    kept = {lamp.name for lamp in chosen(scene, card)}
-    return [
-        thing
-        for thing in scene.objects
-        if thing.type == "LIGHT" and thing != scene.platelight.sun and thing.name not in kept
-    ]
+def left_out(scene: Any) -> list[Any]:
+    """The lamps that renders have to do without, as the setting says; not those whose bounces alone reach the card."""
+    if scene.platelight.lamps == "ALL":
+        return []
+    kept = {*chosen(scene, None), scene.platelight.sun}
+    return [thing for thing in scene.objects if thing.type == "LIGHT" and thing not in kept]
 
 
 def distance(scene: Any, plate: Any) -> float:
@@ -198,14 +195,22 @@ def _reaches(lamp: Any, card: Any) -> bool:
     return "INCLUDE" not in states
 
 
-def _rendered(scene: Any) -> set[str]:
-    """Names of what some collection shows to the render."""
+def _lamps_in(things: Any) -> list[Any]:
+    """The lamps among a collection's objects, at once: a panel counts them whenever it is drawn."""
+    kinds = np.empty(len(things), np.int32)
+    things.foreach_get("type", kinds)
+    wanted = bpy.types.Object.bl_rna.properties["type"].enum_items["LIGHT"].value
+    return [things[int(index)] for index in np.flatnonzero(kinds == wanted)]
+
+
+def _rendered(scene: Any) -> set[Any]:
+    """The lamps that some collection shows to the render."""
     layer = bpy.context.view_layer if scene == bpy.context.scene else scene.view_layers[0]
 
-    def walk(part: Any, hidden: bool) -> Iterator[str]:
+    def walk(part: Any, hidden: bool) -> Iterator[Any]:
         hidden = hidden or part.collection.hide_render
         if not hidden and not part.exclude:
-            yield from (thing.name for thing in part.collection.objects)
+            yield from _lamps_in(part.collection.objects)
         for child in part.children:
             yield from walk(child, hidden)
 

@@ -124,6 +124,7 @@ class JobOperator:
             return self._fail(error)
         self._timer = session.add_timer(context, TICK)
         context.window_manager.modal_handler_add(self)
+        redraw()  # buttons are gray from here on, also where a script or a shortcut started it
         return {"RUNNING_MODAL"}
 
     def modal(self, context: Any, event: Any) -> set[str]:

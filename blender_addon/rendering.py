@@ -49,7 +49,7 @@ class RenderSetup:
                 if other.proxy is not None:
                     kept.set(other.proxy, "hide_render", True)
         kept.set(plate.card, "hide_render", False)
-        for lamp in lamps.left_out(scene, plate.card):
+        for lamp in lamps.left_out(scene):
             kept.set(lamp, "hide_render", True)
         # The refiner takes the subject alone: what stands in front lights and shadows it, but is not seen.
         for thing in scene.objects:

@@ -208,6 +208,14 @@ def test_panels_draw_in_every_state(run_blender: Callable[..., Any], built_zip: 
     assert "Normals" in states["busy"]["PLATELIGHT_PT_view3d_maps"]
     assert any("25 %" in text for text in states["busy"]["PLATELIGHT_PT_image_maps"])
     assert " ".join(states["failed"]["PLATELIGHT_PT_view3d_backend"]).endswith("The backend went away.")
+    refused = {name: " ".join(texts) for name, texts in states["refused"].items()}
+    told = {name.rpartition("_")[2] for name, text in refused.items() if "Nothing lights the plate." in text}
+    assert told == {"backend", "composite"}
+    assert "Lamps that light the plate: 2" in states["refused"]["PLATELIGHT_PT_view3d_light"]
+    shown = {
+        name.rpartition("_")[2] for name, texts in states["refining"].items() if "Refining shot" in texts
+    }
+    assert shown == {"composite"}
     assert seen["busy"] == {"analyse": False, "build_scene": False, "cancel": True, "load_plate": False}
 
 

@@ -52,7 +52,9 @@ def test_what_is_sent(run_blender: Callable[..., Any], tmp_path: Path) -> None:
 
     assert seen["no collection"] == seen["none"] == seen["in the scene's light"] == []
     assert seen["collection"] == ["spot", "sun"]
-    assert seen["hidden for it"] == ["area", "point"]
+    assert seen["hidden for it"] == seen["hidden in the bake"] == ["area", "point"]
+    assert seen["back after it"] is True
+    assert seen["hidden for none"] == []
     assert seen["collection hidden"] == ["spot"]
     assert seen["hidden"] == seen["dark"] == ["area", "spot", "sun"]
     assert seen["linked elsewhere"] == ["point", "spot", "sun"]

@@ -167,6 +167,7 @@ def script() -> Iterator[float]:
     yield 3.0
     photograph("7_rendered")
     state.backdrop = "light"
+    scroll(20)
     call(ops.refine)
     yield 1.0
     photograph("8_refining")
@@ -192,7 +193,8 @@ def script() -> Iterator[float]:
     bpy.context.scene.collection.objects.link(lamp)
     state.exposure, state.physics, state.shadows = -2.0, "BACKEND", True
     yield 1.0
-    scroll(3)
+    scroll(-40)
+    scroll(7)
     yield 1.0
     photograph("11_lamps")
     call(ops.refine)

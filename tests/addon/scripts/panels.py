@@ -55,6 +55,15 @@ busy = {
 job.state = jobs.JobState.DONE
 session.session.say("The backend went away.", error=True)
 states["failed"] = draw()
+scene = bpy.context.scene
+for kind in ("POINT", "SUN"):
+    scene.collection.objects.link(bpy.data.objects.new(kind, bpy.data.lights.new(kind, kind)))
+state.physics = "BACKEND"
+session.session.fail(type("PLATELIGHT_OT_refine", (), {})(), "Nothing lights the plate.")
+states["refused"] = draw()
+job.state, job.title = jobs.JobState.RUNNING, "Refining shot"
+states["refining"] = draw()
+job.state = jobs.JobState.DONE
 orders = {
     space: [
         p.bl_label

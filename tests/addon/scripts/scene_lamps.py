@@ -18,7 +18,7 @@ import numpy as np
 from mathutils import Euler, Matrix, Vector
 
 import blender_addon
-from blender_addon import lamps, maps, remote
+from blender_addon import bake, lamps, maps, remote
 
 SIZE = 96
 FOLDER, FULL = Path(sys.argv[1]), sys.argv[2] == "render"
@@ -162,13 +162,17 @@ state.lamps = "COLLECTION"
 out["no collection"] = sent()
 state.lamp_collection = rig
 out["collection"] = sent()
-out["hidden for it"] = sorted(each.name for each in lamps.left_out(scene, plate.card))
+out["hidden for it"] = sorted(each.name for each in lamps.left_out(scene))
+with bake.setup_for(scene, plate, None, FOLDER / "bake.exr", 1):
+    out["hidden in the bake"] = sorted(name for name, thing in things.items() if thing.hide_render)
+out["back after it"] = not any(thing.hide_render for thing in things.values())
 scene.collection.objects.unlink(things["sun"])
 rig.hide_render = True
 out["collection hidden"] = sent()  # the spot still hangs in the scene's own collection
 rig.hide_render = False
 scene.collection.objects.link(things["sun"])
 state.lamps = "ALL"
+out["hidden for none"] = lamps.left_out(scene)
 things["point"].hide_render = True
 out["hidden"] = sent()
 things["point"].hide_render = False
