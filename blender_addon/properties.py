@@ -317,7 +317,7 @@ class PlatelightScene(bpy.types.PropertyGroup):
             (
                 "BACKEND",
                 "Backend",
-                "The backend itself, without a preview: the HDRI and the lamps alone, in seconds",
+                "The backend itself, without a preview: the HDRI and the lamps alone",
             ),
         ],
         default="CYCLES",

@@ -30,6 +30,17 @@ class _Refined(NamedTuple):
     meta: dict[str, Any]
 
 
+def _target(scene: Any, plate: Any) -> Callable[[mapfiles.OnMain], light.Target] | None:
+    """The light that goes along: the chosen one, without an HDRI the World's color; None where all is dark."""
+    state = scene.platelight
+    if state.hdri or state.light_from != "HDRI" or state.backdrop == "light":
+        return light.for_backend(scene, plate, full=state.backdrop == "light")
+    if state.physics == "CYCLES":  # the passes have it
+        return None
+    pixels = light.world_pixels(scene)
+    return (lambda _on_main: light.Target(pixels, 0.0, 0.0)) if pixels.any() else None
+
+
 class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
     """Finish the physical render with the neural refiner: the rendered preview, or what the backend renders itself"""
 
@@ -70,7 +81,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         if backdrop == "plate":
             sources["plate"] = (maps.plate_source(plate, frame), 3)
         behind = scene.backdrop_source(state.backdrop_path, plate, frame) if backdrop == "given" else None
-        target = self._target(context.scene, plate)
+        target = _target(context.scene, plate)
         options: dict[str, Any] = {
             "backdrop": backdrop,
             "strength": state.strength,
@@ -132,17 +143,6 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
             return _Refined(files, answer.meta)
 
         return f"Refining {plate.name}", work
-
-    @staticmethod
-    def _target(scene: Any, plate: Any) -> Callable[[mapfiles.OnMain], light.Target] | None:
-        """The light that goes along: the chosen one, without an HDRI the World's color; None where all is dark."""
-        state = scene.platelight
-        if state.hdri or state.light_from != "HDRI" or state.backdrop == "light":
-            return light.for_backend(scene, plate, full=state.backdrop == "light")
-        if state.physics == "CYCLES":  # the passes have it
-            return None
-        pixels = light.world_pixels(scene)
-        return (lambda _on_main: light.Target(pixels, 0.0, 0.0)) if pixels.any() else None
 
     def finish(self, _context: Any, value: _Refined) -> None:
         """Keep the result, and save it as it is displayed where a .png was asked for."""

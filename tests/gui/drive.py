@@ -182,9 +182,15 @@ def script() -> Iterator[float]:
     call(ops.composite)
     yield from idle("composite")
     ops.show_map(name="result")
-    area("DOPESHEET_EDITOR").ui_type = "CompositorNodeTree"
-    yield 4.0
+    area("VIEW_3D").ui_type = "CompositorNodeTree"
+    yield 2.0
+    nodes = region("NODE_EDITOR", "WINDOW")
+    with bpy.context.temp_override(window=window(), area=area("NODE_EDITOR"), region=nodes):
+        bpy.ops.node.view_all()
+    yield 3.0
     photograph("10_composite")
+    area("NODE_EDITOR").ui_type = "VIEW_3D"
+    yield 2.0
 
     # A lamp at its true distance, rendered by the backend with shadows from depth.
     lamp = bpy.data.objects.new("Key", bpy.data.lights.new("Key", "AREA"))
