@@ -17,6 +17,7 @@ from platelight.models.networks import FLOOR, diffuse_shading, exposure_of, lumi
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal
+from platelight.pipeline.paint import evened
 from platelight.pipeline.resample import Window, guided_upsample, resize, subject_window
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Decompose
@@ -178,6 +179,7 @@ def decompose(
     # The correction is smooth, the plate is not: applied to the plate's own pixels it keeps all texture.
     with networks.half_precision():
         reflectance = in_passes(correction, working, small_plate, small_matte, normal, shading)
+    reflectance = evened(reflectance, small_plate, small_matte)
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
     small_albedo = ((small_plate + FLOOR) * torch.exp(reflectance)).clamp(0, 1)

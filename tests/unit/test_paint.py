@@ -1,0 +1,77 @@
+"""Paint is sparse and steps where its color steps: what shading a network left in the albedo becomes less."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from platelight.models.networks import FLOOR
+from platelight.pipeline.paint import evened
+from torch import Tensor
+
+
+def ball(size: int = 96) -> tuple[Tensor, Tensor, Tensor]:
+    """A ball of two paints, deep red and pale green, under one lamp: plate, albedo, matte, each (1, C, h, w)."""
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    z = (1 - x * x - y * y).clamp_min(0).sqrt()
+    matte = ((x * x + y * y) < 0.95).float()[None, None]
+    shading = 0.05 + 0.95 * (0.8 * x + 0.6 * z).clamp_min(0)
+    paint = (torch.sin(5 * x) + 0.3 * y > 0)[None, None].float()
+    red, green = (torch.tensor(c).view(1, 3, 1, 1) for c in ((0.3, 0.05, 0.05), (0.5, 0.7, 0.45)))
+    albedo = red * paint + green * (1 - paint)
+    return albedo * shading * matte, albedo, matte
+
+
+def error(log_albedo: Tensor, truth: Tensor, matte: Tensor) -> float:
+    """Scale-free root mean square in logarithms."""
+    inside = matte[0, 0] > 0.5
+    difference = (log_albedo - torch.log(truth)).mean(1)[0][inside]
+    return float(difference.std())
+
+
+@pytest.mark.parametrize("size", [96, 260])
+def test_shading_and_timid_paint_become_less(size: int) -> None:
+    """Half of the shading left, and half of the step between the paints: both errors shrink."""
+    plate, albedo, matte = ball(size)
+    seen = torch.log(plate + FLOOR)
+    mean = torch.log(albedo).mean()
+    timid = 0.65 * (torch.log(albedo).mean(1, keepdim=True) - mean) + mean
+    color = torch.log(albedo) - torch.log(albedo).mean(1, keepdim=True)
+    shading = torch.log(plate.sum(1, keepdim=True) / albedo.sum(1, keepdim=True) + FLOOR)
+    network = timid + color + 0.4 * shading
+    before = error(network, albedo, matte)
+    after = error(evened(network - seen, plate, matte) + seen, albedo, matte)
+    assert after < 0.75 * before
+
+
+def test_color_and_mean_level_stay() -> None:
+    plate, albedo, matte = ball()
+    reflectance = torch.log(albedo.sqrt()) - torch.log(plate + FLOOR)
+    change = evened(reflectance, plate, matte) - reflectance
+    assert torch.allclose(change[:, :1].expand_as(change), change, atol=1e-5)
+    assert float((change * matte).sum() / matte.sum()) == pytest.approx(0, abs=1e-4)
+    assert float(change.abs().max()) > 0.05
+
+
+def test_what_is_right_stays_right() -> None:
+    plate, albedo, matte = ball()
+    seen = torch.log(plate + FLOOR)
+    after = evened(torch.log(albedo) - seen, plate, matte) + seen
+    assert error(after, albedo, matte) < 0.15
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (2, 200)])
+def test_small_and_empty(size: tuple[int, int]) -> None:
+    plate = torch.rand(1, 3, *size)
+    reflectance = torch.rand(1, 3, *size)
+    for matte in (torch.zeros(1, 1, *size), torch.ones(1, 1, *size)):
+        after = evened(reflectance, plate, matte)
+        assert after.shape == reflectance.shape
+        assert torch.isfinite(after).all()
+
+
+def test_black_plate() -> None:
+    plate, matte = torch.zeros(1, 3, 40, 40), torch.ones(1, 1, 40, 40)
+    assert torch.isfinite(evened(torch.full_like(plate, math.log(0.5)), plate, matte)).all()
