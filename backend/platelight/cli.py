@@ -14,6 +14,7 @@ from platelight.commands.options import (
     Parser,
     add_common,
     add_matte,
+    add_memory,
     add_relight,
     add_request_options,
     add_runner,
@@ -80,7 +81,7 @@ def build_parser() -> Parser:
     bench.add_argument(
         "--size",
         nargs="+",
-        choices=("540p", "1080p", "4k", "8k"),
+        choices=("540p", "1080p", "4k", "8k", "16k"),
         default=["1080p"],
         help="size of the plate; several: growth",
     )
@@ -88,6 +89,7 @@ def build_parser() -> Parser:
     bench.add_argument("--json", metavar="FILE", help="write the figures as JSON as well")
     bench.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     bench.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
+    add_memory(bench)
 
     view = commands.add_parser("view", help="make a contact sheet, a wipe or a turntable for dailies")
     view.add_argument("kind", choices=("sheet", "wipe", "turntable"), help="what to make")

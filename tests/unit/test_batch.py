@@ -63,6 +63,31 @@ def test_stages_overlap_and_memory_is_bounded() -> None:
     assert clock.write > 0.7
 
 
+def test_one_job_in_memory_at_a_time_where_that_is_asked_for() -> None:
+    alive, most = 0, 0
+
+    def read(job: int) -> int:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return job
+
+    def compute(
+        stream: Iterator[tuple[int, int | Exception]],
+    ) -> Generator[tuple[int, int | Exception], None, None]:
+        yield from stream
+
+    def write(job: int, value: int) -> list[Path]:
+        nonlocal alive
+        time.sleep(0.01)
+        alive -= 1
+        return []
+
+    results = list(overlapped(range(10), read, compute, write, ahead=0, behind=0))
+    assert [result.job for result in results] == list(range(10))
+    assert most == 1
+
+
 @pytest.mark.parametrize("stage", ["read", "write"])
 @pytest.mark.parametrize("keep_going", [False, True])
 def test_failures(stage: str, keep_going: bool) -> None:

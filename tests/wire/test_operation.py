@@ -73,7 +73,7 @@ def test_the_documented_file_holds_the_defaults() -> None:
     text = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
     fields = msgspec.toml.decode(text.split("```toml\n")[1].split("```")[0])
     assert build_config(fields) == ServeConfig()
-    unset = {"threads", "store", "connection_file", "worker_memory_gib", "job"}
+    unset = {"threads", "store", "connection_file", "worker_memory_gib", "memory_gib", "job"}
     assert set(fields) | unset == set(ServeConfig.__struct_fields__)
 
 

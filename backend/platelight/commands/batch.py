@@ -141,7 +141,13 @@ def run(
         try:
             order = work.plan(todo) if todo else []
             results = overlapped(
-                order, read, compute, write, keep_going=parsed.keep_going, clock=report.clock
+                order,
+                read,
+                compute,
+                write,
+                keep_going=parsed.keep_going,
+                clock=report.clock,
+                **({} if parsed.memory is None else {"ahead": 0, "behind": 0}),
             )
             for result in results:
                 if result.error is None:

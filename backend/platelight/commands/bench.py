@@ -35,7 +35,13 @@ from platelight.pipeline import service
 from platelight.protocol.errors import PlatelightError
 from platelight.protocol.requests import Decompose, Relight, Request
 
-SIZES = {"540p": (540, 960), "1080p": (1080, 1920), "4k": (2160, 3840), "8k": (4320, 7680)}
+SIZES = {
+    "540p": (540, 960),
+    "1080p": (1080, 1920),
+    "4k": (2160, 3840),
+    "8k": (4320, 7680),
+    "16k": (8640, 16384),
+}
 Stages = dict[str, float]
 Report = dict[str, Any]
 
@@ -116,6 +122,7 @@ def _apart(parsed: argparse.Namespace, size: str) -> Report:
         command = [sys.executable, "-m", "platelight.cli", "bench", "--size", size, "--json", str(file)]
         command += ["--device", parsed.device]
         command += ["--threads", str(parsed.threads)] if parsed.threads else []
+        command += ["--memory", str(parsed.memory)] if parsed.memory else []
         command += ["--cycles"] if parsed.cycles else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -143,6 +150,8 @@ def growth(reports: list[Report]) -> dict[str, float]:
 def measure(parsed: argparse.Namespace) -> Report:
     """Time one size in this process."""
     service.configure(parsed.device, parsed.threads)
+    if parsed.memory:
+        service.limit_memory(int(parsed.memory * 2**30))
     size = parsed.size[0]
     plate, light = portrait(SIZES[size]), sky()
     service.networks()
@@ -165,6 +174,7 @@ def measure(parsed: argparse.Namespace) -> Report:
     bare = {k: v for k, v in planes.items() if k != "plate"}
     job("physical render alone, warm", Relight(pbr_only=True), bare)
     job("physical render alone, light turned", Relight(pbr_only=True, rotation=40.0), bare)
+    peak = peak_mib()
     copy, touched = copy_seconds(planes)
     operations = float(count["operations"])
     report: Report = {
@@ -172,9 +182,10 @@ def measure(parsed: argparse.Namespace) -> Report:
         "pixels": plate.shape[0] * plate.shape[1],
         "device": parsed.device,
         "threads": parsed.threads or "all",
+        "memory_gib": parsed.memory,
         "runs": runs,
         "idle_mib": idle,
-        "peak_mib": peak_mib(),
+        "peak_mib": peak,
         "copy_seconds": copy,
         "bytes": touched,
         "operations": operations,

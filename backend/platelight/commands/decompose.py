@@ -89,6 +89,12 @@ def run(parsed: argparse.Namespace) -> int:
         return batch.run(frames, parsed, ledger, work, cancelled)
 
 
+def bounded(parsed: argparse.Namespace, frame: Frame) -> bool:
+    """Whether maps of large plates stay in half floats: in bounded memory, where nothing is reckoned with them."""
+    steadied = bool(frame.shot) and parsed.temporal != "off"
+    return parsed.memory is not None and not parsed.png and not steadied
+
+
 def temporal_settings(settings: Mapping[str, Any], parsed: argparse.Namespace) -> dict[str, Any]:
     """On what a frame's own maps depend, before they are steadied, beside the files."""
     return {name: settings[name] for name in ("decompose", "models")} | {"colorspace": parsed.colorspace}
@@ -124,7 +130,7 @@ def decompose(
     """Take one frame apart."""
     request = request_of(Decompose, parsed, matte=source.mode)
     outcome = job(request, source.planes, progress)
-    maps = {**as_float(outcome.planes), "plate": source.plate.pixels}
+    maps = {**as_float(outcome.planes, bounded(parsed, frame)), "plate": source.plate.pixels}
     attributes = header(source.plate, frame, request, outcome.meta)
     attributes["platelight:depth"] = "along -Z, up to scale: the median over the subject is 1"
     return Apart(maps, attributes)

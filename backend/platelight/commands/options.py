@@ -85,6 +85,16 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
         "--device", metavar="D", default="cpu", help="without --server: cpu, cuda, cuda:1 or mps"
     )
     parser.add_argument("--threads", metavar="N", type=positive, help="without --server: CPU threads to use")
+    add_memory(parser)
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """``--memory GIB``."""
+    parser.add_argument(
+        "--memory", metavar="GIB", type=gibibytes,
+        help="without --server: memory that the command may take, in GiB; frames are done one by one then, and the maps "
+        "of large plates are kept in half floats",
+    )  # fmt: skip
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +184,17 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return int(text)
+
+
+def gibibytes(text: str) -> float:
+    """A size in GiB, half a GiB and more."""
+    try:
+        size = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+    if not 0.5 <= size <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.5 and 1000000")
+    return size
 
 
 def frame_rate(text: str) -> Fraction:

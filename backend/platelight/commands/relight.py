@@ -231,7 +231,11 @@ def relight(
     attributes["platelight:relight"] = json.dumps({**settings, "light": light.name if light else None})
     if outcome.meta.get("models"):
         attributes["platelight:models"] = json.dumps(outcome.meta["models"], sort_keys=True, default=str)
-    return Relit(as_float(outcome.planes), attributes, None if parsed.maps else apart)
+    return Relit(
+        as_float(outcome.planes, taking_apart.bounded(parsed, frame)),
+        attributes,
+        None if parsed.maps else apart,
+    )
 
 
 def save(folder: Path, frame: Frame, relit: Relit, parsed: argparse.Namespace) -> list[Path]:

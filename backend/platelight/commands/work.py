@@ -81,6 +81,8 @@ def runner(parsed: argparse.Namespace, cancelled: Callable[[], bool]) -> Iterato
         nonlocal ready
         if not ready:
             service.configure(parsed.device, parsed.threads)
+            if parsed.memory is not None:
+                service.limit_memory(int(parsed.memory * 2**30))
             ready = True
         return service.run_job(request, planes, progress, cancelled)
 
@@ -187,6 +189,14 @@ def header(plate: Plate, frame: Frame, request: Request, meta: Mapping[str, Any]
     return {**plate.attributes, **own}
 
 
-def as_float(planes: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Planes as float32: servers send half where that is enough."""
-    return {name: np.asarray(plane, dtype=np.float32) for name, plane in planes.items()}
+def as_float(
+    planes: Mapping[str, npt.NDArray[Any]], sparing: bool = False
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Planes as float32: servers, and jobs whose memory is bounded, give half where that is enough.
+
+    ``sparing`` leaves halves as they are, for files that hold no more.
+    """
+    return {
+        name: plane if sparing and plane.dtype == np.float16 else np.asarray(plane, dtype=np.float32)
+        for name, plane in planes.items()
+    }

@@ -187,7 +187,9 @@ def write_exr(
 
 
 def half(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
-    """Convert to float16 without making infinities."""
+    """Convert to float16 without making infinities; halves are given back as they are."""
+    if values.dtype == np.float16:
+        return values
     return np.clip(values, -HALF_MAX, HALF_MAX).astype(np.float16)
 
 

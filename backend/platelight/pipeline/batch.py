@@ -72,18 +72,22 @@ def overlapped(
     keep_going: bool = False,
     threads: int = 2,
     clock: Clock | None = None,
+    ahead: int = AHEAD,
+    behind: int = BEHIND,
 ) -> Iterator[Result[J]]:
     """Carry jobs through the stages; yields their results in the order in which ``compute`` gives them.
 
     Args:
         jobs: what to do, in order.
-        read: makes a job's input; runs in a thread, up to ``AHEAD`` jobs before their turn.
+        read: makes a job's input; runs in a thread, up to ``ahead`` jobs before their turn.
         compute: a generator over (job, input or the error of reading it) in order of ``jobs``, that yields
             (job, output or error). It may hold inputs back, for instance to look at neighbors.
         write: writes an output and returns the files; runs in a thread.
         keep_going: go on after a failed job. Without it no new job is begun then; those under way are finished.
         threads: how many jobs are read, and how many written, at once.
         clock: gets the seconds of the stages.
+        ahead, behind: jobs that wait read, and that wait to be written, beside the one being computed; with 0 for both
+            there is one job in memory at a time.
 
     Raises:
         Cancelled: ``compute`` raised it; what was computed before is written and yielded first.
@@ -110,14 +114,17 @@ def overlapped(
 
         def loaded() -> Iterator[tuple[J, R | Exception]]:
             source = iter(jobs)
-            queue = deque((job, reading.submit(timed_read, job)) for job in islice(source, AHEAD))
+            queue = deque((job, reading.submit(timed_read, job)) for job in islice(source, max(1, ahead)))
             while queue:
                 job, future = queue.popleft()
                 value = ended(future)
                 del future  # it would keep the frame's pixels for a turn too long
-                queue.extend((more, reading.submit(timed_read, more)) for more in islice(source, 1))
+                if ahead:
+                    queue.extend((more, reading.submit(timed_read, more)) for more in islice(source, 1))
                 yield job, value
                 del value
+                if not ahead:
+                    queue.extend((more, reading.submit(timed_read, more)) for more in islice(source, 1))
 
         def result(job: J, future: Future[tuple[Path, ...]] | Exception) -> Result[J]:
             if isinstance(future, Exception):
@@ -145,7 +152,7 @@ def overlapped(
                     )
                 )
                 del output
-                while outgoing and (len(outgoing) > BEHIND or _over(outgoing[0][1])):
+                while outgoing and (len(outgoing) > behind or _over(outgoing[0][1])):
                     done = result(*outgoing.popleft())
                     failed = failed or done.error is not None
                     yield done

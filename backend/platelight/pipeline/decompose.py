@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from platelight.images.sanitize import Counts, sanitize
-from platelight.models.networks import FLOOR, diffuse_shading, exposure_of, luminance
+from platelight.models.networks import FLOOR, MIDDLE, diffuse_shading, luminance
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal
 from platelight.pipeline.paint import evened
-from platelight.pipeline.resample import Window, guided_upsample, resize, subject_window
+from platelight.pipeline.resample import Guided, Window, resize, subject_window
+from platelight.pipeline.room import UNBOUNDED, Large, Room, put, tensor_of, unit
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Decompose
 
@@ -30,24 +32,27 @@ BRIGHT, LARGEST_ALBEDO = 0.98, 0.92  # fresh snow reflects 0.9; the brightest tw
 USUAL_BRIGHT, MOST_BRIGHTENED = 0.7, 1.6  # white cloth and paper; dark subjects stay dark
 
 Pixels = npt.NDArray[np.float32]
+Map = npt.NDArray[Any]  # float32, or float16 where memory is bounded
 Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """All maps at the plate's size, (H, W) or (H, W, 3) float32; ``light`` (h, 2h, 3) in the plate's exposure."""
+    """All maps at the plate's size, (H, W) or (H, W, 3) float32, or half where the room is small and for depth never;
+    ``light`` (h, 2h, 3) in the plate's exposure.
+    """
 
-    foreground: Pixels
-    matte: Pixels
-    normal: Pixels
-    albedo: Pixels
-    roughness: Pixels
-    reflectivity: Pixels
+    foreground: Map
+    matte: Map
+    normal: Map
+    albedo: Map
+    roughness: Map
+    reflectivity: Map
     depth: Pixels
     light: Pixels
     counts: Counts
 
-    def planes(self) -> dict[str, Pixels]:
+    def planes(self) -> dict[str, Map]:
         """The maps by the names that requests and files use."""
         names = ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity", "depth", "light")
         return {name: getattr(self, name) for name in names}
@@ -71,22 +76,25 @@ def check_cancelled(cancelled: Callable[[], bool]) -> None:
         raise Cancelled("The job was cancelled.")
 
 
-def find_matte(plate: Pixels, request: Decompose, given: Pixels | None) -> tuple[Pixels, Pixels]:
+def find_matte(plate: Pixels, request: Decompose, given: Pixels | None, room: Room) -> tuple[Map, Map]:
     """Matte (H, W) and foreground (H, W, 3) as the request asks."""
     if request.matte == "full":
-        return np.ones(plate.shape[:2], np.float32), plate
+        alpha = room.empty(*plate.shape[:2])
+        alpha[:] = 1.0
+        return alpha, plate
     if request.matte == "auto":
-        return matting.estimate_matte(plate)
+        return matting.estimate_matte(plate, room)
     if given is None or given.shape[:2] != plate.shape[:2]:
         raise InputError(
             "The matte is missing or has another size than the plate.", "Give one of the plate's size."
         )
-    matte = np.clip(np.nan_to_num(given.astype(np.float32)), 0, 1).reshape(plate.shape[:2])
+    matte = room.empty(*plate.shape[:2])
+    matte[:] = np.clip(np.nan_to_num(given.astype(np.float32)), 0, 1).reshape(plate.shape[:2])
     if float(matte.max()) <= 0.02:
         raise NoSubjectError(
             "The matte is empty: there is no subject.", "Give a matte that is white on the subject."
         )
-    return matte, matting.estimate_foreground(plate, matte)
+    return matte, matting.estimate_foreground(plate, matte, room)
 
 
 def white_balanced(reflectance: Tensor, matte: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,30 +143,30 @@ def guide_of(plate: Tensor) -> Tensor:
 @torch.inference_mode()
 def decompose(
     networks: Networks,
-    pixels: Pixels,
+    pixels: Map,
     request: Decompose,
-    matte: Pixels | None,
+    matte: Map | None,
     progress: Progress,
     cancelled: Callable[[], bool],
+    room: Room = UNBOUNDED,
 ) -> Decomposition:
-    """Take a plate (H, W, 3), linear Rec.709, apart.
+    """Take a plate (H, W, 3), linear Rec.709, apart, in bands of rows where it is large.
 
     Raises:
         NoSubjectError: the matte is empty.
-        InputError: shapes do not fit.
+        InputError: shapes do not fit, or the plate does not fit the room.
         Cancelled: between two stages.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise InputError(f"The plate has the shape {pixels.shape}.", "Give height x width x RGB.")
+    height, width = pixels.shape[:2]
+    room.half(height, width)  # refuses at once what cannot be done
     pixels, counts = sanitize(pixels)
     progress(0.02, "matting")
-    alpha, foreground = find_matte(pixels, request, matte)
+    alpha, foreground = find_matte(pixels, request, matte, room)
     check_cancelled(cancelled)
-    full_matte, full_plate = to_tensor(alpha, networks.device), to_tensor(foreground, networks.device)
-    window = subject_window(full_matte)
-    plate, cover = window.cut(full_plate), window.cut(full_matte)
-    gain = exposure_of(plate, cover)
-    plate = plate * gain
+    window = subject_window(torch.from_numpy(alpha)[None, None].to(networks.device))
+    plate, cover, gain = normalized(foreground, alpha, window, room, networks.device)
     working = request.working_size
 
     progress(0.25, "normals")
@@ -195,42 +203,78 @@ def decompose(
     check_cancelled(cancelled)
 
     progress(0.75, "upsampling")
-    guide_small, guide = guide_of(small_plate), guide_of(plate)
-
-    def up(field: Tensor) -> Tensor:
-        if tuple(field.shape[-2:]) == tuple(plate.shape[-2:]):
-            return field
-        return guided_upsample(field, guide_small, guide, small_matte)
-
-    albedo = ((plate + FLOOR) * torch.exp(up(reflectance))).clamp(0, 1)
-    normal_full = F.normalize(up(normal), dim=1)
-    finish_full = up(specular)
+    fields = torch.cat([normal, reflectance, specular], 1)
+    maps = _grown(fields, small_plate, small_matte, plate, cover, (height, width), window, room)
     check_cancelled(cancelled)
 
     progress(0.85, "depth")
-    maps = _placed(window, full_matte, normal_full, albedo, finish_full)
     depth = integrate_normals(maps[0], alpha, request.fov)
     progress(1.0, "done")
     latlong = to_image(light.latlong * cast * brighter / gain)
-    return Decomposition(
-        foreground, alpha, maps[0], maps[1], maps[2], maps[3], depth.astype(np.float32), latlong, counts
-    )
+    return Decomposition(foreground, alpha, *maps, depth, latlong, counts)
 
 
-def _placed(
-    window: Window, matte: Tensor, normal: Tensor, albedo: Tensor, finish: Tensor
-) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """Maps of the window in frames of the plate's size, with neutral values outside the subject."""
-    one = torch.zeros_like(matte)
-    facing = torch.cat([one, one, one + 1], 1)
-    solid = (matte / 0.05).clamp(0, 1)  # soft, so that hair has no jagged rim in the maps
+def normalized(
+    foreground: Map, alpha: Map, window: Window, room: Room, device: torch.device
+) -> tuple[Large, Large, Tensor]:
+    """The window's plate (1, 3, h, w) as networks expect it, its matte (1, 1, h, w), and the plate's gain (1, 1, 1, 1)."""
+    bands = room.bands(window.height, window.width, device)
+    columns = slice(window.left, window.left + window.width)
 
-    def place(values: Tensor, neutral: Tensor) -> Tensor:
-        return torch.lerp(neutral, window.paste(values, neutral), solid)
+    def rows(image: Map, top: int, bottom: int) -> Tensor:
+        return tensor_of(image[window.top + top : window.top + bottom, columns], device)
 
-    return (
-        to_image(F.normalize(place(normal, facing), dim=1)),
-        to_image(place(albedo, one.expand(-1, 3, -1, -1))),
-        to_image(place(finish[:, :1].clamp(0.02, 1), one + 1)),
-        to_image(place(finish[:, 1:].clamp(0, 1), one + 0.04)),
-    )
+    cover = Large(lambda a, b: rows(alpha, a, b), (1, 1, window.height, window.width), bands)
+    bare = Large(lambda a, b: rows(foreground, a, b), (1, 3, window.height, window.width), bands)
+    gain = exposure_over(bare, cover)
+    plate = Large(lambda a, b: bare.rows(a, b) * gain, bare.shape, bands)
+    return plate, cover, gain
+
+
+def exposure_over(plate: Large, matte: Large) -> Tensor:
+    """``exposure_of`` in bands."""
+    sums = []
+    for top, bottom, band in plate:
+        cover = matte.rows(top, bottom)
+        sums.append(torch.cat([luminance(band.clamp(0, 1e4)) * cover, cover], 1).sum((0, 2, 3)).double())
+    total, weight = torch.stack(sums).sum(0)
+    mean = total / weight.clamp_min(1e-6)
+    gain: Tensor = MIDDLE / mean.clamp(1e-6, 1e6)
+    return gain.float().view(1, 1, 1, 1)
+
+
+def _grown(
+    fields: Tensor, small_plate: Tensor, small_matte: Tensor, plate: Large, cover: Large,
+    size: tuple[int, int], window: Window, room: Room,
+) -> tuple[Map, Map, Map, Map]:  # fmt: skip
+    """Normal, albedo, roughness and reflectivity of the plate's size from the window's small fields.
+
+    Outside the subject they are neutral; the change is soft, so that hair has no jagged rim.
+
+    Args:
+        fields: (1, 8, h, w): normal, logarithm of albedo over plate, roughness and f0.
+    """
+    guided = Guided.fit(fields, guide_of(small_plate), small_matte)
+    full = (window.height, window.width)
+    same = tuple(fields.shape[-2:]) == full
+    maps = tuple(room.empty(*size, channels) for channels in (3, 3, 1, 1))
+    for one, neutral in zip(maps, ((0.0, 0.0, 1.0), 0.0, 1.0, 0.04), strict=True):
+        one[:] = neutral
+    columns = slice(window.left, window.left + window.width)
+    neutral = fields.new_tensor([0, 0, 1, 0, 0, 0, 1, 0.04]).view(1, 8, 1, 1)
+    for top, bottom, band in plate:
+        found = fields[..., top:bottom, :] if same else guided.rows(guide_of(band), full, top)
+        made = torch.cat(
+            [
+                unit(found[:, :3]),
+                ((band + FLOOR) * torch.exp(found[:, 3:6])).clamp(0, 1),
+                found[:, 6:7].clamp(0.02, 1),
+                found[:, 7:].clamp(0, 1),
+            ],
+            1,
+        )
+        made = torch.lerp(neutral, made, (cover.rows(top, bottom) / 0.05).clamp(0, 1))
+        parts = (unit(made[:, :3]), made[:, 3:6], made[:, 6:7], made[:, 7:])
+        for one, part in zip(maps, parts, strict=True):
+            put(one[:, columns], window.top + top, part)
+    return maps[0], maps[1], maps[2], maps[3]

@@ -17,14 +17,18 @@ import numpy.typing as npt
 import scipy.ndimage
 import scipy.sparse
 import scipy.sparse.linalg
+import torch
 
 from platelight.images.sanitize import Pixels
+from platelight.pipeline.room import UNBOUNDED
 
 log = logging.getLogger(__name__)
 
 SOLVE_SIDE = 384
 COARSEST_SIDE = 96
 DIRECT_LIMIT = 40_000
+MEDIAN_PIXELS = 1 << 22
+CPU = torch.device("cpu")
 ROUNDS = 12
 SHARPNESS = 10.0
 """k of the paper, there 2 with up to 150 rounds; larger finds steps in a dozen."""
@@ -62,12 +66,14 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
         sides.append(sides[-1] // 2)
     surface: Doubles | None = None
     mask = np.zeros((0, 0), dtype=bool)
+    finest = min(1.0, sides[0] / max(height, width))
+    sums, share = _shrunk(normal, matte, (max(1, round(height * finest)), max(1, round(width * finest))))
     for side in reversed(sides):
         scale = min(1.0, side / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         if size == mask.shape:
             continue
-        level, mask = _shrunk(normal, matte, size)
+        level, mask = _level(sums, share, size)
         if not mask.any():
             continue
         start = None if surface is None else _resize(surface, size)
@@ -77,10 +83,28 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
         surface = _extended(surface, mask)
     if surface is None:
         return np.ones((height, width), dtype=np.float32)
-    full = _resize(surface, (height, width))
-    inside = (matte > 0.5) & (np.abs(normal).sum(axis=-1) > 0)
-    center = float(np.median(full[inside])) if inside.any() else 0.0
-    return np.exp(np.clip(full - center, -8.0, 8.0)).astype(np.float32)
+    center = _median_inside(surface, normal, matte)
+    out = np.empty((height, width), dtype=np.float32)
+    for top, bottom in UNBOUNDED.bands(height, width, CPU):
+        out[top:bottom] = np.exp(np.clip(_rows(surface, (height, width), top, bottom) - center, -8.0, 8.0))
+    return out
+
+
+def _inside(normal: Pixels, matte: Pixels) -> npt.NDArray[np.bool_]:
+    return np.asarray((matte > 0.5) & (np.abs(normal).sum(axis=-1) > 0))
+
+
+def _median_inside(surface: Doubles, normal: Pixels, matte: Pixels) -> float:
+    """The median of a surface over the subject; of every k-th row and column where there are very many."""
+    height, width = matte.shape
+    step = max(1, round(np.sqrt(height * width / MEDIAN_PIXELS)))
+    found = []
+    for top, bottom in UNBOUNDED.bands(height, width, CPU):
+        rows = slice(top + -top % step, bottom, step)
+        inside = _inside(normal[rows, ::step], matte[rows, ::step])
+        found.append(_rows(surface, (height, width), top, bottom)[-top % step :: step, ::step][inside])
+    values = np.concatenate(found)
+    return float(np.median(values)) if values.size else 0.0
 
 
 def _solve_level(
@@ -176,10 +200,22 @@ def _centered(z: Doubles, mask: npt.NDArray[np.bool_]) -> Doubles:
     return np.asarray(z - np.asarray(medians)[part], dtype=np.float64)
 
 
-def _shrunk(normal: Pixels, matte: Pixels, size: tuple[int, int]) -> tuple[Doubles, npt.NDArray[np.bool_]]:
-    """Normals averaged over the surface only, unit again, and the mask."""
-    weight = ((matte > 0.5) & (np.abs(normal).sum(axis=-1) > 0)).astype(np.float32)
-    sums, share = _resize(normal * weight[..., None], size), _resize(weight, size)
+def _shrunk(normal: Pixels, matte: Pixels, size: tuple[int, int]) -> tuple[Doubles, Doubles]:
+    """Averages of the normals on the surface (h, w, 3), and of the surface's share (h, w), taken in bands."""
+    height, width = matte.shape
+    narrow = []
+    for top, bottom in UNBOUNDED.bands(height, width, CPU):
+        facets = normal[top:bottom].astype(np.float32, copy=False)
+        weight = _inside(facets, matte[top:bottom]).astype(np.float32)
+        both = np.dstack([facets * weight[..., None], weight])
+        narrow.append(_resize(both, (bottom - top, size[1])))
+    small = _resize(np.concatenate(narrow), size)
+    return small[..., :3], small[..., 3]
+
+
+def _level(sums: Doubles, share: Doubles, size: tuple[int, int]) -> tuple[Doubles, npt.NDArray[np.bool_]]:
+    """Normals at one level, unit again, and the mask."""
+    sums, share = _resize(sums, size), _resize(share, size)
     length = np.linalg.norm(sums, axis=-1)
     mask = (share > 0.5) & (length > 1e-6)
     unit = sums / np.maximum(length, 1e-6)[..., None]
@@ -191,8 +227,21 @@ def _extended(surface: Doubles, mask: npt.NDArray[np.bool_]) -> Doubles:
     return np.asarray(surface[tuple(nearest)], dtype=np.float64)
 
 
+def _rows(plane: Doubles, size: tuple[int, int], top: int, bottom: int) -> Doubles:
+    """Rows ``top`` to ``bottom`` of ``_resize(plane, size)`` where that is larger."""
+    height = plane.shape[0]
+    if plane.shape == size:
+        return plane[top:bottom]
+    place = ((np.arange(top, bottom) + 0.5) * (height / size[0]) - 0.5).clip(0.0, height - 1.0)
+    above = np.floor(place).astype(int)
+    below = np.minimum(above + 1, height - 1)
+    rows = plane[above] + (place - above)[:, None] * (plane[below] - plane[above])
+    return _resize(rows, (bottom - top, size[1]))
+
+
 def _resize(plane: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
     if plane.shape[:2] == size:
         return plane
-    mode = cv2.INTER_AREA if plane.shape[0] > size[0] else cv2.INTER_LINEAR
+    shrinks = plane.shape[0] > size[0] or plane.shape[1] > size[1]
+    mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(plane, (size[1], size[0]), interpolation=mode)

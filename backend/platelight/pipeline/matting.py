@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
+import torch
 
-from platelight.images.color import linear_to_srgb, srgb_to_linear
+from platelight.images.color import linear_to_srgb
 from platelight.images.sanitize import Pixels
+from platelight.pipeline.room import UNBOUNDED, Room
 from platelight.pipeline.segmentation import Coarse, find_subject
 from platelight.protocol.errors import NoSubjectError
 
@@ -27,14 +30,20 @@ log = logging.getLogger(__name__)
 SOLVE_SIDE = 640
 """Long side at which the matting system is solved: 0.3 s on one core; at 1024 it takes over 3 s."""
 FOREGROUND_SIDE = 1024
+FIND_SIDE = 1920
+SHRUNK_AT_ONCE = 1 << 21
+"""Pixels that are shrunk at a time."""
+CPU = torch.device("cpu")
+Map = npt.NDArray[Any]
 PRIOR_STRENGTH = 0.0015
 
 
-def estimate_matte(pixels_linear: Pixels) -> tuple[Pixels, Pixels]:
+def estimate_matte(pixels_linear: Pixels, room: Room = UNBOUNDED) -> tuple[Map, Map]:
     """Cut the subject out of a plate.
 
     Args:
         pixels_linear: (H, W, 3) linear Rec.709, finite and not negative.
+        room: for what is made; at full size, work is done in bands of rows.
 
     Returns:
         alpha (H, W) in [0, 1], and the straight foreground color (H, W, 3), linear.
@@ -42,42 +51,53 @@ def estimate_matte(pixels_linear: Pixels) -> tuple[Pixels, Pixels]:
     Raises:
         NoSubjectError: nothing in the plate could be a subject.
     """
-    encoded = display_encoded(pixels_linear)
+    # A network of 256 pixels and colors of the border gain nothing from more than this.
+    small = _resize(pixels_linear, _bounded(pixels_linear.shape[:2], FIND_SIDE))
+    encoded, gain = display_encoded(small), display_gain(small)
     coarse = find_subject(encoded)
     log.debug(
         "subject by %s, %.1f %% of the frame", coarse.method, 100 * float((coarse.probability > 0.5).mean())
     )
     # A lens mixes subject and backdrop in light, so the matte is solved on linear values.
-    alpha = _solve_alpha(srgb_to_linear(encoded), coarse)
-    if float(alpha.mean()) < 1e-4:
+    alpha, mean = _solve_alpha(pixels_linear, coarse, gain, room)
+    if mean < 1e-4:
         raise NoSubjectError("No subject was found in the plate.", "Pass --matte full or a matte file.")
-    return alpha, estimate_foreground(pixels_linear, alpha)
+    return alpha, estimate_foreground(pixels_linear, alpha, room)
 
 
-def estimate_foreground(pixels_linear: Pixels, alpha: Pixels) -> Pixels:
+def estimate_foreground(pixels_linear: Map, alpha: Map, room: Room = UNBOUNDED) -> Map:
     """The subject's color without the backdrop's share, (H, W, 3) linear straight; the plate at alpha 1.
 
     Solved at ≤ 1024 pixels, then corrected at full size so that ``alpha·F + (1 − alpha)·B`` is the plate.
     """
-    soft = (alpha > 0.0) & (alpha < 1.0)
-    if not soft.any() or min(alpha.shape) < 4:
-        return pixels_linear.copy()
+    height, width = alpha.shape
+    bands = room.bands(height, width, CPU)
+    out = room.empty(height, width, 3)
+    if min(alpha.shape) < 4 or not any(_soft(alpha[top:bottom]).any() for top, bottom in bands):
+        out[:] = pixels_linear
+        return out
     from pymatting.foreground.estimate_foreground_ml import estimate_foreground_ml
 
-    size = alpha.shape
-    small = _bounded(size, FOREGROUND_SIDE)
+    small = _bounded((height, width), FOREGROUND_SIDE)
     low_front, low_back = estimate_foreground_ml(
-        _resize(pixels_linear, small).astype(np.float32), _resize(alpha, small), return_background=True
+        _resize(pixels_linear, small), _resize(alpha, small), return_background=True
     )
-    if small == size:
-        front = np.asarray(low_front, dtype=np.float32)
-    else:
-        front, back = _resize(np.asarray(low_front), size), _resize(np.asarray(low_back), size)
-        weight = alpha[..., None]
-        residual = pixels_linear - weight * front - (1.0 - weight) * back
-        front = front + residual * weight / (weight**2 + (1.0 - weight) ** 2)
-    front = np.clip(front, 0.0, max(1.0, float(pixels_linear.max())))
-    return np.where((alpha >= 1.0)[..., None], pixels_linear, front).astype(np.float32)
+    front_small, back_small = (np.asarray(low, dtype=np.float32) for low in (low_front, low_back))
+    brightest = np.float32(max(1.0, max(float(pixels_linear[top:bottom].max()) for top, bottom in bands)))
+    for top, bottom in bands:
+        cover = alpha[top:bottom].astype(np.float32, copy=False)[..., None]
+        plate = pixels_linear[top:bottom].astype(np.float32, copy=False)
+        front = _enlarged(front_small, (height, width), top, bottom)
+        if small != (height, width):
+            rest = 1.0 - cover
+            residual = plate - cover * front - rest * _enlarged(back_small, (height, width), top, bottom)
+            front = front + residual * cover / (cover**2 + rest**2)
+        out[top:bottom] = np.where(cover >= 1.0, plate, np.clip(front, 0.0, brightest))
+    return out
+
+
+def _soft(alpha: Map) -> npt.NDArray[np.bool_]:
+    return np.asarray((alpha > 0.0) & (alpha < 1.0))
 
 
 def warm() -> float:
@@ -93,29 +113,51 @@ def warm() -> float:
     return time.perf_counter() - start
 
 
-def display_encoded(pixels_linear: Pixels) -> Pixels:
-    """sRGB in [0, 1] at an exposure that a network trained on photographs expects; shape kept."""
+def display_gain(pixels_linear: Pixels) -> float:
+    """What brings a plate to an exposure that a network trained on photographs expects."""
     bright = float(np.percentile(pixels_linear.max(axis=-1)[::2, ::2], 99.0))
     # Photographs are left alone; only plates graded far from them (dark EXRs, raw sun) are moved.
-    gain = 0.9 / bright if bright > 1e-6 and not 0.4 <= bright <= 1.5 else 1.0
-    return linear_to_srgb(np.clip(pixels_linear * np.float32(gain), 0.0, 1.0))
+    return 0.9 / bright if bright > 1e-6 and not 0.4 <= bright <= 1.5 else 1.0
 
 
-def _solve_alpha(pixels: Pixels, coarse: Coarse) -> Pixels:
-    size = pixels.shape[:2]
+def display_encoded(pixels_linear: Pixels) -> Pixels:
+    """sRGB in [0, 1] at the exposure of :func:`display_gain`; shape kept."""
+    return linear_to_srgb(np.clip(pixels_linear * np.float32(display_gain(pixels_linear)), 0.0, 1.0))
+
+
+def _solve_alpha(full: Pixels, coarse: Coarse, gain: float, room: Room) -> tuple[Map, float]:
+    """Alpha (H, W) of a plate that ``gain`` exposes for display, and its mean."""
+    size = (full.shape[0], full.shape[1])
     small = _bounded(size, SOLVE_SIDE)
-    guide = _resize(pixels, small)
+
+    def shown(band: Pixels) -> Pixels:
+        return np.clip(band * np.float32(gain), 0.0, 1.0)
+
+    guide = _resize(full, small, shown)
     # Hesitation (0.3 to 0.7) is no evidence of half transparency, so the prior is steeper than the network.
     prior = np.clip(2.0 * _resize(coarse.probability, small) - 0.5, 0.0, 1.0).astype(np.float32)
     trimap = _trimap(prior, coarse.method)
     unknown = trimap == 0.5
     if not unknown.any() or min(small) < 16 or not (trimap == 1.0).any() or not (trimap == 0.0).any():
-        return np.asarray((coarse.probability > 0.5), dtype=np.float32)
-    alpha = _closed_form(guide, trimap, prior, PRIOR_STRENGTH)
-    if small != size:
-        alpha = _guided_upsample(guide, alpha, unknown, pixels)
-    # The solver leaves a haze of a few thousandths in what is plainly outside or inside.
-    return np.clip((alpha - 0.03) / 0.94, 0.0, 1.0).astype(np.float32)
+
+        def rows(top: int, bottom: int) -> Pixels:
+            return (_enlarged(coarse.probability, size, top, bottom) > 0.5).astype(np.float32)
+    else:
+        solved = _closed_form(guide, trimap, prior, PRIOR_STRENGTH)
+        grow = _guided(guide, solved, unknown) if small != size else None
+
+        def rows(top: int, bottom: int) -> Pixels:
+            plate = full[top:bottom].astype(np.float32, copy=False)
+            alpha = solved[top:bottom] if grow is None else grow(shown(plate), size, top, bottom)
+            # The solver leaves a haze of a few thousandths in what is plainly outside or inside.
+            return np.clip((alpha - 0.03) / 0.94, 0.0, 1.0).astype(np.float32)
+
+    out, total = room.empty(*size), 0.0
+    for top, bottom in room.bands(*size, CPU):
+        band = rows(top, bottom)
+        total += float(band.sum(dtype=np.float64))
+        out[top:bottom] = band
+    return out, total / (size[0] * size[1])
 
 
 def _trimap(probability: Pixels, method: str) -> Pixels:
@@ -168,8 +210,14 @@ def _closed_form(guide: Pixels, trimap: Pixels, prior: Pixels, strength: float) 
     return alpha
 
 
-def _guided_upsample(guide: Pixels, alpha: Pixels, unknown: npt.NDArray[np.bool_], full: Pixels) -> Pixels:
-    """Carry (h, w) alpha to (H, W): alpha is locally linear in color, fitted small, applied large."""
+def _guided(
+    guide: Pixels, alpha: Pixels, unknown: npt.NDArray[np.bool_]
+) -> Callable[[Pixels, tuple[int, int], int, int], Pixels]:
+    """Alpha (h, w) as a function of color, fitted small, to be applied large.
+
+    Returns:
+        A function from the plate's rows ``top`` to ``bottom``, and the plate's size, to alpha there.
+    """
     radius, epsilon = 2, 2e-5
     kernel = (2 * radius + 1, 2 * radius + 1)
 
@@ -185,10 +233,14 @@ def _guided_upsample(guide: Pixels, alpha: Pixels, unknown: npt.NDArray[np.bool_
     slope = np.zeros_like(guide)
     slope[near] = np.linalg.solve(covariance, cross[..., None])[..., 0]
     offset = mean_a - (slope * mean_i).sum(axis=-1)
-    size = full.shape[:2]
-    sharp = (_resize(mean(slope), size) * full).sum(axis=-1) + _resize(mean(offset), size)
-    inside = _resize(near.astype(np.float32), size) > 0.5
-    return np.where(inside, sharp, _resize(alpha, size)).astype(np.float32)
+    fit = np.dstack([mean(slope), mean(offset), near.astype(np.float32), alpha]).astype(np.float32)
+
+    def rows(full: Pixels, size: tuple[int, int], top: int, bottom: int) -> Pixels:
+        here = _enlarged(fit, size, top, bottom)
+        sharp = (here[..., :3] * full).sum(axis=-1) + here[..., 3]
+        return np.where(here[..., 4] > 0.5, sharp, here[..., 5])
+
+    return rows
 
 
 def _bounded(size: tuple[int, ...], side: int) -> tuple[int, int]:
@@ -196,9 +248,50 @@ def _bounded(size: tuple[int, ...], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _resize(plane: Pixels, size: tuple[int, ...]) -> Pixels:
-    if plane.shape[:2] == tuple(size):
-        return plane
-    shrink = plane.shape[0] > size[0]
-    mode = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(plane, (size[1], size[0]), interpolation=mode), dtype=np.float32)
+def _resize(plane: Map, size: tuple[int, ...], of: Callable[[Pixels], Pixels] = lambda band: band) -> Pixels:
+    """A function of a plane (H, W) or (H, W, C) at another size: areas averaged when shrinking, band by band."""
+    height, width = plane.shape[:2]
+
+    def band(top: int, bottom: int) -> Pixels:
+        return of(plane[top:bottom].astype(np.float32, copy=False))
+
+    if (height, width) == tuple(size):
+        return band(0, height)
+    if height <= size[0]:
+        wide = cv2.resize(band(0, height), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(wide, dtype=np.float32)
+    # Averages along rows, then along columns: what cv2 does at once.
+    step = max(1, SHRUNK_AT_ONCE // width)
+    narrow = []
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        narrow.append(_shrunk(np.ascontiguousarray(band(top, bottom)), (bottom - top, size[1])))
+    return _shrunk(np.concatenate(narrow), size)
+
+
+def _shrunk(plane: Pixels, size: tuple[int, ...]) -> Pixels:
+    return np.asarray(cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _enlarged(plane: Pixels, size: tuple[int, int], top: int, bottom: int) -> Pixels:
+    """Rows ``top`` to ``bottom`` of ``_resize(plane, size)`` where that is larger."""
+    height = plane.shape[0]
+    if plane.shape[:2] == size:
+        return plane[top:bottom]
+    place = ((np.arange(top, bottom) + 0.5) * (height / size[0]) - 0.5).clip(0.0, height - 1.0)
+    above = np.floor(place).astype(int)
+    below = np.minimum(above + 1, height - 1)
+    share = (place - above).astype(np.float32).reshape(-1, *[1] * (plane.ndim - 1))
+    rows = plane[above] + share * (plane[below] - plane[above])
+    flat = rows.reshape(bottom - top, plane.shape[1], -1)
+    # cv2 takes four channels at once.
+    parts = [
+        cv2.resize(
+            np.ascontiguousarray(flat[..., i : i + 4]),
+            (size[1], bottom - top),
+            interpolation=cv2.INTER_LINEAR,
+        )
+        for i in range(0, flat.shape[2], 4)
+    ]
+    wide = parts[0] if len(parts) == 1 else np.dstack(parts)
+    return np.asarray(wide, dtype=np.float32).reshape(bottom - top, size[1], *plane.shape[2:])

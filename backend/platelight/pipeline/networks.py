@@ -15,6 +15,7 @@ from platelight.models import registry
 from platelight.models.networks import DiffuseNet, Illumination, IllumNet, NormalNet, RenderNet, SpecularNet
 from platelight.models.precision import half_precision
 from platelight.pipeline.resample import fitted, fuse, in_tiles, padded, resize
+from platelight.pipeline.room import Large
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Networks:
         return half_precision(self.device)
 
 
-def with_detail(coarse: Tensor, run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Tensor:
+def with_detail(coarse: Tensor, run: Callable[..., Tensor], working: int, *inputs: Tensor | Large) -> Tensor:
     """Add detail passes to a field that was read at ``GLOBAL_SIDE``.
 
     Args:
@@ -86,7 +87,7 @@ def with_detail(coarse: Tensor, run: Callable[..., Tensor], working: int, *input
     return field
 
 
-def in_passes(run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Tensor:
+def in_passes(run: Callable[..., Tensor], working: int, *inputs: Tensor | Large) -> Tensor:
     """Run a network on its inputs where the whole is seen and again for detail: (1, K, h, w) at the working size.
 
     The first input decides the size; all are (1, C, H, W) of one size.
@@ -97,7 +98,7 @@ def in_passes(run: Callable[..., Tensor], working: int, *inputs: Tensor) -> Tens
     return with_detail(coarse, run, working, *inputs)
 
 
-def predict_normal(networks: Networks, plate: Tensor, matte: Tensor, working: int) -> Tensor:
+def predict_normal(networks: Networks, plate: Tensor | Large, matte: Tensor | Large, working: int) -> Tensor:
     """Unit normals (1, 3, h, w) at the working size from a normalized plate (1, 3, H, W).
 
     The global form is the mean over two sizes and the picture's mirror images, upside down too: that light comes from
@@ -122,13 +123,13 @@ def predict_normal(networks: Networks, plate: Tensor, matte: Tensor, working: in
     return F.normalize(stretched, dim=1)
 
 
-def predict_light(networks: Networks, plate: Tensor, matte: Tensor) -> Illumination:
+def predict_light(networks: Networks, plate: Tensor | Large, matte: Tensor | Large) -> Illumination:
     """The source light in the units of the normalized plate: the mean of what the picture and its mirror images tell."""
     size = fitted((plate.shape[-2], plate.shape[-1]), LIGHT_SIDE)
-    plate, matte = resize(plate, size), resize(matte, size)
+    small_plate, small_matte = resize(plate, size), resize(matte, size)
     lobes, latlongs = [], []
     for axes in MIRRORS:
-        x, m = padded(plate.flip(axes)), padded(matte.flip(axes))
+        x, m = padded(small_plate.flip(axes)), padded(small_matte.flip(axes))
         with networks.half_precision():
             features, normal = networks.normal.features_and_normal(x, m)
         light = networks.illum.predict([f.float() for f in features], x, m, normal)

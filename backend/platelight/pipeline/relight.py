@@ -1,9 +1,13 @@
-"""Maps under a new light: the physical render, then the refiner, then the backdrop (design section 1)."""
+"""Maps under a new light: the physical render, then the refiner, then the backdrop (design section 1).
+
+At the plate's own size all is done in bands of rows (:mod:`.room`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,19 +15,20 @@ import torch
 from torch import Tensor
 
 from platelight.images.sanitize import sanitize
-from platelight.models.networks import exposure_of
-from platelight.pipeline.decompose import check_cancelled, guide_of, to_image, to_tensor
+from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_of, to_tensor
 from platelight.pipeline.lamps import lamp_passes
 from platelight.pipeline.networks import Networks, in_passes
-from platelight.pipeline.resample import guided_upsample, resize, subject_window
+from platelight.pipeline.resample import Guided, Window, resize, subject_window
+from platelight.pipeline.room import UNBOUNDED, Large, Room, clean, put, tensor_of
 from platelight.pipeline.shadows import shadowed
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Refine, Relight
 from platelight.shading import store
 from platelight.shading.environment import expose, rotate, sample
-from platelight.shading.integrate import prefilter, shade, view_directions
+from platelight.shading.integrate import PrefilteredLight, prefilter, shade, view_directions
 
 Pixels = npt.NDArray[np.float32]
+Map = npt.NDArray[Any]  # float32, or float16 where memory is bounded
 Progress = Callable[[float, str], None]
 MAPS = ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity")
 
@@ -32,35 +37,66 @@ MAPS = ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity")
 class Relit:
     """diffuse, specular, pbr (H, W, 3), scene-linear, not multiplied by the matte; relit (H, W, 4) premultiplied."""
 
-    diffuse: Pixels
-    specular: Pixels
-    pbr: Pixels
-    relit: Pixels
+    diffuse: Map
+    specular: Map
+    pbr: Map
+    relit: Map
 
 
-def check_maps(planes: dict[str, Pixels], extra: tuple[str, ...] = ()) -> dict[str, Pixels]:
-    """Sanitized maps of one size, normals left signed.
+@dataclass(frozen=True)
+class Maps:
+    """Maps of one size on their way to a device, band by band, cleaned of what no network may see."""
 
-    Raises:
-        InputError: one is missing or differs in size.
-    """
-    found: dict[str, Pixels] = {}
-    for name in (*MAPS, *extra):
-        if name not in planes:
-            raise InputError(f"The map {name} is missing.", "Give all maps of one decomposition.")
-        image = planes[name]
-        if image.shape[:2] != planes["matte"].shape[:2]:
-            raise InputError(
-                f"The map {name} has another size than the matte.", "Give all maps of one decomposition."
-            )
-        if name == "normal":
-            found[name] = np.nan_to_num(image.astype(np.float32), posinf=0.0, neginf=0.0)
-        else:
-            found[name] = sanitize(image)[0]
-    return found
+    planes: dict[str, Map]
+    device: torch.device
+    bands: list[tuple[int, int]]
+
+    @staticmethod
+    def of(planes: dict[str, Map], device: torch.device, room: Room, extra: tuple[str, ...] = ()) -> Maps:
+        """Checked maps.
+
+        Raises:
+            InputError: one is missing or differs in size.
+        """
+        found: dict[str, Map] = {}
+        for name in (*MAPS, *extra):
+            if name not in planes:
+                raise InputError(f"The map {name} is missing.", "Give all maps of one decomposition.")
+            found[name] = planes[name]
+            if found[name].shape[:2] != planes["matte"].shape[:2]:
+                raise InputError(
+                    f"The map {name} has another size than the matte.", "Give all maps of one decomposition."
+                )
+        height, width = planes["matte"].shape[:2]
+        room.half(height, width)  # refuses at once what cannot be done
+        return Maps(found, device, room.bands(height, width, device))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        height, width = self.planes["matte"].shape[:2]
+        return height, width
+
+    def rows(self, name: str, top: int, bottom: int, columns: slice = slice(None)) -> Tensor:
+        """Rows of a map, (1, C, bottom - top, W)."""
+        image = tensor_of(self.planes[name][top:bottom, columns], self.device)
+        return torch.nan_to_num(image, posinf=0.0, neginf=0.0) if name == "normal" else clean(image)
+
+    def whole(self) -> dict[str, Tensor]:
+        """All maps (1, C, H, W)."""
+        return {name: self.rows(name, 0, self.size[0]) for name in self.planes}
+
+    def cut(self, name: str, window: Window, bands: list[tuple[int, int]]) -> Large:
+        """A map's part in a window."""
+        columns, top = slice(window.left, window.left + window.width), window.top
+        channels = 1 if self.planes[name].ndim == 2 else self.planes[name].shape[2]
+        return Large(
+            lambda a, b: self.rows(name, top + a, top + b, columns),
+            (1, channels, window.height, window.width), bands,
+        )  # fmt: skip
 
 
-def check_light(planes: dict[str, Pixels]) -> Pixels:
+def check_light(planes: dict[str, Map]) -> Pixels:
     """The target light (h, 2h, 3), sanitized."""
     light = planes.get("light")
     if light is None or light.ndim != 3 or light.shape[2] != 3 or light.shape[1] != 2 * light.shape[0]:
@@ -80,81 +116,141 @@ def physical(
     The light (1, 3, h, 2h) is turned by ``rotation`` degrees and exposed by ``exposure`` stops after it was filtered,
     so that other angles and exposures need not filter it again.
     """
-    turned = prefilter(light, store.default()).rotated(rotation).exposed(exposure)
+    height, width = maps["normal"].shape[-2:]
+    return shaded(maps, _target(light, rotation, exposure), view_directions(height, width, fov))
+
+
+def _target(light: Tensor, rotation: float, exposure: float) -> PrefilteredLight:
+    return prefilter(light, store.default()).rotated(rotation).exposed(exposure)
+
+
+def shaded(maps: dict[str, Tensor], light: PrefilteredLight, view: Tensor) -> tuple[Tensor, Tensor]:
+    """Diffuse and specular (1, 3, h, w) of maps seen from ``view`` (3, h, w)."""
     normal = maps["normal"]
-    view = view_directions(normal.shape[-2], normal.shape[-1], fov).to(normal.device)[None]
     shading = shade(
-        turned, normal, maps["albedo"], maps["roughness"], maps["reflectivity"], view, layered=True
-    )
+        light, normal, maps["albedo"], maps["roughness"], maps["reflectivity"], view.to(normal.device)[None],
+        layered=True,
+    )  # fmt: skip
     return shading.diffuse, shading.specular
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The physical render's two passes as they lie in maps (H, W, 3)."""
+
+    maps: tuple[Map, Map]
+    device: torch.device
+
+    def diffuse(self, top: int, bottom: int) -> Tensor:
+        """Rows of the diffuse pass, (1, 3, bottom - top, W)."""
+        return tensor_of(self.maps[0][top:bottom], self.device)
+
+    def specular(self, top: int, bottom: int) -> Tensor:
+        """Rows of the specular pass, (1, 3, bottom - top, W)."""
+        return tensor_of(self.maps[1][top:bottom], self.device)
 
 
 @torch.inference_mode()
 def refined(
-    networks: Networks,
-    maps: dict[str, Tensor],
-    diffuse: Tensor,
-    specular: Tensor,
-    strength: float,
-    working: int,
-) -> Tensor:
-    """RenderNet's relit foreground (1, 3, H, W), linear, at the exposure of the physical render."""
-    window = subject_window(maps["matte"])
-    cut = {name: window.cut(value) for name, value in maps.items()}
-    diffuse_cut, specular_cut = window.cut(diffuse), window.cut(specular)
-    render = diffuse_cut + specular_cut
-    plate = cut["foreground"] * exposure_of(cut["foreground"], cut["matte"])
-    gain = exposure_of(render, cut["matte"])
+    networks: Networks, maps: Maps, passes: Passes, out: Map, strength: float, working: int, room: Room
+) -> None:
+    """RenderNet's relit foreground, linear, at the exposure of the physical render, into ``out`` (H, W, 3 or more).
+
+    ``out`` holds the physical render's sum; what lies outside the subject's window stays.
+    """
+    window = subject_window(torch.from_numpy(maps.planes["matte"])[None, None].to(maps.device))
+    bands = room.bands(window.height, window.width, maps.device)
+    columns = slice(window.left, window.left + window.width)
+    cut = {name: maps.cut(name, window, bands) for name in ("foreground", "matte", "normal", "albedo")}
+    matte, size = cut["matte"], (window.height, window.width)
+
+    def part(rows: Callable[[int, int], Tensor]) -> Large:
+        return Large(lambda a, b: rows(window.top + a, window.top + b)[..., columns], (1, 3, *size), bands)
+
+    diffuse, specular = part(passes.diffuse), part(passes.specular)
+    render = Large(lambda a, b: diffuse.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
+    bright, gain = exposure_over(cut["foreground"], matte), exposure_over(render, matte)
+
+    def times(image: Large, factor: Tensor) -> Large:
+        return Large(lambda a, b: image.rows(a, b) * factor, image.shape, bands)
 
     def correction(p: Tensor, m: Tensor, n: Tensor, a: Tensor, d: Tensor, s: Tensor) -> Tensor:
-        out = networks.render.predict(p, m, n, a, d, s)
-        return torch.log((out + 1e-4) / (d + s + 1e-4))
+        relit = networks.render.predict(p, m, n, a, d, s)
+        return torch.log((relit + 1e-4) / (d + s + 1e-4))
 
-    inputs = (plate, cut["matte"], cut["normal"], cut["albedo"], diffuse_cut * gain, specular_cut * gain)
+    inputs = (
+        times(cut["foreground"], bright), matte, cut["normal"], cut["albedo"], times(diffuse, gain),
+        times(specular, gain),
+    )  # fmt: skip
     with networks.half_precision():
         change = in_passes(correction, working, *inputs)
-    size = (change.shape[-2], change.shape[-1])
-    if size != tuple(plate.shape[-2:]):
-        change = guided_upsample(
-            change, guide_of(resize(render * gain, size)), guide_of(render * gain), resize(cut["matte"], size)
-        )
-    relit = render * torch.exp(strength * change)
+    small = (change.shape[-2], change.shape[-1])
+    fit = None
+    if small != size:
+        fit = Guided.fit(change, guide_of(resize(times(render, gain), small)), resize(matte, small))
+
+    def relit(top: int, bottom: int) -> Tensor:
+        band = render.rows(top, bottom)
+        here = change[..., top:bottom, :] if fit is None else fit.rows(guide_of(band * gain), size, top)
+        return band * torch.exp(strength * here)
+
     # Albedo has no absolute scale in a photograph, so the refiner may change contrast and colour, not exposure.
-    relit = relit * (exposure_of(relit, cut["matte"]) / gain)
-    return window.paste(relit, diffuse + specular)
+    result = Large(relit, (1, 3, *size), bands)
+    level = exposure_over(result, matte) / gain
+    for top, _, band in result:
+        put(out[:, columns, :3], window.top + top, band * level)
 
 
-def composited(
-    foreground: Tensor, matte: Tensor, planes: dict[str, Pixels], backdrop: str, light: Tensor, fov: float
-) -> Tensor:
-    """Premultiplied RGBA (1, 4, H, W) over the backdrop asked for; alpha is 1 where there is one."""
-    front = foreground * matte
-    if backdrop == "none":
-        return torch.cat([front, matte], 1)
+def _behind(
+    maps: Maps, planes: dict[str, Map], backdrop: str, light: Tensor, fov: float
+) -> Callable[[int, int], Tensor]:
+    """What a backdrop adds to rows ``top`` to ``bottom`` of the premultiplied foreground, (1, 3, bottom - top, W)."""
+    height, width = maps.size
     if backdrop == "plate":
-        plate = planes.get("plate", planes["foreground"])
         # What the plate shows beside the subject: plate - alpha * foreground is exactly the backdrop's share.
-        own = to_tensor(sanitize(planes["foreground"])[0], matte.device)
-        behind = (to_tensor(sanitize(plate)[0], matte.device) - own * matte).clamp_min(0)
-        return torch.cat([front + behind, torch.ones_like(matte)], 1)
+        plate = planes.get("plate", planes["foreground"])
+        return lambda a, b: (
+            clean(tensor_of(plate[a:b], maps.device))
+            - maps.rows("foreground", a, b) * maps.rows("matte", a, b)
+        ).clamp_min(0)
     if backdrop == "light":
-        rays = -view_directions(matte.shape[-2], matte.shape[-1], fov).to(matte.device)[None]
-        behind = sample(light, rays)
-    else:
-        given = planes.get("backdrop")
-        if given is None or given.shape[:2] != tuple(matte.shape[-2:]):
-            raise InputError(
-                "The backdrop is missing or has another size than the plate.", "Give one of the plate's size."
-            )
-        behind = to_tensor(sanitize(given)[0][..., :3], matte.device)
-    return torch.cat([front + behind * (1 - matte), torch.ones_like(matte)], 1)
+
+        def seen(a: int, b: int) -> Tensor:
+            rays = -view_directions(height, width, fov, rows=(a, b)).to(maps.device)[None]
+            return sample(light, rays) * (1 - maps.rows("matte", a, b))
+
+        return seen
+    given = planes.get("backdrop")
+    if given is None or given.shape[:2] != maps.size:
+        raise InputError(
+            "The backdrop is missing or has another size than the plate.", "Give one of the plate's size."
+        )
+    picture = given[..., :3]
+    return lambda a, b: clean(tensor_of(picture[a:b], maps.device)) * (1 - maps.rows("matte", a, b))
 
 
 def _lit(
+    maps: Maps, light: Tensor | None, request: Relight, progress: Progress, cancelled: Callable[[], bool]
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """First row, diffuse and specular (1, 3, rows, W) of bands under HDRI and lamps, with shadows where asked."""
+    if request.lamps or request.shadows == "on":
+        yield 0, *_lit_whole(maps.whole(), light, request, progress, cancelled)
+        return
+    assert light is not None
+    target = _target(light, request.rotation, request.exposure)
+    for top, bottom in maps.bands:
+        check_cancelled(cancelled)
+        band = {
+            name: maps.rows(name, top, bottom) for name in ("normal", "albedo", "roughness", "reflectivity")
+        }
+        yield top, *shaded(band, target, view_directions(*maps.size, request.fov, rows=(top, bottom)))
+
+
+def _lit_whole(
     maps: dict[str, Tensor], light: Tensor | None, request: Relight, progress: Progress,
     cancelled: Callable[[], bool],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Diffuse and specular passes (1, 3, H, W) of HDRI and lamps, with shadows where asked."""
+    """The same at once: shadows fall from one band into another."""
     shadows = request.shadows == "on"
     diffuse = specular = torch.zeros_like(maps["foreground"])
     if light is not None:
@@ -175,11 +271,12 @@ def _lit(
 @torch.inference_mode()
 def relight(
     networks: Networks | None,
-    planes: dict[str, Pixels],
+    planes: dict[str, Map],
     request: Relight | Refine,
     device: torch.device,
     progress: Progress,
     cancelled: Callable[[], bool],
+    room: Room = UNBOUNDED,
 ) -> Relit:
     """Relight maps, or finish given passes when ``request`` is a ``Refine``.
 
@@ -188,26 +285,44 @@ def relight(
     needed: tuple[str, ...] = ("diffuse", "specular")
     if isinstance(request, Relight):
         needed = ("depth",) if request.lamps or request.shadows == "on" else ()
-    maps = {name: to_tensor(image, device) for name, image in check_maps(planes, needed).items()}
+    maps = Maps.of(planes, device, room, needed)
     # What gives light: the HDRI, unless passes or lamps do and there is none.
     optional = isinstance(request, Refine) and request.backdrop != "light"
     optional = optional or (isinstance(request, Relight) and bool(request.lamps))
     has_light = "light" in planes or not optional
     light = to_tensor(check_light(planes), device) if has_light else torch.zeros(1, 3, 2, 4, device=device)
     progress(0.1, "physical render")
+    relit, pbr, diffuse, specular = (room.empty(*maps.size, channels) for channels in (4, 3, 3, 3))
     if isinstance(request, Refine):
-        diffuse, specular = maps["diffuse"], maps["specular"]
+        lit: Iterator[tuple[int, Tensor, Tensor]] = (
+            (a, maps.rows("diffuse", a, b), maps.rows("specular", a, b)) for a, b in maps.bands
+        )
     else:
-        diffuse, specular = _lit(maps, light if has_light else None, request, progress, cancelled)
+        lit = _lit(maps, light if has_light else None, request, progress, cancelled)
+    for top, one, other in lit:
+        put(diffuse, top, one)
+        put(specular, top, other)
+        both = one + other
+        put(pbr, top, both)
+        put(relit[..., :3], top, both)
     check_cancelled(cancelled)
-    result = diffuse + specular
     if networks is not None and not (isinstance(request, Relight) and request.pbr_only):
         progress(0.5, "refining")
-        result = refined(networks, maps, diffuse, specular, request.strength, request.working_size)
+        passes = Passes((diffuse, specular), device)
+        refined(networks, maps, passes, relit, request.strength, request.working_size, room)
         check_cancelled(cancelled)
     progress(0.9, "compositing")
     if request.backdrop == "light":
         light = expose(rotate(light, request.rotation), request.exposure)
-    relit = composited(result, maps["matte"], planes, request.backdrop, light, request.fov)
+    behind = None
+    if request.backdrop != "none":
+        behind = _behind(maps, planes, request.backdrop, light, request.fov)
+    for top, bottom in maps.bands:
+        matte = maps.rows("matte", top, bottom)
+        front = tensor_of(relit[top:bottom, :, :3], device) * matte
+        if behind is None:
+            put(relit, top, torch.cat([front, matte], 1))
+        else:
+            put(relit, top, torch.cat([front + behind(top, bottom), torch.ones_like(matte)], 1))
     progress(1.0, "done")
-    return Relit(to_image(diffuse), to_image(specular), to_image(diffuse + specular), to_image(relit))
+    return Relit(diffuse, specular, pbr, relit)

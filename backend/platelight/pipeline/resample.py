@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from platelight.pipeline.room import Large
+
 MULTIPLE = 32  # the encoder halves five times
 
 
@@ -45,12 +47,30 @@ def subject_window(matte: Tensor, margin: float = 0.05) -> Window:
     return Window(top, left, bottom - top, right - left)
 
 
-def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(image: Tensor | Large, size: tuple[int, int]) -> Tensor:
     """Bilinear, antialiased when shrinking; (N, C, H, W) -> (N, C, *size)."""
+    if isinstance(image, Large):
+        return image.resized(size)
     if tuple(image.shape[-2:]) == size:
         return image
     shrinking = size[0] < image.shape[-2] or size[1] < image.shape[-1]
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=shrinking)
+
+
+def enlarged(image: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
+    """Rows ``top`` to ``bottom`` of ``resize(image, size)``: (N, C, h, w) -> (N, C, bottom - top, size[1])."""
+    height, width = image.shape[-2:]
+    if (top, bottom) == (0, size[0]) or size[0] < height or size[1] < width:
+        return resize(image, size)[..., top:bottom, :]
+    if size[0] == height:
+        return resize(image[..., top:bottom, :], (bottom - top, size[1]))
+    place = torch.arange(top, bottom, device=image.device, dtype=torch.float64) + 0.5
+    place = (place * (height / size[0]) - 0.5).clamp_min(0.0)
+    above = place.floor().clamp_max(height - 1)
+    below = (above + 1).clamp_max(height - 1)
+    share = (place - above).to(image.dtype)[:, None]
+    rows = torch.lerp(image[..., above.long(), :], image[..., below.long(), :], share)
+    return resize(rows, (bottom - top, size[1]))
 
 
 def fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
@@ -129,6 +149,37 @@ def _box(image: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(image, kernel, 1, radius, count_include_pad=False)
 
 
+@dataclass(frozen=True)
+class Guided:
+    """A field as a linear function of a guide, known small: the fast guided filter (He, Sun 2015)."""
+
+    slope: Tensor
+    offset: Tensor
+
+    @staticmethod
+    def fit(
+        values: Tensor, guide_small: Tensor, matte_small: Tensor, radius: int = 2, eps: float = 1e-3
+    ) -> Guided:
+        """Of values (1, C, h, w), known where the matte (1, 1, h, w) is, and the guide (1, 1, h, w) at their size."""
+        weight = matte_small.clamp_min(1e-4)
+        norm = _box(weight, radius)
+
+        def mean(x: Tensor) -> Tensor:
+            return _box(x * weight, radius) / norm
+
+        mean_guide, mean_values = mean(guide_small), mean(values)
+        variance = (mean(guide_small * guide_small) - mean_guide * mean_guide).clamp_min(0)
+        covariance = mean(guide_small * values) - mean_guide * mean_values
+        slope = covariance / (variance + eps)
+        return Guided(mean(slope), mean(mean_values - slope * mean_guide))
+
+    def rows(self, guide: Tensor, size: tuple[int, int], top: int) -> Tensor:
+        """Rows of the field at ``size``, from ``top`` on, along the guide's own rows (1, 1, rows, W)."""
+        bottom = top + guide.shape[-2]
+        slope, offset = (enlarged(x, size, top, bottom) for x in (self.slope, self.offset))
+        return torch.addcmul(offset, slope, guide)
+
+
 def guided_upsample(
     values: Tensor,
     guide_small: Tensor,
@@ -137,7 +188,7 @@ def guided_upsample(
     radius: int = 2,
     eps: float = 1e-3,
 ) -> Tensor:
-    """Upsample a field along the edges of a guide: the fast guided filter (He, Sun 2015), weighted by the matte.
+    """Upsample a field along the edges of a guide, weighted by the matte.
 
     Args:
         values: (1, C, h, w), known where the matte is.
@@ -147,16 +198,5 @@ def guided_upsample(
     Returns:
         (1, C, H, W).
     """
-    weight = matte_small.clamp_min(1e-4)
-    norm = _box(weight, radius)
-
-    def mean(x: Tensor) -> Tensor:
-        return _box(x * weight, radius) / norm
-
-    mean_guide, mean_values = mean(guide_small), mean(values)
-    variance = (mean(guide_small * guide_small) - mean_guide * mean_guide).clamp_min(0)
-    covariance = mean(guide_small * values) - mean_guide * mean_values
-    slope = covariance / (variance + eps)
-    offset = mean_values - slope * mean_guide
-    size = (guide.shape[-2], guide.shape[-1])
-    return resize(mean(slope), size) * guide + resize(mean(offset), size)
+    fit = Guided.fit(values, guide_small, matte_small, radius, eps)
+    return fit.rows(guide, (guide.shape[-2], guide.shape[-1]), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import threading
@@ -17,23 +18,31 @@ from platelight import __version__
 from platelight.pipeline.decompose import decompose
 from platelight.pipeline.networks import Networks
 from platelight.pipeline.relight import relight
+from platelight.pipeline.room import Room
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Decompose, Relight, Request
 
-Pixels = npt.NDArray[np.float32]
+Map = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class JobResult:
     """Planes by name and JSON-like notes: versions, what was replaced."""
 
-    planes: dict[str, Pixels]
+    planes: dict[str, Map]
     meta: dict[str, Any] = field(default_factory=dict)
 
 
 _lock = threading.Lock()
 _device = torch.device("cpu")
 _networks: Networks | None = None
+_room = Room()
+
+
+def limit_memory(size: int | None) -> None:
+    """Bound the memory of jobs, in bytes: smaller bands, and maps in half floats where a plate is large."""
+    global _room
+    _room = Room(size)
 
 
 def configure(device: str = "cpu", threads: int | None = None) -> None:
@@ -68,10 +77,12 @@ def networks() -> Networks:
 
 
 def make_room() -> bool:
-    """Give memory back after a job ran out of it: networks and the accelerator's cached blocks. True: try again."""
-    global _networks
+    """After a job ran out of memory: drop networks and an accelerator's cached blocks, and work in small bands on halves
+    from now on. True: try again.
+    """
+    global _networks, _room
     with _lock:
-        _networks = None
+        _networks, _room = None, dataclasses.replace(_room, lean=True)
     gc.collect()
     if _device.type == "cuda":
         torch.cuda.empty_cache()
@@ -89,19 +100,21 @@ def run_job(
     Raises:
         PlatelightError: with a sentence for the user.
     """
-    given = {name: np.asarray(plane, np.float32) for name, plane in planes.items()}
+    given = {
+        name: plane if plane.dtype.kind == "f" else plane.astype(np.float32) for name, plane in planes.items()
+    }
     if isinstance(request, Decompose):
         if "plate" not in given:
             raise InputError("The plate is missing.", "Send the plane 'plate'.")
         loaded = networks()
-        result = decompose(loaded, given["plate"], request, given.get("matte"), progress, cancelled)
+        result = decompose(loaded, given["plate"], request, given.get("matte"), progress, cancelled, _room)
         notes = {name: getattr(result.counts, name) for name in ("nan", "inf", "negative", "huge")}
         return JobResult(
             result.planes(), {"platelight": __version__, "models": loaded.versions, "replaced": notes}
         )
     bare = isinstance(request, Relight) and request.pbr_only
     used = None if bare else networks()
-    relit = relight(used, given, request, _device, progress, cancelled)
+    relit = relight(used, given, request, _device, progress, cancelled, _room)
     meta: dict[str, Any] = {"platelight": __version__, "models": used.versions if used else {}}
     return JobResult(
         {"diffuse": relit.diffuse, "specular": relit.specular, "pbr": relit.pbr, "relit": relit.relit}, meta

@@ -47,6 +47,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         max_queue: jobs waiting at once, after which the answer is ``busy``.
         max_jobs_per_client: unfinished jobs of one key, after which the answer to that key is ``busy``.
         worker_memory_gib: resident memory at which a worker is stopped; None is nine tenths of the machine's.
+        memory_gib: memory that a job may take: large plates are worked on in smaller bands, with maps in half floats; what
+            does not fit is refused. None leaves it to the machine.
         drain_seconds: how long a stop waits for running jobs before it hands them back to the store.
         log_format: text for people, or json: one object a line.
         session_seconds: silence after which a client's session, and what it was sending, is dropped.
@@ -67,6 +69,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_queue: Positive = 64
     max_jobs_per_client: Positive = 32
     worker_memory_gib: Room | None = None
+    memory_gib: Room | None = None
     drain_seconds: Annotated[float, Meta(ge=0.0, le=86400.0)] = 0.0
     log_format: Literal["text", "json"] = "text"
     session_seconds: Annotated[float, Meta(ge=1.0, le=3600.0)] = 30.0

@@ -30,7 +30,7 @@ import zmq
 from platelight.client.keys import private_folder
 from platelight.protocol.messages import WorkerReport
 from platelight.server import worker
-from platelight.server.config import ServeConfig
+from platelight.server.config import GIB, ServeConfig
 from platelight.server.devices import Device
 from platelight.server.inside import (
     Beat,
@@ -253,7 +253,14 @@ class Pool:
         name = f"{self._prefix}-{self._serial}"
         config = self._config
         options = worker.WorkerOptions(
-            self._endpoint, name, self._blobs, config.job, place.device, config.threads, config.log_format
+            self._endpoint,
+            name,
+            self._blobs,
+            config.job,
+            place.device,
+            config.threads,
+            config.log_format,
+            None if config.memory_gib is None else int(config.memory_gib * GIB),
         )
 
         def start() -> BaseProcess:

@@ -120,6 +120,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quota-gib", type=float, help="room for planes and results, in GiB (default 20)")
     parser.add_argument("--client-quota-gib", type=float, help="of which one client may use (default 10)")
     parser.add_argument("--worker-memory-gib", type=float, help="memory at which a worker is stopped")
+    parser.add_argument(
+        "--memory", dest="memory_gib", metavar="GIB", type=float, help="memory that a job may take, in GiB"
+    )
     parser.add_argument("--job-seconds", type=float, help="longest time a job may take (default 3600)")
     parser.add_argument(
         "--max-queue", type=int, help="jobs that may wait before the answer is busy (default 64)"

@@ -73,6 +73,7 @@ class WorkerOptions:
     device: Device
     threads: int | None
     log_format: str
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,11 @@ class JobCode:
     make_room: Callable[[], bool] = lambda: False
 
 
-def load_job(name: str, device: str, threads: int | None) -> JobCode:
+def load_job(name: str, device: str, threads: int | None, memory: int | None = None) -> JobCode:
     """Import ``module:function`` and let the module configure itself for the device.
 
-    The module may have ``configure(device, threads)``, called once, and ``make_room() -> bool``, called after a
+    The module may have ``configure(device, threads)``, called once; ``limit_memory(bytes)``, called where a limit is
+    set; and ``make_room() -> bool``, called after a
     job ran out of memory and before its one further attempt: it drops caches and takes smaller tiles from then on.
     """
     module_name, _, function_name = name.partition(":")
@@ -94,6 +96,8 @@ def load_job(name: str, device: str, threads: int | None) -> JobCode:
     configure = getattr(module, "configure", None)
     if configure is not None:
         configure(device, threads)
+    if memory is not None and hasattr(module, "limit_memory"):
+        module.limit_memory(memory)
     make_room = getattr(module, "make_room", None)
     run: JobFunction = getattr(module, function_name)
     return JobCode(run) if make_room is None else JobCode(run, make_room)
@@ -254,7 +258,7 @@ def work(options: WorkerOptions) -> None:
     worker = Worker(options.endpoint, options.name, options.blobs)
     try:
         cores = pin(options.device)
-        code = load_job(options.job, options.device.torch, options.threads or cores)
+        code = load_job(options.job, options.device.torch, options.threads or cores, options.memory)
     except PlatelightError as error:
         worker.refuse(error)
         raise SystemExit(1) from None

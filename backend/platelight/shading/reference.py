@@ -53,20 +53,23 @@ def view_directions(
     fov_degrees: float,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
+    rows: tuple[int, int] | None = None,
 ) -> Tensor:
     """Unit vectors ``(3, h, w)`` from the surface to the camera, through the pixels' centers.
 
     Args:
         h, w: size of the frame in pixels, which are square.
         fov_degrees: horizontal field of view; 0 is an orthographic camera.
+        rows: first row and end of the part that is wanted, of the whole where None.
     """
-    out = torch.zeros(3, h, w, device=device, dtype=dtype)
+    top, bottom = rows or (0, h)
+    out = torch.zeros(3, bottom - top, w, device=device, dtype=dtype)
     out[2] = 1.0
     if fov_degrees <= 0.0:
         return out
     half = math.tan(math.radians(fov_degrees) / 2.0)
     x = ((torch.arange(w, device=device, dtype=dtype) + 0.5) / w * 2.0 - 1.0) * half
-    y = (1.0 - (torch.arange(h, device=device, dtype=dtype) + 0.5) / h * 2.0) * (half * h / w)
+    y = (1.0 - (torch.arange(top, bottom, device=device, dtype=dtype) + 0.5) / h * 2.0) * (half * h / w)
     out[0] = -x[None, :]
     out[1] = -y[:, None]
     return out / out.square().sum(0, keepdim=True).sqrt()
