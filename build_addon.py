@@ -86,6 +86,9 @@ def relative_imports(text: str, depth: int, name: str) -> str:
 def stage(target: Path) -> None:
     """Copy the add-on and the vendored code into ``target``."""
     shutil.copytree(ADDON, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    shutil.copytree(
+        ROOT / "shaders" / "glsl", target / "shaders" / "glsl", ignore=shutil.ignore_patterns("*.py")
+    )
     shutil.copy(ROOT / "LICENSE", target / "LICENSE") if (ROOT / "LICENSE").is_file() else None
     vendor = target / "_vendor"
     package = vendor / "platelight"

@@ -4,7 +4,7 @@ import logging
 
 import bpy
 
-from . import browser, cli, hdris, keymap, languages, maps, operators, preferences, properties, ui
+from . import browser, cli, hdris, instant, keymap, languages, maps, operators, preferences, properties, ui
 from .session import session
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ def _before_save(*_args: object) -> None:
 @bpy.app.handlers.persistent
 def _before_load(*_args: object) -> None:
     # Another file comes: what is under way belongs to this one. The backend stays.
+    instant.stop()
     session.abandon("What was under way ended with the file that it belonged to.")
 
 
@@ -46,6 +47,7 @@ def register() -> None:
 def unregister() -> None:
     """Undo ``register``, backwards, and end what is under way: what is left over hangs the interpreter."""
     global _handler
+    instant.stop()
     session.close()
     bpy.app.handlers.load_pre.remove(_before_load)
     bpy.app.handlers.save_pre.remove(_before_save)

@@ -163,6 +163,7 @@ def keep_baked(scene: Any, pixels: Pixels) -> None:
     state = scene.platelight
     state.baked_light = images.put_image(BAKED, pixels, data=False, existing=state.baked_light)
     state.baked_light["platelight_unsaved"] = True
+    state.baked_light["platelight_bake"] = state.baked_light.get("platelight_bake", 0) + 1
 
 
 def update_world(scene: Any, plate: Any) -> None:

@@ -7,13 +7,20 @@ import bpy
 
 from ..operators.load import offered
 from ..properties import is_analysed, is_built
-from . import draw, draw_light
+from . import draw, draw_light, instant
 
 _STEPS: tuple[tuple[str, str, Callable[[Any, Any], None]], ...] = (
     ("backend", "Backend", lambda layout, context: draw.backend(layout, context)),
     ("plate", "Plate", lambda layout, context: draw.plate(layout, context.scene.platelight)),
     ("maps", "Maps", lambda layout, context: draw.maps(layout, context.scene.platelight)),
-    ("light", "Light", lambda layout, context: draw_light.light(layout, context.scene.platelight)),
+    (
+        "light",
+        "Light",
+        lambda layout, context: (
+            draw_light.light(layout, context.scene.platelight),
+            instant.draw(layout),
+        )[0],
+    ),
     ("shelf", "HDRIs", lambda layout, context: draw_light.shelf(layout, context.scene.platelight)),
     ("library", "Poly Haven", lambda layout, context: draw_light.library(layout, context.scene.platelight)),
     (

@@ -27,6 +27,7 @@ OPERATORS = [
     "download_hdri",
     "forget_backend",
     "install_backend",
+    "instant_preview",
     "load_plate",
     "match_scene_light",
     "pair",

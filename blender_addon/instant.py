@@ -1,0 +1,332 @@
+"""The instant preview: the active plate relit on the graphics card, in the Image Editor and through its camera.
+
+Off until it is asked for; a new file begins with it off. A timer looks at what is wanted, has a thread read maps and filter the
+light, and asks for redraws; turning and brightening filter nothing. What Cycles renders is exact where this is close
+(``docs/shading.md`` has the figures), knows shadows and other objects, and is what the refiner gets.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+from bpy_extras import view3d_utils
+from mathutils import Vector
+
+from . import compat, images, latlong, light, maps, prefilter
+from .exr import Pixels
+from .instant_gpu import STOPS, Painter, View
+from .jobs import ENDINGS, Done, Failed, Job, Reporter, Work
+from .modal import redraw
+from .properties import active_plate, is_analysed
+from .scene import field_of_view
+from .session import session
+from .wire import PlatelightError
+
+log = logging.getLogger(__name__)
+_TICK = 0.05  # seconds between looks at what is wanted
+_TABLE = 33  # nodes a side of the table of displayed colors
+_SPACES = (bpy.types.SpaceImageEditor, bpy.types.SpaceView3D)
+
+
+def light_key(scene: Any) -> Hashable:
+    """What the filtered light is made of; not what is applied as it is drawn."""
+    state = scene.platelight
+    if state.light_from == "PLATE":
+        image = light.lender(state).source_light
+        return "PLATE", state.light_plate, image.name, image.filepath, maps.current_frame(light.lender(state))
+    if state.light_from == "SCENE":
+        image = state.baked_light
+        return ("SCENE", image.name, image.get("platelight_bake", 0)) if image is not None else ("SCENE",)
+    return "HDRI", bpy.path.abspath(state.hdri)
+
+
+def maps_key(plate: Any) -> Hashable:
+    """What the plate's textures are made of."""
+    pictures = (plate.normal, plate.albedo, plate.roughness, plate.reflectivity, plate.matte_map)
+    files = tuple((image.name, image.filepath, image.is_dirty) for image in pictures)
+    return plate.uid, maps.current_frame(plate), files
+
+
+def light_work(scene: Any) -> Work:
+    """Filter the chosen light.
+
+    Raises:
+        InputError: it is not there.
+    """
+    found = light.target_source(scene)
+
+    def work(reporter: Reporter) -> prefilter.Atlas:
+        pixels = light.lat_long(found.read(3, reporter.on_main), found.name)
+        pixels = np.nan_to_num(latlong.reduced(pixels, 2 * prefilter.ROWS), posinf=0.0, neginf=0.0)
+        return prefilter.prefilter(np.maximum(pixels, 0.0))
+
+    return work
+
+
+def maps_work(plate: Any) -> Work:
+    """Read the plate's maps.
+
+    Raises:
+        InputError: one is gone.
+    """
+    names = (("normal", 3), ("albedo", 3), ("roughness", 1), ("reflectivity", 1), ("matte_map", 1))
+    sources = [(maps.source(plate, name), channels) for name, channels in names]
+
+    def work(reporter: Reporter) -> tuple[Pixels, Pixels, Pixels]:
+        normal, albedo, roughness, reflectivity, matte = (
+            found.read(channels, reporter.on_main) for found, channels in sources
+        )
+        return np.dstack([normal, roughness]), np.dstack([albedo, reflectivity]), matte
+
+    return work
+
+
+def view_key(scene: Any) -> Hashable:
+    """What the table of displayed colors is made of; None where plain sRGB says the same."""
+    view, device = scene.view_settings, scene.display_settings.display_device
+    plain = view.view_transform == "Standard" and view.look in {"None", ""} and device == "sRGB"
+    if plain and view.exposure == 0.0 and view.gamma == 1.0 and not view.use_curve_mapping:
+        return None
+    return view.view_transform, view.look, view.exposure, view.gamma, device, view.use_curve_mapping
+
+
+def display_table(scene: Any) -> Pixels:
+    """The scene's own view transform of a lattice of colors, (n, n * n, 4): Blender saves it as it would a render."""
+    low, high = STOPS
+    axis = np.exp2(low + np.arange(_TABLE) / (_TABLE - 1) * (high - low)) - 2.0**low
+    green, blue, red = np.meshgrid(axis, axis, axis, indexing="ij")
+    lattice = np.stack([red, green, blue], -1).reshape(_TABLE, _TABLE * _TABLE, 3).astype(np.float32)
+    source = images.put_image("Platelight view", lattice, data=False)
+    settings = scene.render.image_settings
+    before = compat.image_settings(settings)
+    shown = None
+    try:
+        with tempfile.TemporaryDirectory(prefix="platelight-") as folder:
+            path = Path(folder) / "view.png"
+            compat.set_still_format(settings, "PNG")
+            settings.color_mode, settings.color_depth = "RGB", "16"
+            source.save_render(str(path), scene=scene)
+            shown = bpy.data.images.load(str(path), check_existing=False)
+            shown.colorspace_settings.name = "Non-Color"
+            return images.image_pixels(shown)
+    finally:
+        compat.restore_image_settings(settings, before)
+        bpy.data.images.remove(source)
+        if shown is not None:
+            bpy.data.images.remove(shown)
+
+
+class Loader:
+    """One thing that is read in a thread: the newest key wins."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.key: Hashable = None  # of what is loaded, or could not be
+        self._asked: Hashable = None
+        self._job: Job | None = None
+
+    def step(self, key: Hashable, make: Any, take: Any) -> bool:
+        """Begin or go on; True when something new was taken."""
+        if self._job is None:
+            if key == self.key:
+                return False
+            self._asked = key
+            try:
+                work = make()
+            except PlatelightError as error:
+                self.key = key
+                session.say(str(error), error=True)
+                return True
+            self._job = Job(self.title, work)
+            self._job.start()
+        last = next((event for event in self._job.step() if isinstance(event, ENDINGS)), None)
+        if last is None:
+            return False
+        self._job, self.key = None, self._asked
+        if isinstance(last, Done):
+            take(last.value)
+        elif isinstance(last, Failed):
+            session.say(str(last.error), error=True)
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether the thread is at work."""
+        return self._job is not None
+
+    def close(self) -> None:
+        """Let go; the thread ends by itself."""
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
+
+
+class Instant:
+    """The preview while it is on."""
+
+    def __init__(self) -> None:
+        self.painter = Painter()
+        self._loaders = Loader("Filtering the light"), Loader("Reading the maps")
+        self._view: Hashable = ()
+        self._shown: Hashable = None
+        self._handlers = [
+            (space, space.draw_handler_add(self._draw, (), "WINDOW", "POST_PIXEL")) for space in _SPACES
+        ]
+
+    def step(self, scene: Any) -> bool:
+        """Look at what is wanted, once; True if a redraw is due."""
+        plate = active_plate(scene.platelight)
+        if plate is None or not is_analysed(plate):
+            return False
+        lights, surface = self._loaders
+        try:
+            key = light_key(scene)
+        except PlatelightError:
+            key = "gone"
+        changed = lights.step(key, lambda: light_work(scene), self.painter.set_light)
+        changed |= surface.step(
+            maps_key(plate), lambda: maps_work(plate), lambda read: self.painter.set_maps(*read)
+        )
+        view = view_key(scene)
+        if view != self._view and not session.rendering:
+            if view is not None:
+                self.painter.set_display(display_table(scene))
+            self._view = view
+            changed = True
+        state = scene.platelight
+        shown = state.rotation, state.exposure, float(light.strength(state)), plate.uid
+        changed |= shown != self._shown
+        self._shown = shown
+        return changed
+
+    @property
+    def busy(self) -> bool:
+        """Whether maps or light are being read."""
+        return any(loader.busy for loader in self._loaders)
+
+    def close(self) -> None:
+        """Take everything back."""
+        for loader in self._loaders:
+            loader.close()
+        while self._handlers:
+            space, handler = self._handlers.pop()
+            space.draw_handler_remove(handler, "WINDOW")
+
+    def view(self, scene: Any, plate: Any, mode: int) -> View:
+        """How the plate is drawn now."""
+        state = scene.platelight
+        of_scene = state.light_from == "SCENE"  # what the scene sends is the scene's to turn and to brighten
+        across = math.tan(math.radians(field_of_view(plate)) / 2)
+        return View(
+            0.0 if of_scene else state.rotation / 360.0,
+            float(light.strength(state)) * (1.0 if of_scene else 2.0**state.exposure),
+            light.camera_axes(plate.camera) if plate.camera is not None else np.eye(3, dtype=np.float32),
+            (across, across * plate.height / plate.width),
+            mode,
+        )
+
+    def _draw(self) -> None:
+        context = bpy.context
+        scene, region, space = context.scene, context.region, context.space_data
+        plate = active_plate(scene.platelight)
+        if (
+            plate is None
+            or not plate.width
+            or not self.painter.ready
+            or self._loaders[1].key != maps_key(plate)
+        ):
+            return
+        own_view = self._view is not None
+        if space.type == "IMAGE_EDITOR":
+            image = space.image
+            if image is None or image.get("platelight") != plate.uid:
+                return
+            own_view = own_view and image.use_view_as_render
+            pixels = [region.view2d.view_to_region(at, at, clip=False) for at in (0.0, 1.0)]
+        else:
+            pixels = _camera_frame(scene, plate, region, space)
+        if pixels is None:
+            return
+        (left, bottom), (right, top) = pixels
+        width, height = region.width / 2.0, region.height / 2.0
+        corners = left / width - 1.0, bottom / height - 1.0, right / width - 1.0, top / height - 1.0
+        try:
+            self.painter.draw(corners, self.view(scene, plate, 2 if own_view else 1))
+        except Exception:  # one that is raised here would be raised at every redraw
+            log.exception("the instant preview could not be drawn")
+            bpy.app.timers.register(stop)
+
+
+def _camera_frame(scene: Any, plate: Any, region: Any, space: Any) -> list[Any] | None:
+    """Lower left and upper right corner of the plate in a 3D Viewport that looks through its camera."""
+    camera = plate.camera or plate.own_camera
+    if camera is None or scene.camera != camera or space.region_3d.view_perspective != "CAMERA":
+        return None
+    across = math.tan(camera.data.angle_x / 2)
+    down = across * plate.height / plate.width
+    place = camera.matrix_world.normalized()
+    found = [
+        view3d_utils.location_3d_to_region_2d(
+            region, space.region_3d, place @ Vector((s * across, s * down, -1.0))
+        )
+        for s in (-1.0, 1.0)
+    ]
+    return None if None in found else found
+
+
+_instant: Instant | None = None
+
+
+def is_on() -> bool:
+    """Whether the preview is drawn."""
+    return _instant is not None
+
+
+def is_busy() -> bool:
+    """Whether it still reads."""
+    return _instant is not None and _instant.busy
+
+
+def start() -> None:
+    """Switch it on.
+
+    Raises:
+        Exception: this Blender or its driver cannot.
+    """
+    global _instant
+    if _instant is None:
+        _instant = Instant()
+        bpy.app.timers.register(_tick)
+        redraw()
+
+
+def stop() -> None:
+    """Switch it off and let go of everything."""
+    global _instant
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    if _instant is not None:
+        _instant.close()
+        _instant = None
+        redraw()
+
+
+def _tick() -> float | None:
+    if _instant is None:
+        return None
+    try:
+        if _instant.step(bpy.context.scene):
+            redraw()
+    except Exception:  # a timer that raises is gone without a word
+        log.exception("the instant preview ended")
+        session.say("The instant preview ended with an error. The log has the details.", error=True)
+        stop()
+        return None
+    return _TICK

@@ -1,0 +1,13 @@
+"""The instant preview's lines in the Light panel. Only reads; changes nothing."""
+
+from typing import Any
+
+from .. import instant
+
+
+def draw(layout: Any) -> None:
+    """On, off, and whether it is still reading."""
+    row = layout.row(align=True)
+    row.operator("platelight.instant_preview", icon="SHADING_RENDERED", depress=instant.is_on())
+    if instant.is_busy():
+        row.label(text="", icon="TIME")
