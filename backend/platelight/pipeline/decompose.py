@@ -187,7 +187,7 @@ def decompose(
     # The correction is smooth, the plate is not: applied to the plate's own pixels it keeps all texture.
     with networks.half_precision():
         reflectance = in_passes(correction, working, small_plate, small_matte, normal, shading)
-    reflectance = evened(reflectance, small_plate, small_matte)
+    reflectance = evened(reflectance, small_plate, small_matte, normal)
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
     small_albedo = ((small_plate + FLOOR) * torch.exp(reflectance)).clamp(0, 1)
