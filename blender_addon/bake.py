@@ -171,3 +171,14 @@ def read_bake(path: Path) -> Pixels:
     """The baked light (h, 2h, 3)."""
     combined: Pixels = compat.pass_channels(exr.read(path).layers, "combined")
     return np.ascontiguousarray(combined[..., :3])
+
+
+def read_groups(path: Path) -> dict[str, Pixels]:
+    """What each light group of the view layer sends, (h, 2h, 3) by its name; their sum is the light where every source is in one."""
+    parts = ((name.rpartition(".")[2], plane) for name, plane in exr.read(path).layers.items())
+    marked = "Combined_"
+    return {
+        name.removeprefix(marked): np.ascontiguousarray(plane[..., :3])
+        for name, plane in parts
+        if name.startswith(marked) and plane.ndim == 3
+    }

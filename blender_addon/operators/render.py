@@ -126,7 +126,8 @@ class PLATELIGHT_OT_match_scene_light(RenderOperator, bpy.types.Operator):
         def read(path: Path) -> exr.Pixels:
             pixels = bake.read_bake(path)
             if saved:
-                exr.write(saved, {"": pixels}, {"platelight:version": wire.version})
+                # A light group that is to be brighter is added again, or taken away, wherever the file goes.
+                exr.write(saved, {"": pixels, **bake.read_groups(path)}, {"platelight:version": wire.version})
             return pixels
 
         return read

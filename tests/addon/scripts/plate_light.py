@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 
 import blender_addon
-from blender_addon import latlong, light, mapfiles, maps
+from blender_addon import compat, exr, latlong, light, mapfiles, maps
 
 UNIT = 0.25  # the inferred light comes in another unit than the plate's
 out: dict[str, object] = {}
@@ -76,12 +76,17 @@ card.location = (0.0, 0.0, -0.5)
 material = bpy.data.materials.new("gray")
 material.use_nodes = True
 shader = material.node_tree.nodes["Principled BSDF"]
-shader.inputs["Base Color"].default_value = (0.18, 0.18, 0.18, 1.0)
 shader.inputs["Specular IOR Level"].default_value = 0.0
 card.data.materials.append(material)
-wanted = 0.18 * latlong.irradiance(true, np.array([[0.0, 0.0, 1.0]], np.float32))[0] / math.pi
-got = rendered(128)[28:36, 28:36, :3].mean(axis=(0, 1))
-out["gray card"] = float(np.abs(got / wanted - 1.0).max())
+falling = latlong.irradiance(true, np.array([[0.0, 0.0, 1.0]], np.float32))[0] / math.pi
+for name, patch in (
+    ("gray card", (0.18, 0.18, 0.18)),
+    ("red patch", (0.43, 0.04, 0.04)),
+    ("blue patch", (0.03, 0.05, 0.3)),
+):
+    shader.inputs["Base Color"].default_value = (*patch, 1.0)
+    got = rendered(128)[28:36, 28:36, :3].mean(axis=(0, 1))
+    out[name] = float(np.abs(got / (np.array(patch) * falling) - 1.0).max())
 bpy.data.objects.remove(card)
 
 # Plate B takes A's light.
@@ -123,9 +128,26 @@ try:
 except Exception as error:
     out["not baked"] = str(error)
 state.bake_height, state.bake_samples = 16, 4
+tree = compat.enable_nodes(here.world)
+next(node for node in tree.nodes if node.type == "BACKGROUND").inputs["Color"].default_value = (
+    0.2,
+    0.3,
+    0.4,
+    1.0,
+)
+for group in ("Sky", "Key"):
+    here.view_layers[0].lightgroups.add(name=group)
+here.world.lightgroup = "Sky"
+key = bpy.data.objects.new("Key", bpy.data.lights.new("Key", "SUN"))
+key.data.angle = math.radians(40.0)
+key.lightgroup = "Key"
+here.collection.objects.link(key)
 out["match"] = sorted(ops.match_scene_light(filepath=str(Path("scene.exr").resolve())))
 out["baked"] = list(light.for_backend(here, state.plates["A"], full=False)(mapfiles.directly).pixels.shape)
-out["saved"] = Path("scene.exr").is_file()
+saved = exr.read(Path("scene.exr").resolve()).layers
+out["groups"] = sorted(saved)
+out["groups sum"] = float(np.abs(saved["Sky"] + saved["Key"] - saved[""]).max() / saved[""].max())
+out["key alone"] = [float(saved[name].max()) for name in ("Sky", "Key")]
 out["cameras"] = len(bpy.data.cameras)
 out["camera back"] = here.camera == camera
 blender_addon.unregister()
