@@ -20,7 +20,7 @@ NAMES = ("city", "courtyard", "forest", "interior", "night", "studio", "sunrise"
 ROWS = {0.2: 512, 0.3: 256, 0.45: 256, 0.6: 128, 0.8: 128, 1.0: 128}
 
 
-# What is above 1 %: lamps of many texels, where one lobe composed of others is least exact (docs/shading.md).
+# What is above 1 %: light from patches too wide to be lamps, where one lobe composed of others is least exact (docs/shading.md).
 LOOSE = {
     "courtyard": {0.2: 0.015, 0.8: 0.015, 1.0: 0.02},
     "studio": {0.2: 0.04, 0.3: 0.015, 0.45: 0.015},
