@@ -13,6 +13,7 @@ import pytest
 import torch
 from platelight import images
 from platelight.pipeline import depth, matting, room, service
+from platelight.pipeline import relight as relighting
 from platelight.pipeline.resample import enlarged, resize
 from platelight.pipeline.room import Large, Room
 from platelight.protocol.errors import InputError
@@ -117,6 +118,37 @@ def test_bands_and_halves_give_what_the_whole_gives(mode: str, monkeypatch: pyte
     for name, image in whole.items():
         off = np.abs(image - small[name].astype(np.float32)).mean() / np.abs(image).mean()
         assert off < 0.005, f"{name}: {off:.2%}"
+
+
+def test_passes_are_black_where_the_matte_is_and_as_shaded_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    plate, matte = ball()
+    maps = service.run_job(
+        Decompose(matte="given", working_size=SMALL), {"plate": plate, "matte": matte}
+    ).planes
+    scene = {**maps, "light": picture(16, 32)}
+    picked = service.run_job(Relight(pbr_only=True), dict(scene)).planes
+    monkeypatch.setattr(relighting, "MOST", -1.0)  # all pixels are shaded
+    whole = service.run_job(Relight(pbr_only=True), dict(scene)).planes
+    assert 0 < (maps["matte"] > 0).mean() < 0.8
+    for name in ("diffuse", "specular", "pbr"):
+        assert (picked[name][maps["matte"] == 0] == 0).all()
+        assert picked[name][maps["matte"] > 0].min() > 0
+    for name, image in whole.items():
+        np.testing.assert_allclose(picked[name], image, rtol=1e-4, atol=1e-5)
+
+
+def test_halves_in_halves_out() -> None:
+    plate, matte = ball(60, 80)
+    maps = service.run_job(
+        Decompose(matte="given", working_size=SMALL), {"plate": plate, "matte": matte}
+    ).planes
+    scene = {**maps, "light": picture(16, 32)}
+    halves = {name: plane.astype(np.float16) for name, plane in scene.items()}
+    floats = service.run_job(Relight(pbr_only=True), scene).planes
+    for name, image in service.run_job(Relight(pbr_only=True), halves).planes.items():
+        assert image.dtype == np.float16
+        assert floats[name].dtype == np.float32
+        assert np.abs(image - floats[name]).mean() < 0.005 * floats[name].mean()
 
 
 def test_what_does_not_fit_is_refused_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import toys
 from conftest import Server
 from platelight.client import samehost
 from platelight.protocol import messages as m
+from platelight.protocol.errors import InputError
 from platelight.protocol.frames import describe
 from platelight.protocol.requests import Decompose
 from platelight.protocol.version import SUPPORTED_VERSIONS
@@ -44,6 +46,22 @@ def test_planes_go_through_files(shared_server: Server, monkeypatch: pytest.Monk
     assert {type(one) for one in sent} - {m.Ping} == {m.Hello, m.Submit, m.Place, m.Filled, m.Locate}
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+
+
+def test_what_was_described_once_serves_many_jobs(
+    shared_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = RNG.random((32, 48, 3), dtype=np.float32)
+    known = describe("plate", plate)
+    with shared_server.client(same_host=True) as client:
+        monkeypatch.setattr(hashlib, "blake2b", lambda *_, **__: pytest.fail("hashed again"))
+        for exposure in range(2):
+            request = Decompose(fov=toys.DOUBLE, working_size=64 + exposure)
+            result = client.run(request, {"plate": known}, timeout=60)
+            np.testing.assert_array_equal(result.planes["plate_twice"], plate * 2)
+        with pytest.raises(InputError) as caught:
+            client.run(Decompose(), {"matte": known}, timeout=60)
+    assert str(caught.value) == "The plane 'matte' was described by another name. Describe it anew."
 
 
 def test_results_are_private_copies(shared_server: Server) -> None:

@@ -22,6 +22,7 @@ from platelight.protocol.errors import (
     Busy,
     Cancelled,
     ConnectionFailed,
+    InputError,
     PlatelightError,
     TimedOut,
     error_from_code,
@@ -112,7 +113,7 @@ class Client:
     def run(
         self,
         request: Request,
-        planes: Mapping[str, np.ndarray[Any, Any]],
+        planes: Mapping[str, np.ndarray[Any, Any] | Plane],
         progress: Callable[[float, str], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         timeout: float | None = None,
@@ -121,7 +122,8 @@ class Client:
 
         Args:
             request: what to do.
-            planes: float16 or float32 arrays (H, W) or (H, W, C), row 0 at the top, linear Rec.709.
+            planes: float16 or float32 arrays (H, W) or (H, W, C), row 0 at the top, linear Rec.709; or what ``describe``
+                made of them, so that maps which serve many jobs are hashed once.
             progress: called in this thread with a fraction that never falls, and the name of the stage.
             cancelled: asked several times a second; once true, the job is stopped and ``Cancelled`` raised.
             timeout: seconds for everything; ``TimedOut`` after it, while the job goes on at the server.
@@ -129,7 +131,11 @@ class Client:
         Raises:
             PlatelightError: whatever went wrong, on this side or the other, as a sentence with a remedy.
         """
-        described = [describe(name, plane) for name, plane in planes.items()]
+        described = [
+            plane if isinstance(plane, Plane) else describe(name, plane) for name, plane in planes.items()
+        ]
+        if wrong := [name for name, one in zip(planes, described, strict=True) if one.info.name != name]:
+            raise InputError(f"The plane '{wrong[0]}' was described by another name.", "Describe it anew.")
         fresh = True
 
         def opening(ticket: int) -> Submit:

@@ -67,6 +67,7 @@ def examine() -> Iterator[Finding]:
         yield _package(distribution, module)
     checks: dict[str, Callable[[], Finding]] = {
         "device": _device,
+        "inference": _inference,
         "matting network": _matting,
         "Blender": _blender,
         "config folder": _config,
@@ -102,6 +103,15 @@ def _device() -> Finding:
     if torch.backends.mps.is_available():
         return Finding("device", State.OK, f"mps; {threads}")
     return Finding("device", State.OK, f"cpu; {threads}")
+
+
+def _inference() -> Finding:
+    import torch
+
+    from platelight.models.precision import reason
+
+    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return Finding("inference", State.OK, reason(torch.device(kind)))
 
 
 def _weights() -> Iterator[Finding]:

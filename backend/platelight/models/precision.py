@@ -24,6 +24,19 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
 
 
+def reason(device: torch.device) -> str:
+    """Engine and precision that networks run in on a device, and why, in one line."""
+    engine = f"PyTorch {torch.__version__} on {device.type}"
+    if device.type == "cuda":
+        able = "multiplies bfloat16 itself" if has_bf16(device) else "is older than bfloat16"
+        return f"{engine}, {'bfloat16' if has_bf16(device) else 'float32'}: this GPU {able}"
+    if device.type != "cpu":
+        return f"{engine}, float32: bfloat16 has not been measured there"
+    if has_bf16(device):
+        return f"{engine}, bfloat16: this processor has AVX-512 BF16; networks end, and shading stays, in float32"
+    return f"{engine}, float32: this processor lacks AVX-512 BF16, without which bfloat16 is ten times slower"
+
+
 def half_precision(device: torch.device) -> AbstractContextManager[None]:
     """bfloat16 autocast where it is faster, float32 elsewhere; every network ends in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))

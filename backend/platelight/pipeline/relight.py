@@ -35,7 +35,9 @@ MAPS = ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity")
 
 @dataclass(frozen=True)
 class Relit:
-    """diffuse, specular, pbr (H, W, 3), scene-linear, not multiplied by the matte; relit (H, W, 4) premultiplied."""
+    """diffuse, specular, pbr (H, W, 3), scene-linear, not multiplied by the matte, black where that is 0;
+    relit (H, W, 4) premultiplied.
+    """
 
     diffuse: Map
     specular: Map
@@ -243,7 +245,27 @@ def _lit(
         band = {
             name: maps.rows(name, top, bottom) for name in ("normal", "albedo", "roughness", "reflectivity")
         }
-        yield top, *shaded(band, target, view_directions(*maps.size, request.fov, rows=(top, bottom)))
+        view = view_directions(*maps.size, request.fov, rows=(top, bottom)).to(maps.device)
+        yield top, *_shaded_inside(band, maps.rows("matte", top, bottom), target, view)
+
+
+MOST = 0.8
+"""Share of a band above which picking the subject's pixels out costs more than shading all."""
+
+
+def _shaded_inside(
+    maps: dict[str, Tensor], matte: Tensor, light: PrefilteredLight, view: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As :func:`shaded` where the matte (1, 1, h, w) is, and black where there is no subject to shade."""
+    inside = torch.nonzero(matte.flatten() > 0.0).flatten()
+    if len(inside) > MOST * matte.numel():
+        return tuple((matte > 0.0) * one for one in shaded(maps, light, view))  # type: ignore[return-value]
+    out = matte.new_zeros(1, 6, *matte.shape[-2:])
+    if len(inside):
+        picked = {name: image.flatten(2)[:, :, None, inside] for name, image in maps.items()}
+        both = shaded(picked, light, view.flatten(1)[:, None, inside])
+        out.flatten(2)[:, :, inside] = torch.cat(both, 1).flatten(2)
+    return out[:, :3], out[:, 3:]
 
 
 def _lit_whole(
@@ -265,7 +287,8 @@ def _lit_whole(
         progress(0.4, "lamps")
         added = lamp_passes(maps, request.lamps, request.distance, request.fov, shadows)
         diffuse, specular = diffuse + added[0], specular + added[1]
-    return diffuse, specular
+    solid = maps["matte"] > 0.0
+    return diffuse * solid, specular * solid
 
 
 @torch.inference_mode()

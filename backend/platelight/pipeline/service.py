@@ -114,7 +114,10 @@ def run_job(
         )
     bare = isinstance(request, Relight) and request.pbr_only
     used = None if bare else networks()
-    relit = relight(used, given, request, _device, progress, cancelled, _room)
+    # Who sends halves wants no more: previews take half the room on their way.
+    halves = all(given[name].dtype == np.float16 for name in ("normal", "albedo") if name in given)
+    room = dataclasses.replace(_room, lean=_room.lean or halves)
+    relit = relight(used, given, request, _device, progress, cancelled, room)
     meta: dict[str, Any] = {"platelight": __version__, "models": used.versions if used else {}}
     return JobResult(
         {"diffuse": relit.diffuse, "specular": relit.specular, "pbr": relit.pbr, "relit": relit.relit}, meta

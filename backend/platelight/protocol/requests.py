@@ -16,6 +16,8 @@ relight     all of decompose's outputs but ``light`` (optional as ``source_light
             ``backdrop="given"``
 refine      as relight, and diffuse, specular (H,W,3) as Cycles rendered them           pbr (H,W,3), relit (H,W,4)
 =========== =========================================================================== =====================
+
+Where normal and albedo come in half floats, as previews may, the planes out are halves. Passes are black where the matte is 0.
 """
 
 from __future__ import annotations

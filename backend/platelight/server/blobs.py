@@ -126,9 +126,9 @@ class BlobFolder:
             raise StoreFull("The server's disk is full.", "Free some space on the server, then run it again.")
         return BlobWriter(self.folder, hash, size)
 
-    def put(self, data: Buffer) -> str:
-        """Store bytes and return their hash. Raises StoreFull."""
-        hash = hashlib.blake2b(data, digest_size=32).hexdigest()
+    def put(self, data: Buffer, hash: str | None = None) -> str:
+        """Store bytes and return their hash, which may be known. Raises StoreFull."""
+        hash = hash or hashlib.blake2b(data, digest_size=32).hexdigest()
         if not self.has(hash, len(data)):
             writer = self.writer(hash, len(data))
             try:

@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -192,7 +193,9 @@ class Worker:
         return result
 
     def _keep_all(self, run: Run, result: _Result) -> tuple[tuple[PlaneInfo, ...], str]:
-        outputs = tuple(self._keep(name, plane) for name, plane in result.planes.items())
+        # Hashing, writing and the disk's sync let go of the interpreter.
+        with ThreadPoolExecutor(4, "keep") as pool:
+            outputs = tuple(pool.map(self._keep, *zip(*result.planes.items(), strict=True)))
         check_planes(outputs, Limits())
         return outputs, meta_to_text(result.meta)
 
@@ -204,7 +207,7 @@ class Worker:
 
     def _keep(self, name: str, plane: np.ndarray[Any, Any]) -> PlaneInfo:
         described = describe(name, plane)
-        self._blobs.put(described.data)
+        self._blobs.put(described.data, described.info.hash)
         return described.info
 
     def _progress(self, run: Run) -> Callable[[float, str], None]:
