@@ -47,16 +47,16 @@ Report = dict[str, Any]
 
 
 def portrait(size: tuple[int, int]) -> Pixels:
-    """The portrait, linear, in the middle of a gray frame of this size."""
+    """The portrait, linear, cropped to this shape: the subject covers much of the frame, as in a close shot."""
     from skimage import data
 
     height, width = size
     picture = srgb_to_linear(data.astronaut().astype(np.float32) / 255.0)  # type: ignore[no-untyped-call]
-    frame = np.full((height, width, 3), 0.18, np.float32)
-    left = (width - height) // 2
-    frame[:, left : left + height] = cv2.resize(
-        picture, (height, height), interpolation=cv2.INTER_CUBIC
-    ).clip(0)
+    side = picture.shape[0]
+    rows, columns = min(side, round(side * height / width)), min(side, round(side * width / height))
+    left = (side - columns) // 2
+    cropped = picture[:rows, left : left + columns]
+    frame: Pixels = cv2.resize(cropped, (width, height), interpolation=cv2.INTER_CUBIC).clip(0)
     return frame
 
 

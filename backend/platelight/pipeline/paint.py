@@ -33,7 +33,7 @@ SAME_COLOR, OTHER_COLOR = (
     0.09,
 )  # difference of log chromaticity between neighbors: no edge of paint, surely one
 NETWORK = 0.02  # pull to the network's own level, against one between neighbors
-LIKE_COLOR, LIKE_LEVEL = 0.1, 1.0  # widths of what is one paint: log chromaticity, log albedo
+LIKE_COLOR, LIKE_LEVEL = 0.1, 0.5  # widths of what is one paint: log chromaticity, log albedo
 DARK = 0.03  # of a normalized plate: below, colors are noise
 LARGEST_STEP = 2.0
 FORM_SHARE, FORM_SMOOTH, LARGEST_REST = (
