@@ -104,7 +104,7 @@ class _Process:
     since: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     memory: int = 0
-    lease: int = 0
+    lease: int = 0  # of its latest job: leases are counted over the pool
     key: str = ""
     stop_asked: float | None = None
     verdict: Lost | None = None
@@ -243,10 +243,13 @@ class Pool:
 
     def _ready(self) -> _Process | None:
         taken = {id(one.place) for one in self._processes.values() if one.state is WorkerState.BUSY}
-        for process in self._processes.values():
-            if process.state is WorkerState.IDLE and id(process.place) not in taken and not process.silent:
-                return process
-        return None
+        ready = [
+            one
+            for one in self._processes.values()
+            if one.state is WorkerState.IDLE and id(one.place) not in taken and not one.silent
+        ]
+        # The one that worked last: its caches (lights made ready, maps) are warm, those of a spare are not.
+        return max(ready, key=lambda one: one.lease, default=None)
 
     def _start(self, place: _Place) -> None:
         self._serial += 1
