@@ -174,6 +174,7 @@ def save_pictures(out: Path, stem: str, plate: Path, lights: list[dict[str, Any]
     write_png(out / f"{stem}.albedo.png", maps["albedo"], highlights="clip")
     for name in ("roughness", "reflectivity", "matte"):
         write_png_values(out / f"{stem}.{name}.png", maps[name])
+    write_png_values(out / f"{stem}.cavity.png", maps["cavity"] * 0.5)
     solid = maps["matte"] > 0.5
     near, far = np.percentile(maps["depth"][solid], (1, 99))
     depth = np.clip((far - maps["depth"]) / max(float(far - near), 1e-6), 0, 1) * maps["matte"]
@@ -187,6 +188,7 @@ def save_pictures(out: Path, stem: str, plate: Path, lights: list[dict[str, Any]
         Tile("albedo", maps["albedo"] * cover),
         Tile("roughness", maps["roughness"] * maps["matte"], encoded=True),
         Tile("reflectivity (x 5)", maps["reflectivity"] * maps["matte"] * 5, encoded=True),
+        Tile("cavity (x 0.5)", maps["cavity"] * maps["matte"] * 0.5, encoded=True),
         Tile("depth", depth, encoded=True),
         Tile("inferred light", source / max(float(np.percentile(source, 95)), 1e-6)),
     ]

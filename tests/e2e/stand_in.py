@@ -41,7 +41,7 @@ def run_job(request: Any, planes: Any, progress: Any, cancelled: Any) -> Any:
     normal[..., 2] = 1.0
     light = np.full((4, 8, 3), float(plate.mean()), np.float32)
     maps = {"foreground": plate, "matte": one, "normal": normal, "albedo": plate * 0.5, "light": light}
-    scalars = {"roughness": one * 0.5, "reflectivity": one * 0.04, "depth": one}
+    scalars = {"roughness": one * 0.5, "reflectivity": one * 0.04, "cavity": one, "depth": one}
     return Result({**maps, **scalars}, {"models": {"normal": "stand-in"}})
 
 

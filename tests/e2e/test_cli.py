@@ -38,7 +38,12 @@ def fake_job(
         matte = planes["matte"] if request.matte == "given" else np.ones(plate.shape[:2], np.float32)
         normal = np.zeros_like(plate)
         normal[..., 2] = 1.0
-        scalar = {"roughness": matte * 0.5, "reflectivity": matte * 0.04, "depth": matte + 1.0}
+        scalar = {
+            "roughness": matte * 0.5,
+            "reflectivity": matte * 0.04,
+            "cavity": matte,
+            "depth": matte + 1.0,
+        }
         light = np.full((4, 8, 3), request.fov, np.float32)
         maps = {"foreground": plate, "matte": matte, "normal": normal, "albedo": plate * 0.5, "light": light}
         return service.JobResult({**maps, **scalar}, {"models": {"normal": "abc"}})

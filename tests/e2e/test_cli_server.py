@@ -31,7 +31,7 @@ def run(request, planes, progress, cancelled):
     one = np.ones(plate.shape[:2], np.float32)
     normal = np.zeros_like(plate)
     normal[..., 2] = 1
-    planes = dict(foreground=plate, matte=one, normal=normal, albedo=plate * 0.5, roughness=one, reflectivity=one,
+    planes = dict(foreground=plate, matte=one, normal=normal, albedo=plate * 0.5, roughness=one, reflectivity=one, cavity=one,
                   depth=one, light=np.full((4, 8, 3), request.fov, np.float32))
     return SimpleNamespace(planes=planes, meta={"models": {"normal": "served"}})
 '''

@@ -43,7 +43,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_files_are_there_and_whole(out: Path) -> None:
-    for name in ("normal", "albedo", "roughness", "reflectivity", "matte", "depth", "light", "relit"):
+    for name in (
+        "normal",
+        "albedo",
+        "roughness",
+        "reflectivity",
+        "cavity",
+        "matte",
+        "depth",
+        "light",
+        "relit",
+    ):
         assert read_plate(out / f"astronaut.{name}.png", colorspace="auto").pixels.size > 0
     assert (out / "contact_sheet.png").stat().st_size > 100_000
     assert not [p.name for p in out.iterdir() if p.name.endswith(".tmp")]
@@ -60,6 +70,7 @@ def test_layers_are_those_of_the_design(out: Path) -> None:
         "normal.X",
         "roughness.V",
         "reflectivity.V",
+        "cavity.V",
         "depth.Z",
         "matte.V",
     } <= maps

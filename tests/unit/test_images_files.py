@@ -145,7 +145,7 @@ def test_maps_round_trip_with_layers_and_header(tmp_path: Path) -> None:
         "albedo": RNG.uniform(0, 1, (*size, 3)).astype(np.float32),
         **{
             name: RNG.uniform(0, 1, size).astype(np.float32)
-            for name in ("matte", "roughness", "reflectivity")
+            for name in ("matte", "roughness", "reflectivity", "cavity")
         },
         "depth": RNG.uniform(1, 1000, size).astype(np.float32),
     }
@@ -158,7 +158,9 @@ def test_maps_round_trip_with_layers_and_header(tmp_path: Path) -> None:
     }
     images.write_maps(tmp_path / "a.maps.exr", planes, attributes)
     stored = read_exr(tmp_path / "a.maps.exr")[0]
-    layers = "R G B A albedo.R albedo.G albedo.B normal.X normal.Y normal.Z roughness.V reflectivity.V"
+    layers = (
+        "R G B A albedo.R albedo.G albedo.B normal.X normal.Y normal.Z roughness.V reflectivity.V cavity.V"
+    )
     assert set(stored.channels) == {*layers.split(), "depth.Z", "matte.V"}
     assert {key for key, value in stored.channels.items() if value.dtype == np.float32} == {"depth.Z"}
     back, header = images.read_maps(tmp_path / "a.maps.exr")

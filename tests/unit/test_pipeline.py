@@ -49,7 +49,7 @@ def sky(level: float = 1.0) -> np.ndarray:
 
 
 def test_decompose_gives_all_maps_at_the_plates_size(maps: dict[str, np.ndarray]) -> None:
-    for name in ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity", "depth"):
+    for name in ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity", "cavity", "depth"):
         assert maps[name].shape[:2] == (80, 80), name
         assert np.isfinite(maps[name]).all(), name
     assert maps["light"].shape[1] == 2 * maps["light"].shape[0]

@@ -50,7 +50,7 @@ def maps(k: int, square: bool = False, level: float = 1.0) -> Maps:
     one = np.ones(SIZE, np.float32)
     return {
         "plate": plate, "foreground": plate, "matte": one, "normal": normal, "albedo": albedo, "roughness": rough,
-        "reflectivity": one * 0.04, "depth": one, "light": np.ones((8, 16, 3), np.float32),
+        "reflectivity": one * 0.04, "cavity": one, "depth": one, "light": np.ones((8, 16, 3), np.float32),
     }  # fmt: skip
 
 

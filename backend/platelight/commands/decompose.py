@@ -157,11 +157,22 @@ def save_pngs(folder: Path, stem: str, maps: Maps) -> list[Path]:
     write_normal_png(path("normal"), maps["normal"])
     for name in ("matte", "roughness", "reflectivity"):
         write_png_values(path(name), maps[name])
+    write_png_values(path("cavity"), maps["cavity"] * 0.5)  # mid-gray is neutral
     inside = maps["matte"] > 0.5
     near, far = np.percentile(maps["depth"][inside], [1, 99]) if inside.any() else (0.0, 1.0)
     write_png_values(path("depth"), (far - maps["depth"]) / max(far - near, 1e-6) * maps["matte"])
     # A light has no white of its own; its 98th percentile is shown near white.
     bright = max(float(np.percentile(maps["light"], 98.0)), 1e-6)
     write_png(path("light"), maps["light"] * (0.8 / bright))
-    names = ("albedo", "foreground", "normal", "matte", "roughness", "reflectivity", "depth", "light")
+    names = (
+        "albedo",
+        "foreground",
+        "normal",
+        "matte",
+        "roughness",
+        "reflectivity",
+        "cavity",
+        "depth",
+        "light",
+    )
     return [path(name) for name in names]

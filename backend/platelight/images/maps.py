@@ -24,9 +24,13 @@ MAP_CHANNELS: dict[str, tuple[str, ...]] = {
     "albedo": ("albedo.R", "albedo.G", "albedo.B"),
     "roughness": ("roughness.V",),
     "reflectivity": ("reflectivity.V",),
+    "cavity": ("cavity.V",),
     "depth": ("depth.Z",),
 }
 """Channels of ``.maps.exr`` by plane; ``A`` repeats the matte so that viewers show the cut-out."""
+
+_LATER = {"cavity": 1.0}
+"""Planes that files of earlier versions and other decomposers' maps lack, and what that means."""
 
 _RELIT_LAYERS = ("pbr", "diffuse", "specular")
 
@@ -38,7 +42,7 @@ def write_maps(
 
     Args:
         path: ``<stem>.maps.exr``.
-        planes: all of ``MAP_CHANNELS``: (H, W, 3) and (H, W) arrays of one size, color linear Rec.709,
+        planes: all of ``MAP_CHANNELS`` (the cavity may lack): (H, W, 3) and (H, W) arrays of one size, color linear Rec.709,
             straight.
         attributes: the plate's own header and the ``platelight:…`` strings (models, settings).
 
@@ -46,12 +50,13 @@ def write_maps(
         ValueError: a plane is missing or of another size.
         InputError: the folder cannot be written.
     """
-    missing = [name for name in MAP_CHANNELS if name not in planes]
+    missing = [name for name in MAP_CHANNELS if name not in planes and name not in _LATER]
     if missing:
         raise ValueError(f"planes missing from the maps: {', '.join(missing)}")
     channels: dict[str, npt.NDArray[Any]] = {}
     for name, names in MAP_CHANNELS.items():
-        _add(channels, name, names, planes[name], keep_float=name == "depth")
+        if name in planes:
+            _add(channels, name, names, planes[name], keep_float=name == "depth")
     channels["A"] = channels["matte.V"]
     write_exr(path, channels, _header(attributes, {"platelight:alpha": "straight"}))
 
@@ -64,7 +69,10 @@ def read_maps(path: str | os.PathLike[str]) -> tuple[dict[str, Pixels], dict[str
     """
     part = read_exr(path)[0]
     missing = [
-        channel for names in MAP_CHANNELS.values() for channel in names if channel not in part.channels
+        channel
+        for name, names in MAP_CHANNELS.items()
+        for channel in names
+        if channel not in part.channels and name not in _LATER
     ]
     if missing:
         raise InputError(
@@ -73,6 +81,9 @@ def read_maps(path: str | os.PathLike[str]) -> tuple[dict[str, Pixels], dict[str
         )
     planes: dict[str, Pixels] = {}
     for name, names in MAP_CHANNELS.items():
+        if name in _LATER and names[0] not in part.channels:
+            planes[name] = np.full(planes["matte"].shape, _LATER[name], np.float32)
+            continue
         stack = [np.asarray(part.channels[channel], dtype=np.float32) for channel in names]
         planes[name] = stack[0] if len(stack) == 1 else np.stack(stack, axis=-1)
     return planes, part.attributes

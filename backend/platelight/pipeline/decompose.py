@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from platelight.images.sanitize import Counts, sanitize
 from platelight.models.networks import FLOOR, MIDDLE, diffuse_shading, luminance
 from platelight.pipeline import matting
+from platelight.pipeline.cavity import cavity
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal
 from platelight.pipeline.paint import evened
@@ -48,13 +49,24 @@ class Decomposition:
     albedo: Map
     roughness: Map
     reflectivity: Map
+    cavity: Map
     depth: Pixels
     light: Pixels
     counts: Counts
 
     def planes(self) -> dict[str, Map]:
         """The maps by the names that requests and files use."""
-        names = ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity", "depth", "light")
+        names = (
+            "foreground",
+            "matte",
+            "normal",
+            "albedo",
+            "roughness",
+            "reflectivity",
+            "cavity",
+            "depth",
+            "light",
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -203,7 +215,8 @@ def decompose(
     check_cancelled(cancelled)
 
     progress(0.75, "upsampling")
-    fields = torch.cat([normal, reflectance, specular], 1)
+    deep = cavity(reflectance, small_plate, small_matte, normal)
+    fields = torch.cat([normal, reflectance, specular, deep], 1)
     maps = _grown(fields, small_plate, small_matte, plate, cover, (height, width), window, room)
     check_cancelled(cancelled)
 
@@ -246,22 +259,22 @@ def exposure_over(plate: Large, matte: Large) -> Tensor:
 def _grown(
     fields: Tensor, small_plate: Tensor, small_matte: Tensor, plate: Large, cover: Large,
     size: tuple[int, int], window: Window, room: Room,
-) -> tuple[Map, Map, Map, Map]:  # fmt: skip
-    """Normal, albedo, roughness and reflectivity of the plate's size from the window's small fields.
+) -> tuple[Map, Map, Map, Map, Map]:  # fmt: skip
+    """Normal, albedo, roughness, reflectivity and cavity of the plate's size from the window's small fields.
 
     Outside the subject they are neutral; the change is soft, so that hair has no jagged rim.
 
     Args:
-        fields: (1, 8, h, w): normal, logarithm of albedo over plate, roughness and f0.
+        fields: (1, 9, h, w): normal, logarithm of albedo over plate, roughness, f0, logarithm of cavity.
     """
     guided = Guided.fit(fields, guide_of(small_plate), small_matte)
     full = (window.height, window.width)
     same = tuple(fields.shape[-2:]) == full
-    maps = tuple(room.empty(*size, channels) for channels in (3, 3, 1, 1))
-    for one, neutral in zip(maps, ((0.0, 0.0, 1.0), 0.0, 1.0, 0.04), strict=True):
+    maps = tuple(room.empty(*size, channels) for channels in (3, 3, 1, 1, 1))
+    for one, neutral in zip(maps, ((0.0, 0.0, 1.0), 0.0, 1.0, 0.04, 1.0), strict=True):
         one[:] = neutral
     columns = slice(window.left, window.left + window.width)
-    neutral = fields.new_tensor([0, 0, 1, 0, 0, 0, 1, 0.04]).view(1, 8, 1, 1)
+    neutral = fields.new_tensor([0, 0, 1, 0, 0, 0, 1, 0.04, 1]).view(1, 9, 1, 1)
     for top, bottom, band in plate:
         found = fields[..., top:bottom, :] if same else guided.rows(guide_of(band), full, top)
         made = torch.cat(
@@ -269,12 +282,13 @@ def _grown(
                 unit(found[:, :3]),
                 ((band + FLOOR) * torch.exp(found[:, 3:6])).clamp(0, 1),
                 found[:, 6:7].clamp(0.02, 1),
-                found[:, 7:].clamp(0, 1),
+                found[:, 7:8].clamp(0, 1),
+                torch.exp(found[:, 8:]),
             ],
             1,
         )
         made = torch.lerp(neutral, made, (cover.rows(top, bottom) / 0.05).clamp(0, 1))
-        parts = (unit(made[:, :3]), made[:, 3:6], made[:, 6:7], made[:, 7:])
+        parts = (unit(made[:, :3]), made[:, 3:6], made[:, 6:7], made[:, 7:8], made[:, 8:])
         for one, part in zip(maps, parts, strict=True):
             put(one[:, columns], window.top + top, part)
-    return maps[0], maps[1], maps[2], maps[3]
+    return maps[0], maps[1], maps[2], maps[3], maps[4]

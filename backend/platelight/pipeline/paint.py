@@ -8,7 +8,8 @@ Three old findings on real things mend much of both, on a small raster, in logar
 - **Along edges** (color Retinex: Land, McCann 1971; Grosse et al. 2009). Where the color changes, paint does, and the
   step of the plate is a step of albedo, as shading is the same on both sides. Elsewhere the network's own step counts.
 - **Between places of one color** (Shen, Yeo 2011, in the manner of a bilateral filter). Where two places have the same
-  chromaticity and nearly the same albedo, they are the same paint: each is moved to the mean of its like, smoothly.
+  chromaticity and nearly the same albedo, they are the same paint: each is moved to the mean of its like. Creases go
+  with the rest of the shading; the cavity map keeps them (:mod:`.cavity`).
 
 Colors are those of the network's albedo, so that neither tinted light nor shade counts as paint.
 """
@@ -16,38 +17,25 @@ Colors are those of the network's albedo, so that neither tinted light nor shade
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
-from torch.nn import functional as F
 
-from platelight.models.networks import FLOOR, luminance
+from platelight.models.networks import FLOOR
+from platelight.pipeline.form import Array, Inside, array_of, cubic, facing, fit, smooth, sureness
 from platelight.pipeline.resample import fitted, resize
 
 SIDE = 160  # long side of the raster; finer detail stays the network's and the plate's
-SAME_COLOR, OTHER_COLOR = (
-    0.03,
-    0.09,
-)  # difference of log chromaticity between neighbors: no edge of paint, surely one
+# Difference of log chromaticity between neighbors: no edge of paint, surely one.
+SAME_COLOR, OTHER_COLOR = 0.03, 0.09
 NETWORK = 0.02  # pull to the network's own level, against one between neighbors
 LIKE_COLOR, LIKE_LEVEL = 0.1, 0.5  # widths of what is one paint: log chromaticity, log albedo
-DARK = 0.03  # of a normalized plate: below, colors are noise
 LARGEST_STEP = 2.0
-FORM_SHARE, FORM_SMOOTH, LARGEST_REST = (
-    0.8,
-    0.03,
-    1.2,
-)  # of the rest that goes to paint; the rest of it is cast shadow
+FORM_SHARE = 0.8  # of what form does not explain is paint, the rest of it cast shadow
+FORM_SMOOTH, LARGEST_REST = 0.03, 1.2
 SEEN = 0.7  # of a step where the color changes is the plate's; folds of the form often lie along edges of paint too
-ANCHORS = 900
-SMOOTH = 0.04  # of the raster's side: likes are brought together by change as smooth as this, so that creases stay dark;
-# no renderer here darkens them again, and without it relit photographs lose more than the albedo gains
-
-Array = npt.NDArray[np.float64]
-Inside = npt.NDArray[np.bool_]
+ANCHORS = 400  # places that all others are compared with
 
 
 def evened(reflectance: Tensor, plate: Tensor, matte: Tensor, normal: Tensor) -> Tensor:
@@ -67,11 +55,15 @@ def evened(reflectance: Tensor, plate: Tensor, matte: Tensor, normal: Tensor) ->
     if inside.sum() < 16:
         return reflectance
     level, color = small_albedo.mean(1, keepdim=True), _chromaticity(small_albedo)
-    bright = luminance(small_plate.clamp_min(0))
     seen = torch.log(small_plate.clamp_min(0) + FLOOR).mean(1, keepdim=True)
-    facing = F.normalize(resize(normal, target), dim=1)
-    sure = (bright / DARK).clamp(0, 1)
-    new = _levels(_array(level), _array(color), _array(seen), _array(sure), _array(facing), inside)
+    new = _levels(
+        array_of(level),
+        array_of(color),
+        array_of(seen),
+        sureness(small_plate),
+        facing(normal, target),
+        inside,
+    )
     change = torch.zeros_like(level)
     change[0, 0] = torch.from_numpy(new).to(change) - level[0, 0]
     change[0, 0][torch.from_numpy(~inside).to(change.device)] = 0
@@ -84,12 +76,6 @@ def _chromaticity(log_albedo: Tensor) -> Tensor:
     return log_albedo - log_albedo.mean(1, keepdim=True)
 
 
-def _array(field: Tensor) -> Array:
-    """(1, C, h, w) -> (h, w, C) or (h, w)."""
-    array = field[0].permute(1, 2, 0).double().cpu().numpy()
-    return array[..., 0] if array.shape[-1] == 1 else array
-
-
 def _levels(level: Array, color: Array, plate: Array, sure: Array, normal: Array, inside: Inside) -> Array:
     """New log albedo (h, w).
 
@@ -97,40 +83,19 @@ def _levels(level: Array, color: Array, plate: Array, sure: Array, normal: Array
         level: the network's log albedo (h, w). color: its log chromaticity (h, w, 3). plate: (h, w), logarithm.
         sure: how sure colors are, 0 to 1. normal: (h, w, 3), unit. inside: where the subject is.
     """
-    level = level + FORM_SHARE * _smooth(
+    level = level + FORM_SHARE * smooth(
         _unexplained(plate - level, sure, normal, inside), inside, FORM_SMOOTH
     )
     stepped = _along_edges(level, color, plate, sure, inside)
     out = level.copy()
-    out[inside] = (
-        stepped + _smooth(_among_likes(stepped, color, sure, inside) - stepped, inside, SMOOTH)[inside]
-    )
+    out[inside] = _among_likes(stepped, color, sure, inside)
     return out
 
 
-def _smooth(values: Array, inside: Inside, sigma: float) -> Array:
-    """Values of the pixels inside, as a smooth field (h, w)."""
-    field, sigma = np.zeros(inside.shape), sigma * max(inside.shape)
-    field[inside] = values
-    smooth: Array = gaussian_filter(field, sigma) / np.maximum(
-        gaussian_filter(inside.astype(np.float64), sigma), 1e-3
-    )
-    return smooth
-
-
 def _unexplained(shading: Array, sure: Array, normal: Array, inside: Inside) -> Array:
-    """What is left of log shading (pixels inside,) after a cubic of the normal: Cauchy weights, six rounds."""
-    x, y, z = normal[inside].T
-    terms = np.stack(
-        [np.ones_like(x), x, y, z, x * x, y * y, x * y, x * z, y * z,
-         x**3, y**3, x * x * y, x * y * y, x * x * z, y * y * z, x * y * z], -1)  # fmt: skip
-    wanted, trust = shading[inside], np.maximum(sure[inside], 0.05)
-    weight, ridge = trust, 1e-4 * len(wanted) * np.eye(terms.shape[1])
-    rest = wanted
-    for _ in range(6):
-        weighted = terms * weight[:, None]
-        rest = wanted - terms @ np.linalg.solve(weighted.T @ terms + ridge, weighted.T @ wanted)
-        weight = trust / (1 + (rest / (1.5 * np.median(np.abs(rest)) + 1e-3)) ** 2)
+    """What is left of log shading, (pixels inside,), after what the normal explains."""
+    wanted, form = shading[inside], normal[inside]
+    rest: Array = wanted - cubic(form) @ fit(wanted, sure[inside], form)
     return np.clip(rest, -LARGEST_REST, LARGEST_REST)
 
 
@@ -165,7 +130,7 @@ def _among_likes(level: Array, color: Array, sure: Array, inside: Inside) -> Arr
     """Each pixel's mean over what is the same paint, (pixels inside,); dark places hardly speak for others."""
     colors, weights = color[inside].astype(np.float32), sure[inside].astype(np.float32) + 1e-6
     levels = level.astype(np.float32)
-    every = max(1, len(levels) // ANCHORS)
+    every = -(-len(levels) // ANCHORS)
     a_color, a_level, a_weight = colors[::every], levels[::every], weights[::every]
     distance = (colors**2).sum(1)[:, None] + (a_color**2).sum(1)[None] - 2 * colors @ a_color.T
     distance /= LIKE_COLOR**2

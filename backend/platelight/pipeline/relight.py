@@ -69,6 +69,8 @@ class Maps:
                 raise InputError(
                     f"The map {name} has another size than the matte.", "Give all maps of one decomposition."
                 )
+        if "cavity" in planes and planes["cavity"].shape == planes["matte"].shape:  # older maps have none
+            found["cavity"] = planes["cavity"]
         height, width = planes["matte"].shape[:2]
         room.half(height, width)  # refuses at once what cannot be done
         return Maps(found, device, room.bands(height, width, device))
@@ -84,9 +86,15 @@ class Maps:
         image = tensor_of(self.planes[name][top:bottom, columns], self.device)
         return torch.nan_to_num(image, posinf=0.0, neginf=0.0) if name == "normal" else clean(image)
 
+    def paint(self, top: int, bottom: int) -> Tensor:
+        """Rows of what light falls on, (1, 3, bottom - top, W): albedo times cavity, at most 1."""
+        albedo = self.rows("albedo", top, bottom)
+        return (albedo * self.rows("cavity", top, bottom)).clamp_(0, 1) if "cavity" in self.planes else albedo
+
     def whole(self) -> dict[str, Tensor]:
-        """All maps (1, C, H, W)."""
-        return {name: self.rows(name, 0, self.size[0]) for name in self.planes}
+        """All maps (1, C, H, W), as they are lit: the albedo has its cavities."""
+        found = {name: self.rows(name, 0, self.size[0]) for name in self.planes}
+        return {**found, "albedo": self.paint(0, self.size[0])}
 
     def cut(self, name: str, window: Window, bands: list[tuple[int, int]]) -> Large:
         """A map's part in a window."""
@@ -242,9 +250,8 @@ def _lit(
     target = _target(light, request.rotation, request.exposure)
     for top, bottom in maps.bands:
         check_cancelled(cancelled)
-        band = {
-            name: maps.rows(name, top, bottom) for name in ("normal", "albedo", "roughness", "reflectivity")
-        }
+        band = {name: maps.rows(name, top, bottom) for name in ("normal", "roughness", "reflectivity")}
+        band["albedo"] = maps.paint(top, bottom)
         view = view_directions(*maps.size, request.fov, rows=(top, bottom)).to(maps.device)
         yield top, *_shaded_inside(band, maps.rows("matte", top, bottom), target, view)
 

@@ -27,6 +27,7 @@ FLOW_SIDE = 512
 OUTLIER = {"normal": 0.5, "albedo": 0.5, "finish": 0.3, "depth": 0.2}
 """Distance from the frame's own value, per field, at which a neighbor's is taken for another surface's."""
 TURNING = ("normal", "depth")
+FINISH = ("roughness", "reflectivity", "cavity")
 FLOOR = 0.01
 KEYS = 7
 """Frames, evenly over the shot, whose lights make the shot's."""
@@ -42,7 +43,7 @@ class Still:
     """What the neighbors of a frame need of it, small: ``view`` for flow, ``fields`` (h, w, C) by group at flow size,
     and the frame's own ``light`` (r, 2r, 3); ``shape`` (H, W) is the plate's.
 
-    Groups: unit ``normal`` (3), logarithm of ``albedo`` (3), ``finish`` roughness and f0 (2), logarithm of ``depth``
+    Groups: unit ``normal`` (3), logarithm of ``albedo`` (3), ``finish`` roughness, f0 and cavity (3), logarithm of ``depth``
     (1). All values are such as half floats hold, so that one read back is the one that was stored. ``reflectance`` (3,)
     is the median logarithm of albedo over plate; ``level`` (3,) what must be added to the logarithm of albedo for the
     shot's, see :func:`leveled`; it is not stored.
@@ -149,7 +150,7 @@ def still(maps: Mapping[str, Pixels]) -> Still:
     fields = {
         "normal": normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), np.float32(1e-6)),
         "albedo": over_subject(np.log(maps["albedo"] + np.float32(FLOOR))),
-        "finish": over_subject(np.stack([maps["roughness"], maps["reflectivity"]], -1)),
+        "finish": over_subject(np.stack([maps[name] for name in FINISH], -1)),
         "depth": over_subject(np.log(np.maximum(maps["depth"], np.float32(1e-3)))),
     }
     view = look(maps["foreground"], matte, size)
@@ -253,11 +254,10 @@ def steadied(
     out["normal"] = normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), np.float32(1e-6))
     albedo = np.log(maps["albedo"] + np.float32(FLOOR)) + change("albedo", frame.fields["albedo"])
     out["albedo"] = np.clip(np.exp(albedo) - np.float32(FLOOR), 0, 1) * np.minimum(solid, 1)
-    finish = np.stack([maps["roughness"], maps["reflectivity"]], -1) + change(
-        "finish", frame.fields["finish"]
-    )
+    finish = np.stack([maps[name] for name in FINISH], -1) + change("finish", frame.fields["finish"])
     out["roughness"] = np.clip(finish[..., 0], 0.02, 1)
     out["reflectivity"] = np.clip(finish[..., 1], 0, 1)
+    out["cavity"] = np.maximum(finish[..., 2], 0)
     out["depth"] = maps["depth"] * np.exp(change("depth", frame.fields["depth"])[..., 0])
     out["light"] = light
     return {name: np.ascontiguousarray(values, np.float32) for name, values in out.items()}

@@ -9,11 +9,12 @@ request     planes in                                                           
 decompose   plate (H,W,3); matte (H,W) when ``matte="given"``                           foreground (H,W,3), matte (H,W),
                                                                                         normal (H,W,3), albedo (H,W,3),
                                                                                         roughness (H,W), reflectivity (H,W),
-                                                                                        depth (H,W), light (h,2h,3)
+                                                                                        cavity (H,W), depth (H,W),
+                                                                                        light (h,2h,3)
 relight     all of decompose's outputs but ``light`` (optional as ``source_light``);     diffuse, specular, pbr (H,W,3),
-            depth for ``shadows`` and ``lamps`` only; ``light`` (h,2h,3) is the         relit (H,W,4) premultiplied
-            target, and may be left out with ``lamps``; backdrop (H,W,3) when
-            ``backdrop="given"``
+            cavity where there is one, depth for ``shadows`` and ``lamps`` only;        relit (H,W,4) premultiplied
+            ``light`` (h,2h,3) is the target, and may be left out with ``lamps``;
+            backdrop (H,W,3) when ``backdrop="given"``
 refine      as relight, and diffuse, specular (H,W,3) as Cycles rendered them           pbr (H,W,3), relit (H,W,4)
 =========== =========================================================================== =====================
 
