@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from platelight.pipeline.form import array_of, cubic, facing, fit, smooth, sureness
+from platelight.pipeline.form import array_of, explained, facing, fit, smooth, trust_in
 from platelight.pipeline.resample import fitted, resize
 
 SIDE = 160  # long side of the raster on which the shading is fitted and its broad parts are found
@@ -35,15 +35,11 @@ def cavity(reflectance: Tensor, plate: Tensor, matte: Tensor, normal: Tensor) ->
     inside = array_of(resize(matte, target)) > 0.5
     if inside.sum() < LEAST:
         return torch.zeros_like(shading)
-    small, sure, form = (
-        array_of(resize(shading, target)),
-        sureness(resize(plate, target)),
-        facing(normal, target),
-    )
-    weights = fit(small[inside], sure[inside], form[inside])
-    broad = smooth(small[inside] - cubic(form[inside]) @ weights, inside, BROAD)
-    explained = (cubic(array_of(normal).reshape(-1, 3)) @ weights).reshape(size)
-    known = resize(torch.from_numpy(broad)[None, None], size)[0, 0].numpy() + explained
+    small, form = array_of(resize(shading, target)), facing(normal, target)
+    weights = fit(small[inside], trust_in(resize(plate, target))[inside], form[inside])
+    broad = smooth(small[inside] - explained(weights, form[inside]), inside, BROAD)
+    known = explained(weights, array_of(normal).reshape(-1, 3)).reshape(size)
+    known += resize(torch.from_numpy(broad)[None, None], size)[0, 0].numpy()
     rest = shading - torch.from_numpy(known.astype(np.float32)).to(shading)
     return rest.clamp(DEEPEST, HIGHEST)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from platelight.images.sanitize import Counts, sanitize
+from platelight.models.form import lit_as
 from platelight.models.networks import FLOOR, MIDDLE, diffuse_shading, luminance
 from platelight.pipeline import matting
 from platelight.pipeline.cavity import cavity
@@ -189,7 +190,7 @@ def decompose(
 
     progress(0.45, "light")
     light = predict_light(networks, plate, cover)
-    shading = diffuse_shading(light, normal)
+    shading = lit_as(luminance(small_plate), small_matte, normal, diffuse_shading(light, normal))
 
     progress(0.5, "albedo")
 

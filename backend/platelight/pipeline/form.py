@@ -1,18 +1,17 @@
-"""Shading as form tells it: under distant light it is a smooth function of the normal (Barron, Malik 2015)."""
+"""Rasters of a subject as arrays, and what the form explains of them (:mod:`platelight.models.form`)."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 
+from platelight.models import form
 from platelight.models.networks import luminance
 from platelight.pipeline.resample import resize
-
-DARK = 0.03  # of a normalized plate: below, colors and shading are noise
-ROUNDS = 6
 
 Array = npt.NDArray[np.float64]
 Inside = npt.NDArray[np.bool_]
@@ -24,9 +23,9 @@ def array_of(field: Tensor) -> Array:
     return array[..., 0] if array.shape[-1] == 1 else array
 
 
-def sureness(plate: Tensor) -> Array:
-    """How far a normalized plate (1, 3, h, w) can be trusted, 0 to 1, (h, w)."""
-    return array_of((luminance(plate.clamp_min(0)) / DARK).clamp(0, 1))
+def trust_in(plate: Tensor) -> Array:
+    """How far a normalized plate (1, 3, h, w) can be trusted, (h, w)."""
+    return array_of(form.trust_of(luminance(plate.clamp_min(0))))
 
 
 def facing(normal: Tensor, size: tuple[int, int]) -> Array:
@@ -34,25 +33,17 @@ def facing(normal: Tensor, size: tuple[int, int]) -> Array:
     return array_of(F.normalize(resize(normal, size), dim=1))
 
 
-def cubic(normal: Array) -> Array:
-    """The terms of a cubic of unit normals: (N, 3) -> (N, 16)."""
-    x, y, z = normal.T
-    return np.stack(
-        [np.ones_like(x), x, y, z, x * x, y * y, x * y, x * z, y * z,
-         x**3, y**3, x * x * y, x * y * y, x * x * z, y * y * z, x * y * z], -1)  # fmt: skip
+def fit(values: Array, trust: Array, normal: Array) -> Array:
+    """The cubic (16,) of normals (N, 3) that explains most of the values (N,) best."""
+    given = (torch.from_numpy(one)[None] for one in (values, trust, normal))
+    weights: Array = form.fit(*given)[0].numpy()
+    return weights
 
 
-def fit(shading: Array, sure: Array, normal: Array) -> Array:
-    """The cubic (16,) of normals (N, 3) that explains most of log shading (N,) best: Cauchy weights, from ``sure`` (N,)."""
-    terms, trust = cubic(normal), np.maximum(sure, 0.05)
-    weight, ridge = trust, 1e-4 * len(shading) * np.eye(terms.shape[1])
-    found = np.zeros(terms.shape[1])
-    for _ in range(ROUNDS):
-        weighted = terms * weight[:, None]
-        found = np.linalg.solve(weighted.T @ terms + ridge, weighted.T @ shading)
-        rest = shading - terms @ found
-        weight = trust / (1 + (rest / (1.5 * np.median(np.abs(rest)) + 1e-3)) ** 2)
-    return found
+def explained(weights: Array, normal: Array) -> Array:
+    """The values of a cubic at normals (N, 3), (N,)."""
+    values: Array = (form.cubic(torch.from_numpy(normal)) @ torch.from_numpy(weights)).numpy()
+    return values
 
 
 def smooth(values: Array, inside: Inside, sigma: float) -> Array:

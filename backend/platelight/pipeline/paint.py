@@ -23,7 +23,7 @@ from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from platelight.models.networks import FLOOR
-from platelight.pipeline.form import Array, Inside, array_of, cubic, facing, fit, smooth, sureness
+from platelight.pipeline.form import Array, Inside, array_of, explained, facing, fit, smooth, trust_in
 from platelight.pipeline.resample import fitted, resize
 
 SIDE = 160  # long side of the raster; finer detail stays the network's and the plate's
@@ -60,7 +60,7 @@ def evened(reflectance: Tensor, plate: Tensor, matte: Tensor, normal: Tensor) ->
         array_of(level),
         array_of(color),
         array_of(seen),
-        sureness(small_plate),
+        trust_in(small_plate),
         facing(normal, target),
         inside,
     )
@@ -95,7 +95,7 @@ def _levels(level: Array, color: Array, plate: Array, sure: Array, normal: Array
 def _unexplained(shading: Array, sure: Array, normal: Array, inside: Inside) -> Array:
     """What is left of log shading, (pixels inside,), after what the normal explains."""
     wanted, form = shading[inside], normal[inside]
-    rest: Array = wanted - cubic(form) @ fit(wanted, sure[inside], form)
+    rest: Array = wanted - explained(fit(wanted, sure[inside], form), form)
     return np.clip(rest, -LARGEST_REST, LARGEST_REST)
 
 

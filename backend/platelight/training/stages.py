@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from platelight.models import registry
+from platelight.models.form import lit_as
 from platelight.models.networks import (
     FLOOR,
     GRID,
@@ -24,6 +25,7 @@ from platelight.models.networks import (
     encode,
     exposure_of,
     finish_of,
+    luminance,
 )
 from platelight.models.precision import half_precision
 from platelight.models.unet import UNet
@@ -78,7 +80,7 @@ class Frozen:
         illum = self.networks["illum"]
         assert isinstance(illum, IllumNet)
         light = illum.predict(features, plate, matte, normal)
-        shading = diffuse_shading(light, normal)
+        shading = lit_as(luminance(plate), matte, normal, diffuse_shading(light, normal))
         if "diffuse" not in self.networks:
             return Maps(features, normal, light, shading)
         with half_precision(batch.plate.device):

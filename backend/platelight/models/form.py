@@ -1,0 +1,78 @@
+"""Shading as form tells it: under distant light it is a smooth function of the normal (Barron, Malik 2015)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from platelight.models.networks import FLOOR
+
+ROUNDS = 6
+SIDE = 64  # long side of the raster on which light is fitted to a plate
+DARK = 0.03  # of a normalized plate: below, colors and shading are noise
+LEAST_TRUST = 0.05
+TERMS = 16
+
+
+def cubic(normal: Tensor) -> Tensor:
+    """The terms of a cubic of unit normals: (..., 3) -> (..., 16)."""
+    x, y, z = normal.unbind(-1)
+    return torch.stack(
+        [torch.ones_like(x), x, y, z, x * x, y * y, x * y, x * z, y * z,
+         x * x * x, y * y * y, x * x * y, x * y * y, x * x * z, y * y * z, x * y * z], -1)  # fmt: skip
+
+
+def fit(values: Tensor, trust: Tensor, normal: Tensor) -> Tensor:
+    """The cubics (N, 16) of normals (N, P, 3) that explain most of the values (N, P) best: Cauchy weights.
+
+    ``trust`` (N, P) weighs pixels from the first round on; those of no trust do not count.
+    """
+    terms, counted = cubic(normal), trust > 0
+    ridge = 1e-4 * counted.sum(1).clamp_min(1)[:, None, None] * torch.eye(TERMS).to(terms)
+    nothing = values.new_full((), torch.nan)
+    weight = trust
+    found = values.new_zeros(len(values), TERMS)
+    for _ in range(ROUNDS):
+        weighted = (terms * weight[..., None]).transpose(1, 2)
+        found = torch.linalg.solve(weighted @ terms + ridge, (weighted @ values[..., None])[..., 0])
+        off = (values - (terms @ found[..., None])[..., 0]).abs()
+        usual = torch.where(counted, off, nothing).nanmedian(1, keepdim=True).values.nan_to_num()
+        weight = trust / (1 + (off / (1.5 * usual + 1e-3)) ** 2)
+    return found
+
+
+def trust_of(bright: Tensor) -> Tensor:
+    """How far a normalized plate of this luminance can be trusted, ``LEAST_TRUST`` to 1."""
+    return (bright / DARK).clamp(LEAST_TRUST, 1)
+
+
+def lit_as(plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor) -> Tensor:
+    """Shading with what of the plate's difference from it the normals explain: the light fitted to the plate.
+
+    An inferred light is broad and uncertain; where most of the subject grows brighter as it turns, that is the light's
+    doing, whatever its paint. The mean of the logarithm over the subject stays.
+
+    Args:
+        plate: luminance (N, 1, H, W), normalized. matte: (N, 1, H, W). normal: (N, 3, H, W), unit.
+        shading: (N, 3, H, W), inferred.
+
+    Returns:
+        (N, 3, H, W), all channels changed alike.
+    """
+    height, width = plate.shape[-2:]
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+
+    def small(image: Tensor) -> Tensor:
+        if scale < 1:
+            image = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return image.flatten(2).transpose(1, 2)
+
+    bright, cover, own = small(plate.clamp_min(0))[..., 0], small(matte)[..., 0], small(shading).mean(-1)
+    facing = F.normalize(small(normal), dim=-1)
+    trust = trust_of(bright) * (cover > 0.5)
+    weights = fit(torch.log(bright + FLOOR) - torch.log(own.clamp_min(0) + FLOOR), trust, facing)
+    change = (cubic(normal.permute(0, 2, 3, 1)) @ weights[:, None, :, None])[..., 0][:, None]
+    mean = (change * matte).sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    return shading * torch.exp((change - mean).clamp(-3, 3))
