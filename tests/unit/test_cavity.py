@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from platelight.models.cavity import cavity
 from platelight.models.networks import FLOOR
 from platelight.pipeline import service
-from platelight.pipeline.cavity import cavity
 from platelight.protocol.requests import Relight
 from torch import Tensor
 

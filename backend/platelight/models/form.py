@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from platelight.models.networks import FLOOR
 
 ROUNDS = 6
-SIDE = 64  # long side of the raster on which light is fitted to a plate
+SIDE = 96  # long side of the raster on which the form is fitted
 DARK = 0.03  # of a normalized plate: below, colors and shading are noise
 LEAST_TRUST = 0.05
 TERMS = 16
@@ -47,6 +47,15 @@ def trust_of(bright: Tensor) -> Tensor:
     return (bright / DARK).clamp(LEAST_TRUST, 1)
 
 
+def raster(image: Tensor) -> Tensor:
+    """(N, C, H, W) reduced to a long side of ``SIDE`` at most."""
+    scale = SIDE / max(image.shape[-2:])
+    if scale >= 1:
+        return image
+    size = [max(1, round(scale * side)) for side in image.shape[-2:]]
+    return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
 def lit_as(plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor) -> Tensor:
     """Shading with what of the plate's difference from it the normals explain: the light fitted to the plate.
 
@@ -60,19 +69,10 @@ def lit_as(plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor) -> Ten
     Returns:
         (N, 3, H, W), all channels changed alike.
     """
-    height, width = plate.shape[-2:]
-    scale = min(1.0, SIDE / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-
-    def small(image: Tensor) -> Tensor:
-        if scale < 1:
-            image = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
-        return image.flatten(2).transpose(1, 2)
-
-    bright, cover, own = small(plate.clamp_min(0))[..., 0], small(matte)[..., 0], small(shading).mean(-1)
-    facing = F.normalize(small(normal), dim=-1)
-    trust = trust_of(bright) * (cover > 0.5)
-    weights = fit(torch.log(bright + FLOOR) - torch.log(own.clamp_min(0) + FLOOR), trust, facing)
+    bright, own = raster(plate.clamp_min(0)), raster(shading.mean(1, keepdim=True)).clamp_min(0)
+    facing = F.normalize(raster(normal), dim=1).flatten(2).transpose(1, 2)
+    trust = (trust_of(bright) * (raster(matte) > 0.5)).flatten(1)
+    weights = fit((torch.log(bright + FLOOR) - torch.log(own + FLOOR)).flatten(1), trust, facing)
     change = (cubic(normal.permute(0, 2, 3, 1)) @ weights[:, None, :, None])[..., 0][:, None]
     mean = (change * matte).sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
     return shading * torch.exp((change - mean).clamp(-3, 3))

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from platelight.images.sanitize import Counts, sanitize
+from platelight.models.cavity import cavity
 from platelight.models.form import lit_as
 from platelight.models.networks import FLOOR, MIDDLE, diffuse_shading, luminance
 from platelight.pipeline import matting
-from platelight.pipeline.cavity import cavity
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal
 from platelight.pipeline.paint import evened

@@ -9,7 +9,7 @@ Three old findings on real things mend much of both, on a small raster, in logar
   step of the plate is a step of albedo, as shading is the same on both sides. Elsewhere the network's own step counts.
 - **Between places of one color** (Shen, Yeo 2011, in the manner of a bilateral filter). Where two places have the same
   chromaticity and nearly the same albedo, they are the same paint: each is moved to the mean of its like. Creases go
-  with the rest of the shading; the cavity map keeps them (:mod:`.cavity`).
+  with the rest of the shading; the cavity map keeps them (:mod:`platelight.models.cavity`).
 
 Colors are those of the network's albedo, so that neither tinted light nor shade counts as paint.
 """

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from platelight.models import registry
+from platelight.models.cavity import cavity
 from platelight.models.form import lit_as
 from platelight.models.networks import (
     FLOOR,
@@ -277,13 +278,15 @@ class RenderStage(Stage):
         return origin
 
     def physical(self, batch: Batch, maps: Maps) -> tuple[Tensor, Tensor]:
-        """The PBR render of predicted maps under the target light, without shadows: (diffuse, specular)."""
+        """The PBR render of predicted maps under the target light, cavities but no shadows: (diffuse, specular)."""
         assert maps.albedo is not None
         assert maps.roughness is not None
         assert maps.f0 is not None
         assert batch.target_latlong is not None
         light = batch.target_latlong
-        diffuse = maps.albedo * sample(self.convolve(light)[:, 0], maps.normal)
+        reflectance = torch.log(maps.albedo + FLOOR) - torch.log(batch.plate.clamp_min(0) + FLOOR)
+        deep = torch.exp(cavity(reflectance, batch.plate, batch.matte, maps.normal))
+        diffuse = (maps.albedo * deep).clamp(0, 1) * sample(self.convolve(light)[:, 0], maps.normal)
         stack = torch.einsum("nct,ldt->ncld", light.flatten(2), self.levels).unflatten(-1, (ROWS, 2 * ROWS))
         nv = (maps.normal * batch.view).sum(1, keepdim=True).clamp(0.02, 1)
         mirror = F.normalize(2 * nv * maps.normal - batch.view, dim=1)
