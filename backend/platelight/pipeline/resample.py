@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from platelight.pipeline.room import Large
+from platelight.pipeline.room import Large, scaled
 
 MULTIPLE = 32  # the encoder halves five times
 
@@ -49,12 +49,7 @@ def subject_window(matte: Tensor, margin: float = 0.05) -> Window:
 
 def resize(image: Tensor | Large, size: tuple[int, int]) -> Tensor:
     """Bilinear, antialiased when shrinking; (N, C, H, W) -> (N, C, *size)."""
-    if isinstance(image, Large):
-        return image.resized(size)
-    if tuple(image.shape[-2:]) == size:
-        return image
-    shrinking = size[0] < image.shape[-2] or size[1] < image.shape[-1]
-    return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=shrinking)
+    return image.resized(size) if isinstance(image, Large) else scaled(image, size)
 
 
 def enlarged(image: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:

@@ -112,12 +112,13 @@ class Large:
         if size == (height, width):
             return torch.cat([band for _, _, band in self], 2)
         if len(self.bands) == 1:
-            return _scaled(self.rows(0, height), size)
-        narrow = [_scaled(band, (bottom - top, size[1])) for top, bottom, band in self]
-        return _scaled(torch.cat(narrow, 2), size)
+            return scaled(self.rows(0, height), size)
+        narrow = [scaled(band, (bottom - top, size[1])) for top, bottom, band in self]
+        return scaled(torch.cat(narrow, 2), size)
 
 
-def _scaled(image: Tensor, size: tuple[int, int]) -> Tensor:
+def scaled(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, antialiased when shrinking; (N, C, H, W) -> (N, C, *size)."""
     if tuple(image.shape[-2:]) == size:
         return image
     shrinking = size[0] < image.shape[-2] or size[1] < image.shape[-1]
