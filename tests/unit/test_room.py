@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from platelight import images
-from platelight.pipeline import depth, matting, room, service
+from platelight.pipeline import matting, planes, room, service
 from platelight.pipeline import relight as relighting
 from platelight.pipeline.resample import enlarged, resize
 from platelight.pipeline.room import Large, Room
@@ -54,11 +54,11 @@ def test_rows_of_an_enlarged_picture(size: tuple[int, int]) -> None:
 def test_rows_of_planes_are_as_opencv_makes_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     plane = picture(40, 53, 5)
     whole = np.dstack([cv2.resize(plane[..., i], (131, 97)) for i in range(5)])
-    np.testing.assert_allclose(matting._enlarged(plane, (97, 131), 13, 61), whole[13:61], atol=1e-5)
+    np.testing.assert_allclose(planes.enlarged(plane, (97, 131), 13, 61), whole[13:61], atol=1e-5)
     np.testing.assert_allclose(
-        depth._rows(plane[..., 0].astype(np.float64), (97, 131), 13, 61), whole[13:61, :, 0], atol=1e-5
+        planes.enlarged(plane[..., 0].astype(np.float64), (97, 131), 13, 61), whole[13:61, :, 0], atol=1e-5
     )
-    monkeypatch.setattr(matting, "SHRUNK_AT_ONCE", 53 * 3)
+    monkeypatch.setattr(room, "BAND", 53 * 3)
     averages = cv2.resize(plane[..., :3], (17, 13), interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(matting._resize(plane[..., :3], (13, 17)), averages, atol=1e-5)
 
@@ -106,7 +106,7 @@ def test_bands_and_halves_give_what_the_whole_gives(mode: str, monkeypatch: pyte
     assert whole["normal"].dtype == np.float32
     monkeypatch.setattr(room, "SMALL_BAND", 230 * 11)
     monkeypatch.setattr(room, "BASE", 0)
-    monkeypatch.setattr(matting, "SHRUNK_AT_ONCE", 230 * 7)
+    monkeypatch.setattr(room, "BAND", 230 * 7)
     monkeypatch.setattr(service, "_room", Room(int(room.HALVES * plate.shape[0] * plate.shape[1] * 1.01)))
     assert len(service._room.bands(*plate.shape[:2], CPU)) > 10
     small = everything(plate, matte, mode)

@@ -11,15 +11,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 import scipy.sparse
 import scipy.sparse.linalg
-import torch
 
 from platelight.images.sanitize import Pixels
+from platelight.pipeline.planes import CPU, enlarged, resized, shrunk
 from platelight.pipeline.room import UNBOUNDED
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,6 @@ SOLVE_SIDE = 384
 COARSEST_SIDE = 96
 DIRECT_LIMIT = 40_000
 MEDIAN_PIXELS = 1 << 22
-CPU = torch.device("cpu")
 ROUNDS = 12
 SHARPNESS = 10.0
 """k of the paper, there 2 with up to 150 rounds; larger finds steps in a dozen."""
@@ -76,7 +74,7 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
         level, mask = _level(sums, share, size)
         if not mask.any():
             continue
-        start = None if surface is None else _resize(surface, size)
+        start = None if surface is None else resized(surface, size)
         surface = _solve_level(
             level, mask, fov, start, rounds=ROUNDS if surface is None else 2 if side < SOLVE_SIDE else 1
         )
@@ -86,7 +84,7 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
     center = _median_inside(surface, normal, matte)
     out = np.empty((height, width), dtype=np.float32)
     for top, bottom in UNBOUNDED.bands(height, width, CPU):
-        out[top:bottom] = np.exp(np.clip(_rows(surface, (height, width), top, bottom) - center, -8.0, 8.0))
+        out[top:bottom] = np.exp(np.clip(enlarged(surface, (height, width), top, bottom) - center, -8.0, 8.0))
     return out
 
 
@@ -102,7 +100,7 @@ def _median_inside(surface: Doubles, normal: Pixels, matte: Pixels) -> float:
     for top, bottom in UNBOUNDED.bands(height, width, CPU):
         rows = slice(top + -top % step, bottom, step)
         inside = _inside(normal[rows, ::step], matte[rows, ::step])
-        found.append(_rows(surface, (height, width), top, bottom)[-top % step :: step, ::step][inside])
+        found.append(enlarged(surface, (height, width), top, bottom)[-top % step :: step, ::step][inside])
     values = np.concatenate(found)
     return float(np.median(values)) if values.size else 0.0
 
@@ -202,20 +200,19 @@ def _centered(z: Doubles, mask: npt.NDArray[np.bool_]) -> Doubles:
 
 def _shrunk(normal: Pixels, matte: Pixels, size: tuple[int, int]) -> tuple[Doubles, Doubles]:
     """Averages of the normals on the surface (h, w, 3), and of the surface's share (h, w), taken in bands."""
-    height, width = matte.shape
-    narrow = []
-    for top, bottom in UNBOUNDED.bands(height, width, CPU):
+
+    def rows(top: int, bottom: int) -> Pixels:
         facets = normal[top:bottom].astype(np.float32, copy=False)
         weight = _inside(facets, matte[top:bottom]).astype(np.float32)
-        both = np.dstack([facets * weight[..., None], weight])
-        narrow.append(_resize(both, (bottom - top, size[1])))
-    small = _resize(np.concatenate(narrow), size)
+        return np.dstack([facets * weight[..., None], weight])
+
+    small = shrunk(rows, (matte.shape[0], matte.shape[1]), size)
     return small[..., :3], small[..., 3]
 
 
 def _level(sums: Doubles, share: Doubles, size: tuple[int, int]) -> tuple[Doubles, npt.NDArray[np.bool_]]:
     """Normals at one level, unit again, and the mask."""
-    sums, share = _resize(sums, size), _resize(share, size)
+    sums, share = resized(sums, size), resized(share, size)
     length = np.linalg.norm(sums, axis=-1)
     mask = (share > 0.5) & (length > 1e-6)
     unit = sums / np.maximum(length, 1e-6)[..., None]
@@ -225,23 +222,3 @@ def _level(sums: Doubles, share: Doubles, size: tuple[int, int]) -> tuple[Double
 def _extended(surface: Doubles, mask: npt.NDArray[np.bool_]) -> Doubles:
     nearest = scipy.ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
     return np.asarray(surface[tuple(nearest)], dtype=np.float64)
-
-
-def _rows(plane: Doubles, size: tuple[int, int], top: int, bottom: int) -> Doubles:
-    """Rows ``top`` to ``bottom`` of ``_resize(plane, size)`` where that is larger."""
-    height = plane.shape[0]
-    if plane.shape == size:
-        return plane[top:bottom]
-    place = ((np.arange(top, bottom) + 0.5) * (height / size[0]) - 0.5).clip(0.0, height - 1.0)
-    above = np.floor(place).astype(int)
-    below = np.minimum(above + 1, height - 1)
-    rows = plane[above] + (place - above)[:, None] * (plane[below] - plane[above])
-    return _resize(rows, (bottom - top, size[1]))
-
-
-def _resize(plane: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
-    if plane.shape[:2] == size:
-        return plane
-    shrinks = plane.shape[0] > size[0] or plane.shape[1] > size[1]
-    mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(plane, (size[1], size[0]), interpolation=mode)

@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
-import torch
 
 from platelight.images.color import linear_to_srgb
 from platelight.images.sanitize import Pixels
+from platelight.pipeline.planes import CPU, enlarged, shrunk
 from platelight.pipeline.room import UNBOUNDED, Room
 from platelight.pipeline.segmentation import Coarse, find_subject
 from platelight.protocol.errors import NoSubjectError
@@ -31,9 +31,6 @@ SOLVE_SIDE = 640
 """Long side at which the matting system is solved: 0.3 s on one core; at 1024 it takes over 3 s."""
 FOREGROUND_SIDE = 1024
 FIND_SIDE = 1920
-SHRUNK_AT_ONCE = 1 << 21
-"""Pixels that are shrunk at a time."""
-CPU = torch.device("cpu")
 Map = npt.NDArray[Any]
 PRIOR_STRENGTH = 0.0015
 
@@ -87,10 +84,10 @@ def estimate_foreground(pixels_linear: Map, alpha: Map, room: Room = UNBOUNDED) 
     for top, bottom in bands:
         cover = alpha[top:bottom].astype(np.float32, copy=False)[..., None]
         plate = pixels_linear[top:bottom].astype(np.float32, copy=False)
-        front = _enlarged(front_small, (height, width), top, bottom)
+        front = enlarged(front_small, (height, width), top, bottom)
         if small != (height, width):
             rest = 1.0 - cover
-            residual = plate - cover * front - rest * _enlarged(back_small, (height, width), top, bottom)
+            residual = plate - cover * front - rest * enlarged(back_small, (height, width), top, bottom)
             front = front + residual * cover / (cover**2 + rest**2)
         out[top:bottom] = np.where(cover >= 1.0, plate, np.clip(front, 0.0, brightest))
     return out
@@ -141,7 +138,7 @@ def _solve_alpha(full: Pixels, coarse: Coarse, gain: float, room: Room) -> tuple
     if not unknown.any() or min(small) < 16 or not (trimap == 1.0).any() or not (trimap == 0.0).any():
 
         def rows(top: int, bottom: int) -> Pixels:
-            return (_enlarged(coarse.probability, size, top, bottom) > 0.5).astype(np.float32)
+            return (enlarged(coarse.probability, size, top, bottom) > 0.5).astype(np.float32)
     else:
         solved = _closed_form(guide, trimap, prior, PRIOR_STRENGTH)
         grow = _guided(guide, solved, unknown) if small != size else None
@@ -236,7 +233,7 @@ def _guided(
     fit = np.dstack([mean(slope), mean(offset), near.astype(np.float32), alpha]).astype(np.float32)
 
     def rows(full: Pixels, size: tuple[int, int], top: int, bottom: int) -> Pixels:
-        here = _enlarged(fit, size, top, bottom)
+        here = enlarged(fit, size, top, bottom)
         sharp = (here[..., :3] * full).sum(axis=-1) + here[..., 3]
         return np.where(here[..., 4] > 0.5, sharp, here[..., 5])
 
@@ -248,50 +245,10 @@ def _bounded(size: tuple[int, ...], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _resize(plane: Map, size: tuple[int, ...], of: Callable[[Pixels], Pixels] = lambda band: band) -> Pixels:
-    """A function of a plane (H, W) or (H, W, C) at another size: areas averaged when shrinking, band by band."""
-    height, width = plane.shape[:2]
+def _resize(plane: Map, size: tuple[int, int], of: Callable[[Pixels], Pixels] = lambda band: band) -> Pixels:
+    """A function of a plane (H, W) or (H, W, C) at a size that is no larger."""
 
-    def band(top: int, bottom: int) -> Pixels:
+    def rows(top: int, bottom: int) -> Pixels:
         return of(plane[top:bottom].astype(np.float32, copy=False))
 
-    if (height, width) == tuple(size):
-        return band(0, height)
-    if height <= size[0]:
-        wide = cv2.resize(band(0, height), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(wide, dtype=np.float32)
-    # Averages along rows, then along columns: what cv2 does at once.
-    step = max(1, SHRUNK_AT_ONCE // width)
-    narrow = []
-    for top in range(0, height, step):
-        bottom = min(top + step, height)
-        narrow.append(_shrunk(np.ascontiguousarray(band(top, bottom)), (bottom - top, size[1])))
-    return _shrunk(np.concatenate(narrow), size)
-
-
-def _shrunk(plane: Pixels, size: tuple[int, ...]) -> Pixels:
-    return np.asarray(cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_AREA), dtype=np.float32)
-
-
-def _enlarged(plane: Pixels, size: tuple[int, int], top: int, bottom: int) -> Pixels:
-    """Rows ``top`` to ``bottom`` of ``_resize(plane, size)`` where that is larger."""
-    height = plane.shape[0]
-    if plane.shape[:2] == size:
-        return plane[top:bottom]
-    place = ((np.arange(top, bottom) + 0.5) * (height / size[0]) - 0.5).clip(0.0, height - 1.0)
-    above = np.floor(place).astype(int)
-    below = np.minimum(above + 1, height - 1)
-    share = (place - above).astype(np.float32).reshape(-1, *[1] * (plane.ndim - 1))
-    rows = plane[above] + share * (plane[below] - plane[above])
-    flat = rows.reshape(bottom - top, plane.shape[1], -1)
-    # cv2 takes four channels at once.
-    parts = [
-        cv2.resize(
-            np.ascontiguousarray(flat[..., i : i + 4]),
-            (size[1], bottom - top),
-            interpolation=cv2.INTER_LINEAR,
-        )
-        for i in range(0, flat.shape[2], 4)
-    ]
-    wide = parts[0] if len(parts) == 1 else np.dstack(parts)
-    return np.asarray(wide, dtype=np.float32).reshape(bottom - top, size[1], *plane.shape[2:])
+    return shrunk(rows, (plane.shape[0], plane.shape[1]), size)
