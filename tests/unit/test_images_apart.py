@@ -104,7 +104,7 @@ def test_more_than_the_machine_has_is_refused_before_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(tmp_path / "a.exr")
-    monkeypatch.setattr(exr, "_memory", lambda: 10_000)
+    monkeypatch.setattr(exr, "machine_memory", lambda: 10_000)
     with pytest.raises(InputError, match="GiB of pixels, and this machine has"):
         read_exr(path)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import zmq
 from platelight.client import Client, KeyPair
-from platelight.server.resources import resident_memory
+from platelight.resources import resident_memory
 
 HERE = Path(__file__).parent
 

@@ -24,7 +24,7 @@ from platelight.protocol.errors import Busy, JobFailed, PlatelightError, StoreFu
 from platelight.protocol.frames import chunks, describe
 from platelight.protocol.requests import Decompose
 from platelight.protocol.version import SUPPORTED_VERSIONS
-from platelight.server.resources import resident_memory
+from platelight.resources import resident_memory
 from test_abuse import Peer
 from test_life import Background
 

@@ -24,6 +24,7 @@ from platelight.images.atomic import atomic_path
 from platelight.images.quiet import collected_output
 from platelight.images.sanitize import HALF_MAX
 from platelight.protocol.errors import InputError
+from platelight.resources import machine_memory
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def _headers(name: str) -> list[Header]:
     for header in headers:
         _check_size(name, _window(header, "dataWindow"))
         _check_size(name, _window(header, "displayWindow"))
-    size, there = sum(_bytes_of(header) for header in headers), _memory()
+    size, there = sum(_bytes_of(header) for header in headers), machine_memory()
     if size > there:
         raise InputError(
             f"{name} claims {size / 2**30:.0f} GiB of pixels, and this machine has {there / 2**30:.0f} GiB of memory.",
@@ -150,14 +151,6 @@ def _bytes_of(header: Header) -> int:
     """What the flat channels of a part take decoded, as the header tells; at most 4 bytes each are assumed."""
     height, width = _window(header, "dataWindow").size
     return height * width * 4 * len(header.get("channels", ()))
-
-
-def _memory() -> int:
-    """The machine's memory in bytes, or very many where it does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 2**62
 
 
 def write_exr(

@@ -54,13 +54,13 @@ from platelight.protocol.messages import (
     Welcome,
 )
 from platelight.protocol.version import negotiate
+from platelight.resources import resident_memory
 from platelight.server.clients import Clients
 from platelight.server.config import GIB, ServeConfig, model_version
 from platelight.server.gate import DOMAIN, Gate
 from platelight.server.jobs import CANCELLED, Jobs
 from platelight.server.meter import Meter
 from platelight.server.pool import Pool
-from platelight.server.resources import resident_memory
 from platelight.server.sessions import Session, Upload
 from platelight.server.store import Job, Store
 

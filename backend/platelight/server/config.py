@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from platelight import __version__
 from platelight.client.keys import config_dir
 from platelight.protocol.errors import InputError
 from platelight.protocol.messages import Limits
+from platelight.resources import machine_memory
 from platelight.server.devices import Device, parse_devices
 
 DEFAULT_JOB = "platelight.pipeline.service:run_job"
@@ -85,10 +85,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Bytes of resident memory at which a worker is stopped."""
         if self.worker_memory_gib is not None:
             return int(self.worker_memory_gib * GIB)
-        try:
-            return int(0.9 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        except (AttributeError, ValueError, OSError):
-            return 2**62  # the platform does not tell
+        return int(0.9 * machine_memory())
 
     @property
     def parsed_devices(self) -> tuple[Device, ...]:

@@ -29,6 +29,7 @@ import zmq
 
 from platelight.client.keys import private_folder
 from platelight.protocol.messages import WorkerReport
+from platelight.resources import is_stopped
 from platelight.server import worker
 from platelight.server.config import GIB, ServeConfig
 from platelight.server.devices import Device
@@ -45,7 +46,6 @@ from platelight.server.inside import (
     decode_from_worker,
     encode,
 )
-from platelight.server.resources import is_stopped
 from platelight.server.store import Job
 
 log = logging.getLogger(__name__)

@@ -28,6 +28,7 @@ from platelight.protocol.errors import Cancelled, JobFailed, PlatelightError
 from platelight.protocol.frames import check_planes, describe, meta_to_text, restore
 from platelight.protocol.messages import Limits, PlaneInfo
 from platelight.protocol.requests import Request
+from platelight.resources import resident_memory
 from platelight.server.blobs import BlobFolder
 from platelight.server.devices import Device, pin
 from platelight.server.inside import (
@@ -44,7 +45,6 @@ from platelight.server.inside import (
     encode,
 )
 from platelight.server.logs import start_logging
-from platelight.server.resources import resident_memory
 
 log = logging.getLogger(__name__)
 BEAT_SECONDS = 0.5

@@ -1,8 +1,16 @@
-"""What processes use and do, as the platform tells it."""
+"""What the machine has and what processes use and do, as the platform tells it."""
 
 from __future__ import annotations
 
 import os
+
+
+def machine_memory() -> int:
+    """Return the machine's memory in bytes, or very many where the platform does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**62
 
 
 def resident_memory(pid: int | None = None) -> int:
