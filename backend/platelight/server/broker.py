@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import zmq
@@ -20,7 +18,6 @@ from platelight.protocol.errors import (
     MalformedMessage,
     PlatelightError,
     ProtocolError,
-    StoreFull,
     UnknownJob,
     VersionSkew,
 )
@@ -58,10 +55,11 @@ from platelight.resources import resident_memory
 from platelight.server.clients import Clients
 from platelight.server.config import GIB, ServeConfig, model_version
 from platelight.server.gate import DOMAIN, Gate
+from platelight.server.intake import Intake, store_failed
 from platelight.server.jobs import CANCELLED, Jobs
 from platelight.server.meter import Meter
 from platelight.server.pool import Pool
-from platelight.server.sessions import Session, Upload
+from platelight.server.sessions import Session
 from platelight.server.store import Job, Store
 
 log = logging.getLogger(__name__)
@@ -95,9 +93,7 @@ class Broker:
         self._jobs = Jobs(config, store, pool, self._meter, self._tell, self._clients.watched)
         self._model = model_version()
         self._names_files = is_loopback(config.endpoint) and _can_travel(store.blobs.folder)
-        self._storer = ThreadPoolExecutor(1, "store")
-        self._checkpoint: Future[None] | None = None
-        self._storing: list[tuple[Session, Upload, Future[bool]]] = []
+        self._intake = Intake(store, self._clients, self._arrived)
         self._started = self._tidied = self._fetched = time.monotonic()
         socket = self._socket
         socket.linger = 0
@@ -136,12 +132,12 @@ class Broker:
             quiet = not self._pool.busy and now - self._fetched > _FETCH_SECONDS
             if until is not None and (asked > 1 or now >= until or quiet):
                 return
-            ready = dict(poller.poll(2 if self._storing else _TICK_MS))
+            ready = dict(poller.poll(2 if self._intake.busy else _TICK_MS))
             if self._gate.socket in ready:
                 self._gate.answer()
             if self._socket in ready:
                 self._receive()
-            self._stored()
+            self._intake.step()
             self._clients.push_backlogs()
             self._jobs.step()
             now = time.monotonic()
@@ -155,10 +151,7 @@ class Broker:
                 self._tidy()
 
     def _tidy(self) -> None:
-        if self._checkpoint is None or self._checkpoint.done():
-            if self._checkpoint is not None and (error := self._checkpoint.exception()) is not None:
-                log.error("the job table's log cannot be moved into the table: %s", error)
-            self._checkpoint = self._storer.submit(self._store.checkpoint)
+        self._intake.checkpoint()
         try:
             self._store.room.tidy()
             self._store.ballast.fill()
@@ -168,7 +161,7 @@ class Broker:
     def close(self) -> None:
         """Drop all sessions and close the socket."""
         self._clients.close()
-        self._storer.shutdown(cancel_futures=True)
+        self._intake.close()
         self._socket.close(linger=0)
 
     # ---- messages in
@@ -212,7 +205,7 @@ class Broker:
                 self._clients.drop(identity)
         except (OSError, sqlite3.Error) as error:
             log.exception("the store failed")
-            self._clients.send(identity, _store_failed(error, ticket))
+            self._clients.send(identity, store_failed(error, ticket))
             self._clients.drop(identity)
         except Exception:  # the boundary of a message: a bug here costs one session, not the server
             log.exception("a message could not be handled")
@@ -246,7 +239,7 @@ class Broker:
                 path = session.upload_of(message.plane).place()
                 self._clients.send(session.identity, Placed(message.plane, str(path)))
             case Filled():
-                self._keep(session, session.upload_of(message.plane))
+                self._intake.keep(session, session.upload_of(message.plane))
             case Locate():
                 plane = self._result_of(session, message.key, message.plane)
                 path = self._store.blobs.path(plane.hash)
@@ -295,37 +288,8 @@ class Broker:
         upload = session.upload_of(chunk.plane)
         self._meter.bytes_in += len(body)
         if upload.add(chunk, body):
-            self._keep(session, upload)
+            self._intake.keep(session, upload)
         self._clients.send(session.identity, Credit(1))
-
-    def _keep(self, session: Session, upload: Upload) -> None:
-        self._storing.append((session, upload, self._storer.submit(upload.store())))
-
-    def _stored(self) -> None:
-        """Take in the planes that have reached the disk."""
-        for entry in [one for one in self._storing if one[2].done()]:
-            self._storing.remove(entry)
-            session, upload, outcome = entry
-            plane = upload.info
-            if (
-                self._clients.get(session.identity) is not session
-                or session.uploads.get(plane.hash) is not upload
-            ):
-                continue  # gone meanwhile; the blob, if it was right, serves whoever sends it again
-            try:
-                if not outcome.result():
-                    raise ProtocolError(
-                        f"The bytes of plane '{plane.name}' do not have the hash that was told."
-                    )
-                del session.uploads[plane.hash]
-                self._arrived(session, plane)
-            except PlatelightError as error:
-                self._clients.send(session.identity, Refused(error.code, error.sentence, error.remedy))
-                self._clients.drop(session.identity)
-            except (OSError, sqlite3.Error) as error:
-                log.exception("a plane could not be stored")
-                self._clients.send(session.identity, _store_failed(error))
-                self._clients.drop(session.identity)
 
     def _arrived(self, session: Session, plane: PlaneInfo) -> None:
         self._store.hold(session.owner, [plane.hash])
@@ -401,14 +365,3 @@ def _can_travel(folder: Path) -> bool:
         return len(str(folder).encode()) < 3800
     except UnicodeEncodeError:
         return False  # its name is no UTF-8
-
-
-def _store_failed(error: OSError | sqlite3.Error, ticket: int | None = None) -> Refused:
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return Refused(
-            Busy.code, "The server has too many open files.", "Try again in a moment.", ticket, 1.0
-        )
-    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-        return Refused(StoreFull.code, "The server's disk is full.", "Free some space on the server.", ticket)
-    sentence = f"The server's store failed: {type(error).__name__}."
-    return Refused("store_failed", sentence, "The server's log has the details.", ticket)
