@@ -17,16 +17,8 @@ from platelight.training.legacy_archive import read_state_dict
 from platelight.training.lights import LEVELS, ROWS, Lighting, as_latlong, load_bank, random_lighting
 from platelight.training.losses import angular, gradients, scale_free
 from platelight.training.materials import Surface, paint
-from platelight.training.pictures import (
-    BANDS,
-    Bank,
-    Generator,
-    Photographer,
-    Views,
-    harmonics,
-    mirrored,
-    stretched,
-)
+from platelight.training.pictures import Generator, Photographer
+from platelight.training.views import BANDS, Bank, Views, harmonics, mirrored, stretched
 
 trimesh = pytest.importorskip("trimesh", reason="needs platelight[train]")
 pytest.importorskip("embreex", reason="needs platelight[train]")

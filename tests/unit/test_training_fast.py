@@ -16,7 +16,7 @@ from platelight.training.heads import Model, photograph_heads
 from platelight.training.lights import LEVELS, ROWS, LightBank, as_latlong, random_lighting
 from platelight.training.materials import paint
 from platelight.training.parts import Part
-from platelight.training.pictures import Generator, Photographer, Views, develop, mirrored
+from platelight.training.pictures import Generator, Photographer, develop
 from platelight.training.raster import rasterize
 from platelight.training.raymarch import (
     CELL,
@@ -32,6 +32,7 @@ from platelight.training.raymarch import (
     surface_normals,
     trace,
 )
+from platelight.training.views import Views, mirrored
 from torch import Tensor
 
 SIZE = 40

@@ -13,8 +13,8 @@ from platelight.training import families
 from platelight.training.families import Draw
 from platelight.training.fields import Composition
 from platelight.training.heads import Model, photograph_heads
-from platelight.training.pictures import Source, Views, mirrored
 from platelight.training.raymarch import euler, trace
+from platelight.training.views import Source, Views, mirrored
 
 Family = Callable[[int, torch.Generator], Composition]
 SHARES: dict[str, float] = {

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from platelight.training.families import Draw
 from platelight.training.materials import Noise, unit
 from platelight.training.parts import Part
-from platelight.training.pictures import Views
 from platelight.training.raster import Raster, rasterize
 from platelight.training.raymarch import Camera, Hits, Occlusion, chosen, develop_views, euler, frame, pick
+from platelight.training.views import Views
 
 ROWS, TURNS = 40, 80  # vertices of the clothing stand-in
 

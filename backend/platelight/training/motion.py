@@ -24,9 +24,10 @@ from platelight.models.networks import exposure_of
 from platelight.training.figurines import figurine
 from platelight.training.lights import LEVELS, ROWS, Lighting, prefilter_matrix
 from platelight.training.materials import paint, unit
-from platelight.training.pictures import Photographer, Views
+from platelight.training.pictures import Photographer
 from platelight.training.raycast import Scene, photograph
 from platelight.training.subjects import Heads, Mesh, Part, build, euler, join, objects
+from platelight.training.views import Views
 
 Array = npt.NDArray[Any]
 FOV = 30.0

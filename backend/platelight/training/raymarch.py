@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from platelight.training.fields import Composition
 from platelight.training.materials import unit
-from platelight.training.pictures import Views, harmonics
+from platelight.training.views import Views, harmonics
 
 LIGHTS = 8
 CELLS = 40

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from platelight.protocol.errors import InputError, PlatelightError
 from platelight.training.decals import ornaments, textures
 from platelight.training.lights import load_bank
-from platelight.training.pictures import Bank, Batch, Generator, Source
+from platelight.training.pictures import Batch, Generator
+from platelight.training.views import Bank, Source
 
 T = TypeVar("T")
 
