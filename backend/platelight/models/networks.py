@@ -46,7 +46,12 @@ def luminance(pixels: Tensor) -> Tensor:
 def exposure_of(plate: Tensor, matte: Tensor) -> Tensor:
     """The factor (N, 1, 1, 1) that brings the subject's mean luminance to ``MIDDLE``; clipped to sane values."""
     total = (luminance(plate.clamp(0, 1e4)) * matte).sum((2, 3), keepdim=True)
-    mean = total / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    return exposure_of_sums(total, matte.sum((2, 3), keepdim=True))
+
+
+def exposure_of_sums(total: Tensor, weight: Tensor) -> Tensor:
+    """:func:`exposure_of` from the sums of the subject's luminance and of its matte, of one shape."""
+    mean = total / weight.clamp_min(1e-6)
     return MIDDLE / mean.clamp(1e-6, 1e6)
 
 

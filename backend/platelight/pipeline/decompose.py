@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from platelight.images.sanitize import Counts, sanitize
 from platelight.models.cavity import cavity
 from platelight.models.form import lit_as
-from platelight.models.networks import FLOOR, MIDDLE, diffuse_shading, luminance
+from platelight.models.networks import FLOOR, diffuse_shading, exposure_of_sums, luminance
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal
@@ -252,9 +252,7 @@ def exposure_over(plate: Large, matte: Large) -> Tensor:
         cover = matte.rows(top, bottom)
         sums.append(torch.cat([luminance(band.clamp(0, 1e4)) * cover, cover], 1).sum((0, 2, 3)).double())
     total, weight = torch.stack(sums).sum(0)
-    mean = total / weight.clamp_min(1e-6)
-    gain: Tensor = MIDDLE / mean.clamp(1e-6, 1e6)
-    return gain.float().view(1, 1, 1, 1)
+    return exposure_of_sums(total, weight).float().view(1, 1, 1, 1)
 
 
 def _grown(
