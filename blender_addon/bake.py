@@ -18,7 +18,7 @@ from mathutils import Vector
 
 from . import compat, exr, lamps, world
 from .exr import Pixels
-from .properties import is_analysed
+from .plate_properties import is_analysed
 from .temporary import Temporary, found, ref
 from .wire import InputError
 

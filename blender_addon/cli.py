@@ -18,7 +18,8 @@ import bpy
 
 from . import cli_batch, footage, lamps, maps, preferences, remote, wire
 from .cli_batch import Job
-from .properties import active_plate, is_built
+from .plate_properties import is_built
+from .properties import active_plate
 from .session import session
 
 _handle: Any = None

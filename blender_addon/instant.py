@@ -24,7 +24,8 @@ from .exr import Pixels
 from .instant_gpu import STOPS, Painter, View
 from .jobs import ENDINGS, Done, Failed, Job, Reporter, Work
 from .modal import redraw
-from .properties import active_plate, is_analysed
+from .plate_properties import is_analysed
+from .properties import active_plate
 from .scene import field_of_view
 from .session import session
 from .wire import PlatelightError

@@ -13,7 +13,7 @@ import numpy as np
 from . import compat, images, latlong, maps, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
-from .properties import is_built
+from .plate_properties import is_built
 from .wire import InputError
 
 # A light wider than this is sent smaller where nobody will look at it directly.

@@ -10,7 +10,7 @@ import bpy
 
 from . import footage, images, mapfiles
 from .maps import put_map
-from .properties import MAPS
+from .plate_properties import MAPS
 from .wire import InputError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from . import exr, footage, images, mapfiles, preferences
 from .exr import Pixels
 from .mapfiles import Files, Source
-from .properties import MAPS, is_analysed
+from .plate_properties import MAPS, is_analysed
 from .wire import InputError
 
 _TITLES = {name: (title, data) for name, title, data in MAPS}

@@ -13,7 +13,7 @@ from . import card, compat, exr, footage, images, light, materials, proxy, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
 from .maps import is_untouched, map_pixels, plate_source, put_map
-from .properties import PLANES, is_analysed
+from .plate_properties import PLANES, is_analysed
 from .wire import InputError
 
 PASSES = (

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..languages import tip
-from ..properties import active_plate, is_analysed, is_built
+from ..plate_properties import is_analysed, is_built
+from ..properties import active_plate
 from ..session import session
 from ..wire import PlatelightError
 

@@ -5,7 +5,8 @@ from typing import Any
 import bpy
 
 from .. import compat, latlong, light, maps, scene, wire
-from ..properties import active_plate, is_analysed
+from ..plate_properties import is_analysed
+from ..properties import active_plate
 from ..session import session
 from .common import has_maps, has_plate, has_scene, idle, refuse, told
 

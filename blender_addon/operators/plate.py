@@ -6,7 +6,8 @@ from typing import Any
 import bpy
 
 from .. import exr, loading, maps, scene, wire
-from ..properties import MAPS, PLANES, active_plate, is_built
+from ..plate_properties import MAPS, PLANES, is_built
+from ..properties import active_plate
 from .common import has_maps, has_plate, idle, told
 
 

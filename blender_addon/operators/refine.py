@@ -10,7 +10,8 @@ import numpy as np
 from .. import exr, lamps, light, mapfiles, maps, preferences, remote, scene, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
-from ..properties import PLANES, active_plate, plate_by_uid
+from ..plate_properties import PLANES
+from ..properties import active_plate, plate_by_uid
 from ..session import session
 from .common import has_scene, idle, refuse
 

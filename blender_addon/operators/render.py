@@ -8,7 +8,8 @@ from typing import Any
 import bpy
 
 from .. import bake, exr, light, mapfiles, maps, scene, wire
-from ..properties import active_plate, is_analysed, plate_by_uid
+from ..plate_properties import is_analysed
+from ..properties import active_plate, plate_by_uid
 from ..render_modal import RenderOperator
 from ..rendering import RenderSetup
 from .common import has_plate, has_scene, idle, refuse

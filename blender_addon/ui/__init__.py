@@ -6,7 +6,7 @@ from typing import Any
 import bpy
 
 from ..operators.load import offered
-from ..properties import is_analysed, is_built
+from ..plate_properties import is_analysed, is_built
 from . import draw, draw_light, instant
 
 _STEPS: tuple[tuple[str, str, Callable[[Any, Any], None]], ...] = (

@@ -8,8 +8,9 @@ from typing import Any
 from ..backend_process import BackendState
 from ..installer import InstallState, bundled_wheel, install_state
 from ..languages import translate
+from ..plate_properties import is_built
 from ..preferences import user_folder
-from ..properties import active_plate, is_built
+from ..properties import active_plate
 from ..session import session
 
 ICONS: dict[BackendState, tuple[str, str]] = {

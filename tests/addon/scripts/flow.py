@@ -33,8 +33,8 @@ def write_plate(path: Path) -> None:
 
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=True)
-exr, maps, session, properties = (
-    sys.modules[f"{PACKAGE}.{name}"] for name in ("exr", "maps", "session", "properties")
+exr, maps, session, plate_properties = (
+    sys.modules[f"{PACKAGE}.{name}"] for name in ("exr", "maps", "session", "plate_properties")
 )
 session = session.session
 scene = bpy.context.scene
@@ -62,7 +62,7 @@ out["no subject"] = attempt(ops.analyse)
 plate.fov = 41.0
 session.on_progress = lambda title, fraction, words: session.job.cancel() if fraction > 0.02 else None
 out["cancelled"] = attempt(ops.analyse)
-out["maps after cancel"] = properties.is_analysed(plate)
+out["maps after cancel"] = plate_properties.is_analysed(plate)
 seen: list[float] = []
 session.on_progress = lambda title, fraction, words: seen.append(fraction)
 plate.fov = 40.0
@@ -117,7 +117,7 @@ scene = bpy.context.scene
 state = scene.platelight
 plate = state.plates[state.active]
 out["normal after load"] = float(np.abs(maps.map_pixels(plate, "normal", 3) - normal).max())
-out["kept"] = [properties.is_built(plate), plate.fov, round(state.rotation, 3)]
+out["kept"] = [plate_properties.is_built(plate), plate.fov, round(state.rotation, 3)]
 out["second plate"] = [
     attempt(ops.load_plate, filepath=str(Path("plate.png").resolve())),
     attempt(ops.analyse),

@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 
 import blender_addon
-from blender_addon import maps, properties, remote
+from blender_addon import maps, plate_properties, remote
 from blender_addon.jobs import ENDINGS, Done, Job
 from blender_addon.operators.analyse import PLATELIGHT_OT_analyse
 from blender_addon.operators.refine import PLATELIGHT_OT_refine
@@ -83,7 +83,7 @@ plate.uid = plate.name = "shot"
 plate.width, plate.height = WIDTH, HEIGHT
 maps.put_map(plate, "plate", np.full((HEIGHT, WIDTH, 3), 0.2, np.float32))
 out = {"analyze": Run(PLATELIGHT_OT_analyse).measure(), "again": Run(PLATELIGHT_OT_analyse).measure()}
-out["analyzed"] = properties.is_analysed(plate)
+out["analyzed"] = plate_properties.is_analysed(plate)
 half = np.full((HEIGHT, WIDTH, 3), 0.25, np.float32)
 maps.put_map(plate, "diffuse_pass", half)
 maps.put_map(plate, "specular_pass", half)

@@ -12,7 +12,7 @@ import gpu
 import numpy as np
 
 import blender_addon
-from blender_addon import instant, maps, properties
+from blender_addon import instant, maps, plate_properties
 from blender_addon.session import session
 
 out: dict[str, object] = {"version": list(bpy.app.version)}
@@ -44,7 +44,7 @@ planes = {
 }
 for name, plane in planes.items():
     maps.put_map(plate, name, plane)
-assert properties.is_analysed(plate)
+assert plate_properties.is_analysed(plate)
 state.hdri, state.rotation, state.exposure, state.hdri_strength = kit.studio_light(), 70.0, 0.5, 1.5
 preview = instant.Instant()
 started = time.monotonic()

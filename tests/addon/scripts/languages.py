@@ -11,7 +11,7 @@ import blender_kit as kit
 import bpy
 
 import blender_addon
-from blender_addon import installer, languages, preferences, properties
+from blender_addon import installer, languages, plate_properties, preferences, properties
 
 ROOT = Path(blender_addon.__file__).parent
 WORDS = re.compile(r"^(?=.*[a-z])[A-Z{][^\n_/\\]*$")  # what people read, not identifiers and icons
@@ -35,7 +35,7 @@ def from_rna(group: Any) -> None:
 for group in (
     preferences.PlatelightPreferences,
     preferences.PlatelightFolder,
-    properties.PlatelightPlate,
+    plate_properties.PlatelightPlate,
     properties.PlatelightScene,
 ):
     from_rna(group.bl_rna)

@@ -33,15 +33,15 @@ def draw() -> dict[str, list[str]]:
 
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=True)
-maps, session, jobs, properties = (
-    sys.modules[f"{PACKAGE}.{name}"] for name in ("maps", "session", "jobs", "properties")
+maps, session, jobs, plate_properties = (
+    sys.modules[f"{PACKAGE}.{name}"] for name in ("maps", "session", "jobs", "plate_properties")
 )
 states = {"empty": draw()}
 state = bpy.context.scene.platelight
 plate = state.plates.add()
 plate.uid, plate.name, plate.width, plate.height = "x", "shot", 8, 6
 grey = np.full((6, 8), 0.5, np.float32)
-for name, _, data in properties.MAPS[:10]:
+for name, _, data in plate_properties.MAPS[:10]:
     maps.put_map(plate, name, grey if data else np.dstack([grey] * 3))
 plate.matte, state.backdrop = "given", "given"
 states["analyzed"] = draw()

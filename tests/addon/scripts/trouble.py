@@ -16,7 +16,7 @@ import bpy
 import numpy as np
 
 import blender_addon
-from blender_addon import exr, modal, properties, render_modal
+from blender_addon import exr, modal, plate_properties, render_modal
 from blender_addon.modal import JobOperator
 from blender_addon.operators.analyse import PLATELIGHT_OT_analyse as Analyse
 from blender_addon.operators.render import PLATELIGHT_OT_render_preview as Render
@@ -106,7 +106,7 @@ def undo() -> None:
 
 fresh()
 out["escape"] = analyse(lambda: played[0].modal(context(), event("ESC")))
-out["no maps"] = properties.is_analysed(bpy.context.scene.platelight.plates[0])
+out["no maps"] = plate_properties.is_analysed(bpy.context.scene.platelight.plates[0])
 out["cancel"] = analyse(bpy.ops.platelight.cancel)
 out["removed"] = analyse(bpy.ops.platelight.remove_plate)
 fresh()
@@ -116,7 +116,7 @@ bpy.ops.ed.undo_push(message="loaded")
 bpy.context.scene.frame_end = 77
 bpy.ops.ed.undo_push(message="changed")
 out["undone"] = [*analyse(undo), bpy.context.scene.frame_end]
-out["maps after undo"] = properties.is_analysed(bpy.context.scene.platelight.plates[0])
+out["maps after undo"] = plate_properties.is_analysed(bpy.context.scene.platelight.plates[0])
 fresh()
 out["killed"] = analyse(lambda: os.kill(session.backend.pid, signal.SIGKILL))
 bpy.context.scene.platelight.plates[0].fov = 40.0
