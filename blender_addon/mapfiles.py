@@ -95,6 +95,8 @@ def thumbnail(name: str, plane: Pixels) -> Pixels:
     elif name == "depth":
         low, high = np.percentile(small, (2, 98))
         small = 1.0 - (small - low) / max(float(high - low), 1e-6)
+    elif name == "cavity":
+        small = small * 0.5  # mid-gray is neutral
     elif name not in {"roughness", "reflectivity", "matte_map"}:
         small = np.clip(small, 0.0, 1.0)
         small = np.where(small <= 0.0031308, 12.92 * small, 1.055 * small ** (1 / 2.4) - 0.055)

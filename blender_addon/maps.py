@@ -54,6 +54,20 @@ def attach(plate: Any, files: Files) -> None:
         setattr(plate, name, image)
 
 
+def settle_cavity(plate: Any, files: Files) -> None:
+    """Let go of the cavity map where an analysis gave none, or frames that an earlier version analyzed have none."""
+    lacks = "cavity" not in files
+    if plate.is_sequence and not lacks:
+        folder, frames = map_folder(plate), range(plate.frame_first, plate.frame_last + 1)
+        albedo, cavity = (
+            {frame for frame in frames if mapfiles.map_path(folder, name, frame).is_file()}
+            for name in ("albedo", "cavity")
+        )
+        lacks = bool(albedo - cavity)
+    if lacks:
+        plate.cavity = None
+
+
 def put_map(plate: Any, name: str, plane: Pixels) -> Any:
     """Keep an array as one of a plate's maps, at once, on the main thread."""
     attach(plate, mapfiles.write_maps(map_folder(plate), {name: plane}, current_frame(plate)))

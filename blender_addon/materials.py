@@ -16,6 +16,7 @@ from .node_tools import NodeBuilder
 from .wire import principled_from_f0
 
 _STEPS = 1 << 14  # fine enough that rounding f0 of 0.04 moves it by less than 0.1 %
+_CAVITY, _PAINT = "cavity", "Albedo x Cavity"
 MAP_NODES = ("albedo", "normal", "roughness", "specular", "matte")
 
 
@@ -38,7 +39,7 @@ def build_material(
 
     Args:
         maps: Blender images by name: albedo (linear color), normal (signed, camera space), roughness
-            (perceptual), specular (``specular_plane``) and matte.
+            (perceptual), specular (``specular_plane``), matte, and cavity where there is one.
         frames: first and last frame where the maps are sequences.
         existing: the material to update; its nodes are rebuilt only if one of the map nodes is gone, so
             that what a user added stays.
@@ -51,10 +52,48 @@ def build_material(
         tree.nodes[node].image = maps[node]
         if frames is not None:
             follow_frames(tree.nodes[node].image_user, *frames)
+    set_cavity(material, maps.get("cavity"), frames)
     # The facets already follow the normals; Cycles' correction would darken what they get right.
     material.cycles.use_bump_map_correction = False
     material.use_backface_culling = False
     return material
+
+
+def set_cavity(material: Any, image: Any, frames: tuple[int, int] | None = None) -> None:
+    """Have a material show its albedo times a cavity map, or the albedo alone where ``image`` is None.
+
+    The product takes the albedo's place, so that nodes which a user put behind it stay; its factor is the user's.
+    """
+    tree = material.node_tree
+    nodes, albedo = tree.nodes, tree.nodes.get("albedo")
+    if albedo is None:  # the user's own graph, until the scene is built again
+        return
+    made = [node for node in map(nodes.get, (_CAVITY, _PAINT)) if node is not None]
+    if made and (image is None or len(made) == 1):
+        if (paint := nodes.get(_PAINT)) is not None:
+            _move_links(tree, paint.outputs[2], albedo.outputs["Color"])
+        for node in made:
+            nodes.remove(node)
+        made = []
+    if image is None:
+        return
+    if not made:
+        b = NodeBuilder(tree)
+        place = next((link.from_socket for link in albedo.inputs["Vector"].links), None)
+        cavity = b.add("ShaderNodeTexImage", place, label=_CAVITY, interpolation="Linear", extension="EXTEND")
+        paint = b.product(None, cavity.outputs["Color"], _PAINT)
+        _move_links(tree, albedo.outputs["Color"], paint.outputs[2])
+        b.feed(paint.inputs[6], albedo.outputs["Color"])
+        x, y = albedo.location
+        cavity.location, paint.location = (x - 20, y - 40), (x + 90, y + 110)
+    nodes[_CAVITY].image = image
+    if frames is not None:
+        follow_frames(nodes[_CAVITY].image_user, *frames)
+
+
+def _move_links(tree: Any, source: Any, target: Any) -> None:
+    for socket in [link.to_socket for link in source.links]:
+        tree.links.new(target, socket)
 
 
 def follow_frames(user: Any, first: int, last: int) -> None:

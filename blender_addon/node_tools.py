@@ -42,6 +42,15 @@ class NodeBuilder:
         """A scalar Math node's output."""
         return self.add("ShaderNodeMath", *inputs, operation=operation, use_clamp=clamp).outputs[0]
 
+    def product(self, first: Any, second: Any, label: str = "") -> Any:
+        """A Mix node that multiplies two colors, to at most 1; its color is output 2."""
+        node = self.add(
+            "ShaderNodeMix", label=label, data_type="RGBA", blend_type="MULTIPLY", clamp_result=True
+        )
+        for index, value in ((0, 1.0), (6, first), (7, second)):
+            self.feed(node.inputs[index], value)
+        return node
+
     def vector(self, operation: str, *inputs: Any) -> Any:
         """A Vector Math node's output: the scalar one for dot products and lengths."""
         node = self.add("ShaderNodeVectorMath", operation=operation)

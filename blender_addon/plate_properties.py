@@ -16,6 +16,7 @@ MAPS: tuple[tuple[str, str, bool], ...] = (
     ("albedo", "Albedo", False),
     ("roughness", "Roughness", True),
     ("reflectivity", "Reflectivity", True),
+    ("cavity", "Cavity", True),
     ("depth", "Depth", True),
     ("source_light", "Source light", False),
     ("specular_map", "Principled levels", True),
@@ -28,7 +29,8 @@ MAPS: tuple[tuple[str, str, bool], ...] = (
     ("grain", "Grain", True),
     ("composite", "Composite", False),
 )
-# Planes of a decomposition, by their name on the wire, and the property that keeps each.
+# Planes of a decomposition, by their name on the wire, and the property that keeps each. Decompositions of earlier
+# versions have no cavity, which means 1 everywhere.
 PLANES: dict[str, str] = {
     "foreground": "foreground",
     "matte": "matte_map",
@@ -36,6 +38,7 @@ PLANES: dict[str, str] = {
     "albedo": "albedo",
     "roughness": "roughness",
     "reflectivity": "reflectivity",
+    "cavity": "cavity",
     "depth": "depth",
     "light": "source_light",
 }

@@ -113,12 +113,13 @@ def build(scene: Any, plate: Any) -> None:
         put_map(plate, "specular_map", materials.specular_plane(map_pixels(plate, "reflectivity", 1)))
     pictures = {
         "albedo": plate.albedo,
+        "cavity": plate.cavity,
         "normal": plate.normal,
         "roughness": plate.roughness,
         "specular": plate.specular_map,
         "matte": plate.matte_map,
     }
-    frames = (plate.frame_first, plate.frame_last) if plate.is_sequence else None
+    frames = _frames(plate)
     plate.material = materials.build_material(f"{plate.name} Material", pictures, plate.material, frames)
     depth, matte = map_pixels(plate, "depth", 1), map_pixels(plate, "matte_map", 1)
     scale = plate.distance / middle_depth(depth, matte)
@@ -155,6 +156,18 @@ def build(scene: Any, plate: Any) -> None:
         light.update_world(scene, plate)
 
 
+def _frames(plate: Any) -> tuple[int, int] | None:
+    return (plate.frame_first, plate.frame_last) if plate.is_sequence else None
+
+
+def shade_cavity(plate: Any) -> None:
+    """Have card and proxy show the plate's cavity map, or none."""
+    if plate.material is not None:
+        materials.set_cavity(plate.material, plate.cavity, _frames(plate))
+    for material in plate.proxy.data.materials[:1] if plate.proxy is not None else ():
+        materials.set_cavity(material, plate.cavity)
+
+
 def build_proxy(plate: Any, depth: Pixels, matte: Pixels) -> None:
     """Make, update or remove the plate's shadow proxy, as its setting says."""
     if not plate.shadow_proxy:
@@ -185,6 +198,7 @@ def build_proxy(plate: Any, depth: Pixels, matte: Pixels) -> None:
         existing=plate.proxy,
     )
     plate.proxy["platelight"] = plate.uid
+    shade_cavity(plate)
 
 
 def subject_width(plate: Any) -> float:

@@ -20,7 +20,7 @@ class _Analyzed(NamedTuple):
 
 
 class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
-    """Take the plate apart into normal, albedo, roughness, reflectivity, depth, matte and its own light"""
+    """Take the plate apart into normal, albedo, roughness, reflectivity, cavity, depth, matte and its own light"""
 
     bl_idname = "platelight.analyse"
     bl_label = "Analyze"
@@ -91,6 +91,8 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         _, plate = found
         session.cache_bytes = None
         maps.attach(plate, value.files)
+        maps.settle_cavity(plate, value.files)
+        scene.shade_cavity(plate)
         plate.notes = json.dumps(value.meta, default=str)
         session.say(f"{plate.name} is analyzed" + (f", {value.frames} frames." if value.frames > 1 else "."))
 

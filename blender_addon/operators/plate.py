@@ -100,7 +100,7 @@ class PLATELIGHT_OT_save_maps(bpy.types.Operator):
         for plane, name in PLANES.items():
             if plane in {"normal", "albedo"}:
                 layers[plane] = maps.map_pixels(plate, name, 3)
-            elif plane in {"roughness", "reflectivity", "depth"}:
+            elif plane in {"roughness", "reflectivity", "depth"} or (plane == "cavity" and plate.cavity):
                 layers[plane] = maps.map_pixels(plate, name, 1)
         attributes: dict[str, exr.Attribute] = {
             "platelight:version": wire.version,

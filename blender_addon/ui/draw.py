@@ -32,6 +32,7 @@ THUMBNAILS = (
     ("albedo", "Albedo"),
     ("roughness", "Roughness"),
     ("reflectivity", "Reflectivity"),
+    ("cavity", "Cavity"),
     ("depth", "Depth"),
     ("matte_map", "Matte"),
     ("source_light", "Light"),

@@ -150,6 +150,7 @@ def test_plate_to_result_over_the_real_server(
     assert out["layers"]["shot.maps.exr"] == [
         "",
         "albedo",
+        "cavity",
         "depth",
         "matte",
         "normal",

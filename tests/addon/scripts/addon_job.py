@@ -70,6 +70,7 @@ def run_job(
             "albedo": np.stack([ones * 0.6, ones * 0.4, ones * 0.3], -1),
             "roughness": ones * 0.4,
             "reflectivity": ones * 0.05,
+            "cavity": ones * 0.8,
             "depth": depth,
             "light": np.ones((16, 32, 3)),
         }

@@ -41,7 +41,7 @@ state = bpy.context.scene.platelight
 plate = state.plates.add()
 plate.uid, plate.name, plate.width, plate.height = "x", "shot", 8, 6
 grey = np.full((6, 8), 0.5, np.float32)
-for name, _, data in plate_properties.MAPS[:10]:
+for name, _, data in plate_properties.MAPS[:11]:
     maps.put_map(plate, name, grey if data else np.dstack([grey] * 3))
 plate.matte, state.backdrop = "given", "given"
 states["analyzed"] = draw()
