@@ -33,6 +33,7 @@ from .wire import PlatelightError
 log = logging.getLogger(__name__)
 _TICK = 0.05  # seconds between looks at what is wanted
 _TABLE = 33  # nodes a side of the table of displayed colors
+_CHANNELS = {"normal": 3, "albedo": 3, "cavity": 1, "roughness": 1, "reflectivity": 1, "matte_map": 1}
 _SPACES = (bpy.types.SpaceImageEditor, bpy.types.SpaceView3D)
 
 
@@ -50,8 +51,8 @@ def light_key(scene: Any) -> Hashable:
 
 def maps_key(plate: Any) -> Hashable:
     """What the plate's textures are made of."""
-    pictures = (plate.normal, plate.albedo, plate.roughness, plate.reflectivity, plate.matte_map)
-    files = tuple((image.name, image.filepath, image.is_dirty) for image in pictures)
+    pictures = (getattr(plate, name) for name in _CHANNELS)
+    files = tuple(image and (image.name, image.filepath, image.is_dirty) for image in pictures)
     return plate.uid, maps.current_frame(plate), files
 
 
@@ -72,19 +73,20 @@ def light_work(scene: Any) -> Work:
 
 
 def maps_work(plate: Any) -> Work:
-    """Read the plate's maps.
+    """Read the plate's maps: what light falls on is albedo times cavity, at most 1.
 
     Raises:
         InputError: one is gone.
     """
-    names = (("normal", 3), ("albedo", 3), ("roughness", 1), ("reflectivity", 1), ("matte_map", 1))
-    sources = [(maps.source(plate, name), channels) for name, channels in names]
+    sources = {name: maps.source(plate, name) for name in _CHANNELS if name != "cavity" or plate.cavity}
 
     def work(reporter: Reporter) -> tuple[Pixels, Pixels, Pixels]:
-        normal, albedo, roughness, reflectivity, matte = (
-            found.read(channels, reporter.on_main) for found, channels in sources
-        )
-        return np.dstack([normal, roughness]), np.dstack([albedo, reflectivity]), matte
+        read = {name: found.read(_CHANNELS[name], reporter.on_main) for name, found in sources.items()}
+        paint = read["albedo"]
+        if "cavity" in read:
+            paint = np.clip(paint * read["cavity"][..., None], 0.0, 1.0)
+        surface = np.dstack([read["normal"], read["roughness"]])
+        return surface, np.dstack([paint, read["reflectivity"]]), read["matte_map"]
 
     return work
 

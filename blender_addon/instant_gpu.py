@@ -106,7 +106,7 @@ class Painter:
         self._textures["lightLamps"] = texture(lamps, "RGBA32F")
 
     def set_maps(self, surface: Pixels, color: Pixels, matte: Pixels) -> None:
-        """Take a plate: (H, W, 4) of normal and roughness, of albedo and reflectivity, and (H, W)."""
+        """Take a plate: (H, W, 4) of normal and roughness, of paint and reflectivity, and (H, W)."""
         self._textures["surfaceMap"] = texture(surface)
         self._textures["colorMap"] = texture(color)
         self._textures["matteMap"] = texture(matte, "R16F")
