@@ -22,6 +22,7 @@ _CHANNELS = {
     "albedo": 3,
     "roughness": 1,
     "reflectivity": 1,
+    "cavity": 1,
     "depth": 1,
 }
 
@@ -71,7 +72,11 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         plate = active_plate(state)
         self._uid = plate.uid
         frame = maps.current_frame(plate)
-        sources = {plane: (maps.source(plate, PLANES[plane]), count) for plane, count in _CHANNELS.items()}
+        sources = {
+            plane: (maps.source(plate, PLANES[plane]), count)
+            for plane, count in _CHANNELS.items()
+            if plane != "cavity" or plate.cavity is not None
+        }
         by_backend = state.physics == "BACKEND"
         if not by_backend:
             sources["diffuse"] = (maps.source(plate, "diffuse_pass"), 3)

@@ -24,3 +24,20 @@ def test_world_rotation_is_the_convention(run_blender: Callable[..., Any]) -> No
     errors = run_blender("world_rotation.py")
     assert len(errors) == 4
     assert max(errors.values()) <= 0.01, errors
+
+
+def test_the_cavity_map_is_a_factor_of_the_albedo(run_blender: Callable[..., Any]) -> None:
+    seen = run_blender("cavity.py")
+    assert seen["error"] <= 1e-5, "not what albedo times cavity renders"
+    assert seen["effect"] > 0.2
+    assert seen["space"] == "Non-Color"
+    assert seen["thumbnail"] == [0.25, 0.62]
+    added = {"cavity", "Albedo x Cavity"}
+    assert not added & set(seen["nodes"])
+    assert set(seen["nodes with"]) == {*seen["nodes"], "Gamma", *added}
+    assert seen["behind mine"]
+    assert seen["proxy"]
+    assert (seen["nodes without"], seen["back"]) == (seen["nodes"], 0.0)
+    assert max(seen[name] for name in ("packed without", "packed", "packed painted", "saved")) <= 1e-3
+    assert seen["keys"] == 3  # without, with, painted on: the instant preview reads each
+    assert seen["sent"] == [["Refine"], ["Relight"], ["Refine", "cavity"], ["Relight", "cavity"]]

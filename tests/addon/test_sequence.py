@@ -15,9 +15,10 @@ LEVELS = [0.1, 0.3, 0.6]
 def test_every_frame_has_its_own_maps(run_blender: Callable[..., Any]) -> None:
     seen = run_blender("sequence.py")
     assert seen["range"] == [1001, 1003]
-    assert (seen["one"], seen["all"], seen["files"]) == (1, 4, 3)
-    assert seen["read"] == pytest.approx(LEVELS, rel=1e-3)
-    assert seen["thumbnail"] == [24, 24, pytest.approx(0.797, abs=0.01)]  # 0.6 as sRGB shows it
+    assert (seen["one"], seen["all"], seen["files"]) == (1, 5, 3)
+    assert seen["partly"]  # one frame with a cavity map and one without: none
+    assert seen["read"] == pytest.approx([0.25, 0.6, 0.75], rel=1e-3)
+    assert seen["thumbnail"] == [24, 24, pytest.approx(0.881, abs=0.01)]  # 0.75 as sRGB shows it
     assert seen["rendered"] == pytest.approx(LEVELS, rel=0.02)
     assert seen["relight"] == ["FINISHED"]
     assert seen["frame back"] == 1
@@ -29,13 +30,14 @@ def test_every_frame_has_its_own_maps(run_blender: Callable[..., Any]) -> None:
     assert seen["results"] == pytest.approx(lit, rel=0.02)
     assert seen["by backend"] == ["FINISHED"]
     assert seen["asked last"] == ["Relight"] * 3
+    assert seen["cavities"] == pytest.approx([0.4, 0.5, 0.8], rel=1e-3)
     assert len(seen["lamps"]) == 3
     ends = [seen["lamps"][0], seen["lamps"][2]]
     assert ends == [pytest.approx([x, power, 2.0], abs=1e-3) for x, power in ((0, 50), (2, 150))]
     assert 0.0 < seen["lamps"][1][0] < 2.0  # Blender eases in between
     assert seen["pass of a frame"] == pytest.approx(0.5, rel=1e-3)
     assert "no albedo of frame 1004" in seen["missing"]
-    assert seen["after load"] == pytest.approx(0.6, rel=1e-3)
+    assert seen["after load"] == pytest.approx(0.75, rel=1e-3)
 
 
 def test_names_of_frames(addon: Callable[[str], Any], tmp_path: Path) -> None:

@@ -14,32 +14,39 @@ from blender_addon import exr, maps, remote
 
 SIZE = 24
 LEVELS = {1001: 0.1, 1002: 0.3, 1003: 0.6}
+CAVITIES = {0.1: 0.4, 0.3: 0.5, 0.6: 0.8}
 asked: list[str] = []
 lights: list[list[float]] = []
 lamps: list[list[float]] = []
+cavities: list[float] = []
 
 
 def answer(
     _settings: Any, _process: Any, request: Any, planes: dict[str, Any], reporter: Any
 ) -> remote.Answer:
-    """Maps that tell the frame: a flat facing surface whose albedo is the plate's own level."""
+    """Maps that tell the frame: a flat facing surface whose albedo times cavity is the plate's own level.
+
+    The first answer is that of an earlier version.
+    """
     reporter.progress(0.5, "thinking")
     asked.append(type(request).__name__)
     shape = next(iter(planes.values())).shape[:2]
     one = np.ones(shape, np.float32)
     if asked[-1] == "Decompose":
+        cavity = CAVITIES[round(float(planes["plate"].mean()), 1)]
         made = {
             "matte": one,
             "roughness": one,
             "reflectivity": one * 0,
             "depth": one * 3,
             "foreground": planes["plate"],
-            "albedo": planes["plate"],
+            "albedo": planes["plate"] / cavity,
             "normal": np.dstack([one * 0, one * 0, one]),
             "light": np.ones((8, 16, 3), np.float32),
         }
-        return remote.Answer(made, {})
+        return remote.Answer(made | ({"cavity": one * cavity} if len(asked) > 1 else {}), {})
     if asked[-1] == "Relight":
+        cavities.append(float(planes["cavity"].mean()))
         lamps.append([request.lamps[0].at[0], request.lamps[0].power, request.distance])
         gray = np.full((*shape, 3), 0.5, np.float32)
         return remote.Answer(
@@ -68,6 +75,9 @@ out["range"] = [plate.frame_first, plate.frame_last]
 scene.frame_set(1002)
 ops.analyse()
 out["one"] = len(asked)
+scene.frame_set(1001)
+ops.analyse()
+out["partly"] = plate.cavity is None
 ops.analyse(whole_range=True)
 out["all"] = len(asked)
 out["files"] = len(list(Path("platelight").rglob("albedo.*.exr")))
@@ -107,7 +117,7 @@ for frame in (1001, 1003):
     lamp.data.keyframe_insert("energy", frame=frame)
 state.physics = "BACKEND"
 out["by backend"] = sorted(ops.relight_range())
-out["lamps"], out["asked last"] = lamps, asked[-3:]
+out["lamps"], out["asked last"], out["cavities"] = lamps, asked[-3:], cavities
 out["pass of a frame"] = float(maps.map_pixels(plate, "diffuse_pass", 3, 1002).mean())
 state.physics = "CYCLES"
 try:
