@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_refused_at_once() -> None:
     with pytest.raises(InputError) as caught:
         Room(2 * room.GIB).half(8640, 16384)
     assert str(caught.value) == (
-        "A plate of 16384×8640 needs 11.8 GiB, and 2.0 GiB are allowed. "
+        "A plate of 16384×8640 needs 12.0 GiB, and 2.0 GiB are allowed. "
         "Allow more with --memory, or give a smaller plate."
     )
     assert not Room(32 * room.GIB).half(8640, 16384)

@@ -27,7 +27,7 @@ SMALL_BAND = 1 << 17
 """The same where memory is bounded."""
 BASE = int(0.75 * GIB)
 """What a process takes with its networks loaded and a band in work."""
-FLOATS, HALVES = 164, 90
+FLOATS, HALVES = 160, 85
 """Bytes a pixel of a plate that is read, taken apart, relit and written, maps in floats or in halves."""
 
 
