@@ -19,8 +19,7 @@ from platelight.pipeline.room import Large
 
 log = logging.getLogger(__name__)
 
-GLOBAL_SIDE = 128  # near the size that the networks were trained at: form, paint and light are read here
-FORM_SIDES = (128,)
+GLOBAL_SIDE = 160  # near the size that the networks were trained at: form and paint are read here
 LIGHT_SIDE = 128
 MIRRORS: tuple[tuple[int, ...], ...] = (
     (),
@@ -34,7 +33,7 @@ MIDDLE_SIDE, FORM_CUT, MIDDLE_CUT = 384, 128, 192
 TILE, OVERLAP = 1024, 128  # larger pictures are run in tiles
 # In doubt a network answers with the mean of what it thinks possible, and the mean of tilted normals faces the camera.
 # On photographs it doubts more than on its own pictures; docs/training.md has the figures by which this was chosen.
-NORMAL_CONTRAST = 1.4
+NORMAL_CONTRAST = 1.5
 
 
 @dataclass(frozen=True)
@@ -101,23 +100,21 @@ def in_passes(run: Callable[..., Tensor], working: int, *inputs: Tensor | Large)
 def predict_normal(networks: Networks, plate: Tensor | Large, matte: Tensor | Large, working: int) -> Tensor:
     """Unit normals (1, 3, h, w) at the working size from a normalized plate (1, 3, H, W).
 
-    The global form is the mean over two sizes and the picture's mirror images, upside down too: that light comes from
+    The global form is the mean over the picture and its mirror images, upside down too: that light comes from
     above is a habit of the network that half of the votes turn round. Small pictures cost little; detail comes from
     larger passes. ``NORMAL_CONTRAST`` then undoes part of the network's shrinkage.
     """
     size = (plate.shape[-2], plate.shape[-1])
     largest = fitted(size, min(GLOBAL_SIDE, working))
 
-    def at(side: int, axes: tuple[int, ...]) -> Tensor:
-        target = fitted(size, side)
-        x, m = resize(plate, target).flip(axes), resize(matte, target).flip(axes)
-        answer = networks.normal.predict(padded(x), padded(m))[..., : target[0], : target[1]].flip(axes)
+    def at(axes: tuple[int, ...]) -> Tensor:
+        x, m = resize(plate, largest).flip(axes), resize(matte, largest).flip(axes)
+        answer = networks.normal.predict(padded(x), padded(m))[..., : largest[0], : largest[1]].flip(axes)
         signs = [-1.0 if axis in axes else 1.0 for axis in (-1, -2)] + [1.0]
         return answer * answer.new_tensor(signs).view(1, 3, 1, 1)
 
     with networks.half_precision():
-        votes = [resize(at(min(side, working), axes), largest) for side in FORM_SIDES for axes in MIRRORS]
-        form = F.normalize(torch.stack(votes).mean(0), dim=1)
+        form = F.normalize(torch.stack([at(axes) for axes in MIRRORS]).mean(0), dim=1)
         detailed = with_detail(form, networks.normal.predict, working, plate, matte)
     stretched = torch.cat([detailed[:, :2] * NORMAL_CONTRAST, detailed[:, 2:]], 1)
     return F.normalize(stretched, dim=1)
