@@ -46,8 +46,10 @@ class UNet(nn.Module):
         features are read by its light (feature-wise linear modulation, Perez et al. 2018).
         """
         cover = F.adaptive_avg_pool2d(matte, (deepest.shape[-2], deepest.shape[-1])).clamp_min(1e-4)
-        pooled = (deepest * cover).sum((2, 3)) / cover.sum((2, 3))
-        gain, offset = self.film(pooled)[:, :, None, None].chunk(2, 1)
+        # In float32, as the last layer: a gain near 1 has steps of 0.8 % in bfloat16, and the whole picture jumps by them.
+        with torch.autocast(deepest.device.type, enabled=False):
+            pooled = (deepest.float() * cover.float()).sum((2, 3)) / cover.float().sum((2, 3))
+            gain, offset = self.film(pooled)[:, :, None, None].chunk(2, 1)
         sizes = [*WIDTHS, FINE]
         return list(zip((1 + gain).split(sizes, 1), offset.split(sizes, 1), strict=True))
 
