@@ -1,5 +1,6 @@
 """The light, and the scene that it lights."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import bpy
@@ -36,15 +37,13 @@ class PLATELIGHT_OT_set_light(bpy.types.Operator):
     def execute(self, context: Any) -> set[str]:
         """Check the file, keep it, and light the scene if it stands already."""
         state = context.scene.platelight
-        before = state.hdri, state.light_from
-        state.hdri, state.light_from = self.filepath, "HDRI"
-        plate = active_plate(state)
-        try:
+        with ExitStack() as undo:
+            for name in ("light_from", "hdri"):  # put back in the other order
+                undo.callback(setattr, state, name, getattr(state, name))
+            state.hdri, state.light_from = self.filepath, "HDRI"
             light.file_pixels(self.filepath)
-            light.refresh(context.scene, plate)
-        except Exception:
-            state.hdri, state.light_from = before
-            raise
+            light.refresh(context.scene, active_plate(state))
+            undo.pop_all()  # the file is good: nothing is put back
         for name in ("rotation", "exposure"):
             if self.properties.is_property_set(name):
                 setattr(state, name, getattr(self, name))

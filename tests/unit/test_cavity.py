@@ -8,6 +8,7 @@ import torch
 from platelight.models.cavity import cavity
 from platelight.models.networks import FLOOR
 from platelight.pipeline import service
+from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Relight
 from torch import Tensor
 
@@ -49,12 +50,16 @@ def test_creases_stay() -> None:
     assert map_[80:86, 60:140].mean() == pytest.approx(1.0, abs=0.08)
 
 
-def test_a_broad_shadow_is_mostly_left_out() -> None:
-    shadow = torch.ones(SIZE, SIZE)
-    shadow[:, :90] = 0.5  # as wide as half of the ball
-    plain, map_ = found(torch.ones(SIZE, SIZE)), found(shadow)
-    middle = np.s_[80:120, 40:60]
-    assert map_[middle].mean() > 0.85 * plain[middle].mean()
+def test_a_broad_shadow_is_left_out() -> None:
+    """On a wall, where no normal explains it."""
+    shadow = torch.ones(1, 1, SIZE, SIZE)
+    shadow[..., :100] = 0.5
+    plate = 0.4 * shadow.expand(1, 3, -1, -1)
+    reflectance = torch.full_like(plate, 0.4).log() - torch.log(plate + FLOOR)
+    normal = torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand(1, 3, SIZE, SIZE)
+    map_ = torch.exp(cavity(reflectance, plate, torch.ones_like(shadow), normal))[0, 0].numpy()
+    assert map_[:, 30:50].mean() == pytest.approx(1.0, abs=0.05)
+    assert map_[:, 150:170].mean() == pytest.approx(1.0, abs=0.05)
 
 
 def test_glints_are_bounded() -> None:
@@ -95,3 +100,14 @@ def test_relighting_multiplies_the_albedo_by_it() -> None:
     # maps of earlier versions have none
     plain = service.run_job(request, {**planes, "cavity": np.ones_like(deep)}).planes["pbr"]
     np.testing.assert_allclose(service.run_job(request, planes).planes["pbr"], plain, rtol=1e-5)
+
+
+def test_a_cavity_map_of_another_size_is_refused() -> None:
+    one = np.ones((4, 6), np.float32)
+    color = np.ones((4, 6, 3), np.float32)
+    planes = {
+        "foreground": color, "matte": one, "normal": color, "albedo": color, "roughness": one, "reflectivity": one,
+        "light": np.ones((4, 8, 3), np.float32), "cavity": one[:2],
+    }  # fmt: skip
+    with pytest.raises(InputError, match="cavity has another size"):
+        service.run_job(Relight(pbr_only=True), planes)

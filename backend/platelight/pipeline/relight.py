@@ -61,7 +61,8 @@ class Maps:
             InputError: one is missing or differs in size.
         """
         found: dict[str, Map] = {}
-        for name in (*MAPS, *extra):
+        optional = ("cavity",) if "cavity" in planes else ()  # older maps have none
+        for name in (*MAPS, *extra, *optional):
             if name not in planes:
                 raise InputError(f"The map {name} is missing.", "Give all maps of one decomposition.")
             found[name] = planes[name]
@@ -69,8 +70,6 @@ class Maps:
                 raise InputError(
                     f"The map {name} has another size than the matte.", "Give all maps of one decomposition."
                 )
-        if "cavity" in planes and planes["cavity"].shape == planes["matte"].shape:  # older maps have none
-            found["cavity"] = planes["cavity"]
         height, width = planes["matte"].shape[:2]
         room.half(height, width)  # refuses at once what cannot be done
         return Maps(found, device, room.bands(height, width, device))
@@ -93,8 +92,9 @@ class Maps:
 
     def whole(self) -> dict[str, Tensor]:
         """All maps (1, C, H, W), as they are lit: the albedo has its cavities."""
-        found = {name: self.rows(name, 0, self.size[0]) for name in self.planes}
-        return {**found, "albedo": self.paint(0, self.size[0])}
+        height = self.size[0]
+        others = (name for name in self.planes if name not in ("albedo", "cavity"))
+        return {"albedo": self.paint(0, height), **{name: self.rows(name, 0, height) for name in others}}
 
     def cut(self, name: str, window: Window, bands: list[tuple[int, int]]) -> Large:
         """A map's part in a window."""

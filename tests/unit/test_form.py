@@ -1,0 +1,38 @@
+"""What the form explains of a plate: the light fitted to it, whatever the inferred light was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from platelight.models.form import lit_as
+from test_cavity import ball
+
+
+def error(shading: torch.Tensor, truth: torch.Tensor, inside: torch.Tensor) -> float:
+    """Mean absolute error of the logarithm, after one best factor."""
+    off = (torch.log(shading) - torch.log(truth))[inside]
+    return float((off - off.median()).abs().mean())
+
+
+@pytest.mark.parametrize("dark", [1.0, 0.3])
+def test_the_light_that_a_ball_shows_is_found(dark: float) -> None:
+    normal, matte, truth = ball()
+    paint = torch.ones_like(truth)
+    paint[60:90, 110:140] = dark  # a spot of other paint must not turn the light
+    inside = matte[0, 0] > 0
+    plate = (0.4 * paint * truth)[None, None] * matte
+    flat = torch.full((1, 3, *truth.shape), 0.7)
+    fitted = lit_as(plate, matte, normal, flat)
+    assert error(flat[0, 0], truth, inside) > 0.3
+    assert error(fitted[0, 0], truth, inside) < 0.08
+    # albedo and light are told apart by neither: the level that was inferred stays
+    assert float(torch.log(fitted)[0, 0][inside].mean()) == pytest.approx(
+        float(torch.log(flat)[0, 0, 0, 0]), abs=1e-3
+    )
+
+
+def test_an_empty_subject_changes_nothing() -> None:
+    normal, matte, truth = ball()
+    flat = torch.full((1, 3, *truth.shape), 0.7)
+    found = lit_as(torch.zeros_like(matte), torch.zeros_like(matte), normal, flat)
+    torch.testing.assert_close(found, flat)
