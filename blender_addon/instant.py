@@ -19,7 +19,7 @@ import numpy as np
 from bpy_extras import view3d_utils
 from mathutils import Vector
 
-from . import compat, images, latlong, light, maps, prefilter
+from . import compat, images, latlong, light, mapfiles, maps, prefilter
 from .exr import Pixels
 from .instant_gpu import STOPS, Painter, View
 from .jobs import ENDINGS, Done, Failed, Job, Reporter, Work
@@ -73,7 +73,7 @@ def light_work(scene: Any) -> Work:
 
 
 def maps_work(plate: Any) -> Work:
-    """Read the plate's maps: what light falls on is albedo times cavity, at most 1.
+    """Read the plate's maps.
 
     Raises:
         InputError: one is gone.
@@ -82,9 +82,7 @@ def maps_work(plate: Any) -> Work:
 
     def work(reporter: Reporter) -> tuple[Pixels, Pixels, Pixels]:
         read = {name: found.read(_CHANNELS[name], reporter.on_main) for name, found in sources.items()}
-        paint = read["albedo"]
-        if "cavity" in read:
-            paint = np.clip(paint * read["cavity"][..., None], 0.0, 1.0)
+        paint = mapfiles.paint(read["albedo"], read.get("cavity"))
         surface = np.dstack([read["normal"], read["roughness"]])
         return surface, np.dstack([paint, read["reflectivity"]]), read["matte_map"]
 

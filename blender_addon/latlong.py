@@ -58,14 +58,14 @@ def reduced(light: Pixels, height: int) -> Pixels:
     return light
 
 
-def card_strength(light: Pixels, plate: Pixels, albedo: Pixels, normal: Pixels, matte: Pixels) -> float:
+def card_strength(light: Pixels, plate: Pixels, paint: Pixels, normal: Pixels, matte: Pixels) -> float:
     """The factor on ``light`` under which a diffuse card reads as it does on the plate.
 
-    The plate itself is the card: where the matte is solid, plate = factor * albedo * irradiance(normal) / pi. The
+    The plate itself is the card: where the matte is solid, plate = factor * paint * irradiance(normal) / pi. The
     median over the subject leaves highlights and cast shadows out.
 
     Args:
-        light: (h, 2h, 3). plate, albedo, normal: (H, W, 3). matte: (H, W).
+        light: (h, 2h, 3). plate, paint, normal: (H, W, 3), paint being albedo times cavity. matte: (H, W).
 
     Raises:
         InputError: nothing solid to measure on, or the light is black.
@@ -75,9 +75,7 @@ def card_strength(light: Pixels, plate: Pixels, albedo: Pixels, normal: Pixels, 
         raise InputError("The matte has no solid pixel.", "Analyze the plate again with another matte.")
     chosen = np.random.default_rng(0).permutation(len(rows))[:4096]
     rows, columns = rows[chosen], columns[chosen]
-    under = (
-        albedo[rows, columns] * irradiance(reduced(light, 64), normal[rows, columns]) / math.pi @ LUMINANCE
-    )
+    under = paint[rows, columns] * irradiance(reduced(light, 64), normal[rows, columns]) / math.pi @ LUMINANCE
     seen = plate[rows, columns] @ LUMINANCE
     lit = under > 1e-6
     if lit.mean() < 0.25:

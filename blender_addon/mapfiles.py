@@ -128,6 +128,11 @@ def cut(pixels: Pixels, channels: int) -> Pixels:
     return np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels[..., :channels])
 
 
+def paint(albedo: Pixels, cavity: Pixels | None) -> Pixels:
+    """What light falls on, (H, W, 3): albedo (H, W, 3) times cavity (H, W), at most 1; plates of earlier versions have no cavity."""
+    return albedo if cavity is None else np.clip(albedo * cavity[..., None], 0.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the pixels of a map are, found on the main thread and read in another.

@@ -18,7 +18,17 @@ from ..render_modal import RenderOperator
 from ..session import session
 from .common import has_scene, idle, refuse
 
-_LAYERS = {"albedo": 3, "normal": 3, "matte_map": 1, "depth": 1, "diffuse_pass": 3, "specular_pass": 3}
+_LAYERS = {
+    "albedo": 3,
+    "normal": 3,
+    "roughness": 1,
+    "reflectivity": 1,
+    "cavity": 1,
+    "matte_map": 1,
+    "depth": 1,
+    "diffuse_pass": 3,
+    "specular_pass": 3,
+}
 _NAMES = {"matte_map": "matte", "diffuse_pass": "diffuse", "specular_pass": "specular"}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import bpy
 
-from .. import compat, latlong, light, maps, scene, wire
+from .. import compat, latlong, light, mapfiles, maps, scene, wire
 from ..plate_properties import is_analysed
 from ..properties import active_plate
 from ..session import session
@@ -76,10 +76,11 @@ class PLATELIGHT_OT_use_plate_light(bpy.types.Operator):
             raise wire.InputError(f"This scene has no plate {self.name}.", "Give the name of one.")
         if lender.source_light is None or not is_analysed(lender):
             raise wire.InputError(f"{lender.name} has no light yet.", "Analyze it first.")
+        cavity = maps.map_pixels(lender, "cavity", 1) if lender.cavity else None
         state.light_gain = latlong.card_strength(
             maps.map_pixels(lender, "source_light", 3),
             maps.map_pixels(lender, "foreground" if lender.foreground else "plate", 3),
-            maps.map_pixels(lender, "albedo", 3),
+            mapfiles.paint(maps.map_pixels(lender, "albedo", 3), cavity),
             maps.map_pixels(lender, "normal", 3),
             maps.map_pixels(lender, "matte_map", 1),
         )

@@ -14,7 +14,10 @@ def test_the_group_composites(run_blender: Callable[..., Any]) -> None:
     seen = run_blender("composite.py")
     assert seen["plain"] <= 0.03  # where the subject hides nine tenths, the backdrop is filled in
     assert seen["alpha"] <= 1e-3
-    assert seen["layers"] == ["", "albedo", "depth", "diffuse", "matte", "normal", "relit", "specular"]
+    maps = ["albedo", "cavity", "depth", "diffuse", "matte", "normal", "reflectivity", "relit", "roughness"]
+    assert seen["layers"] == ["", *maps, "specular"]
+    assert [seen[name] for name in ("roughness", "reflectivity", "cavity")] == [0.0, 0.0, 0.0]
+    assert seen["cavity values"] == [0.75, 1.25]
     assert seen["edge rim"] < -0.01  # the dark backdrop comes nearer
     assert seen["edge inside"] <= 1e-3
     assert seen["wrap rim"] > 0.01

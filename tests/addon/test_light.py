@@ -25,6 +25,7 @@ def test_the_scene_light_is_what_the_scene_sends(run_blender: Callable[..., Any]
 def test_the_plate_lends_its_light(run_blender: Callable[..., Any]) -> None:
     seen = run_blender("plate_light.py")
     assert seen["gain"] == pytest.approx(1.0, abs=0.01)
+    assert seen["gain without cavity"] == pytest.approx(1.0, abs=2e-3)
     assert max(seen[name] for name in ("gray card", "red patch", "blue patch")) <= 0.005
     assert seen["subject"] <= 0.02  # Cycles' noise of 64 samples
     assert seen["copied"] <= 2e-3  # the strength comes from maps kept as half floats

@@ -34,8 +34,9 @@ for name, plane in {
     "matte_map": matte,
     "normal": np.dstack([one * 0, one * 0, one]),
     "albedo": subject,
-    "roughness": one,
-    "reflectivity": one,
+    "roughness": one * 0.25,
+    "reflectivity": one * 0.5,
+    "cavity": np.where(x < SIZE / 2, 0.75, 1.25) * one,
     "depth": one,
     "diffuse_pass": subject,
     "specular_pass": subject * 0,
@@ -62,7 +63,11 @@ plain = composite(edge=0.0, light_wrap=0.0, grain=0.0)
 wanted = 2 * subject * matte[..., None] + shot - subject * matte[..., None]
 out["plain"] = float(np.abs(plain[..., :3] - wanted).max())
 out["alpha"] = float(np.abs(plain[..., 3] - 1).max())
-out["layers"] = sorted(exr.read("comp.exr").layers)
+saved = exr.read("comp.exr").layers
+out["layers"] = sorted(saved)
+for name in ("roughness", "reflectivity", "cavity"):
+    out[name] = float(np.abs(saved[name] - maps.map_pixels(plate, name, 1)).max())
+out["cavity values"] = np.unique(saved["cavity"]).tolist()
 inside, rim = radius < 30, (radius > 37) & (radius < 40)
 edge = composite(edge=6.0)
 out["edge rim"] = float(edge[rim][:, 0].mean() - plain[rim][:, 0].mean())

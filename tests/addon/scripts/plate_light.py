@@ -23,6 +23,8 @@ true = np.stack([1.3 + way[..., 0], 1.3 + way[..., 1], 1.3 - way[..., 2]], -1).a
 normal, depth, hit = kit.sphere_maps()
 shape = (kit.SIZE, kit.SIZE)
 albedo = np.broadcast_to(np.array(kit.BASE, np.float32), (*shape, 3)).copy()
+cavity = np.broadcast_to(np.linspace(0.5, 0.8, kit.SIZE, dtype=np.float32), shape)  # far from 1, no edges
+paint = albedo * cavity[..., None]
 
 
 def add_plate(name: str, source: np.ndarray) -> object:
@@ -31,7 +33,7 @@ def add_plate(name: str, source: np.ndarray) -> object:
     plate.width = plate.height = kit.SIZE
     plate.fov = kit.FOV
     grey = np.ones(shape, np.float32)
-    seen = albedo * latlong.irradiance(true, normal.reshape(-1, 3)).reshape(normal.shape) / math.pi
+    seen = paint * latlong.irradiance(true, normal.reshape(-1, 3)).reshape(normal.shape) / math.pi
     for key, plane in {
         "plate": seen,
         "foreground": seen,
@@ -40,6 +42,7 @@ def add_plate(name: str, source: np.ndarray) -> object:
         "albedo": albedo,
         "roughness": grey * 0.5,
         "reflectivity": grey * 0.0,
+        "cavity": cavity,
         "depth": depth,
         "source_light": source,
     }.items():
@@ -91,6 +94,12 @@ bpy.data.objects.remove(card)
 
 # Plate B takes A's light.
 add_plate("B", np.ones((32, 64, 3), np.float32))
+ops.use_plate_light(name="B")
+with_cavity = state.light_gain
+maps.put_map(state.plates["B"], "albedo", paint)  # the same as a plate without a cavity map has it
+state.plates["B"].cavity = None
+ops.use_plate_light(name="B")
+out["gain without cavity"] = state.light_gain / with_cavity
 ops.use_plate_light(name="A")
 target = light.for_backend(here, state.plates["B"], full=False)(mapfiles.directly)
 out["copied"] = float(np.abs(target.pixels - true).max() / true.max())
