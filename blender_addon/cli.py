@@ -24,7 +24,7 @@ from .session import session
 
 _handle: Any = None
 PROGRAM = "blender --command platelight"
-BACKEND_ONLY = ("maps", "shot", "png", "threads", "light_colorspace", "device", "shadows")
+BACKEND_ONLY = ("maps", "shot", "png", "threads", "light_colorspace", "device", "shadows", "camera")
 """Options of ``relight`` that the render by Cycles does not know, beside ``--temporal on``."""
 
 

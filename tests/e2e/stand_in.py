@@ -1,11 +1,13 @@
 """The ``platelight`` command with a quick stand-in for the pipeline, as a process of its own: to be killed.
 
-``STAND_IN_SECONDS`` is how long a job takes; each job's plate is noted in ``STAND_IN_LOG`` by its hash, so that a
-test can count what was computed.
+``STAND_IN_SECONDS`` is how long a job takes, ``real`` leaves the pipeline as it is; each job's plate is noted in
+``STAND_IN_LOG`` by its hash, so that a test can count what was computed. With ``STAND_IN_ALONE`` no stage of a batch is at
+work beside another.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -16,14 +18,23 @@ from typing import Any
 import numpy as np
 
 
+def digest(plate: Any) -> str:
+    return hashlib.sha256(np.asarray(plate, np.float32).tobytes()).hexdigest()[:16]
+
+
+def note(request: Any, planes: Any) -> None:
+    name = type(request).__name__
+    if log := os.environ.get("STAND_IN_LOG"):
+        with open(log, "a", encoding="ascii") as file:
+            file.write(f"{name} {digest(planes['plate' if name == 'Decompose' else 'albedo'])}\n")
+
+
 def run_job(request: Any, planes: Any, progress: Any, cancelled: Any) -> Any:
     from platelight.protocol.errors import Cancelled, JobFailed
     from platelight.protocol.requests import Decompose
 
     plate = np.asarray(planes["plate" if isinstance(request, Decompose) else "albedo"], np.float32)
-    if log := os.environ.get("STAND_IN_LOG"):
-        with open(log, "a", encoding="ascii") as file:
-            file.write(f"{type(request).__name__} {hashlib.sha256(plate.tobytes()).hexdigest()[:16]}\n")
+    note(request, planes)
     until = time.monotonic() + float(os.environ.get("STAND_IN_SECONDS", "0.0"))
     while time.monotonic() < until:
         time.sleep(0.005)
@@ -55,10 +66,25 @@ class Result:
 
 
 if __name__ == "__main__":
-    service = ModuleType("platelight.pipeline.service")
-    service.configure = configure  # type: ignore[attr-defined]
-    service.run_job = run_job  # type: ignore[attr-defined]
-    sys.modules["platelight.pipeline.service"] = service
+    if os.environ.get("STAND_IN_SECONDS") == "real":
+        from platelight.pipeline import service
+
+        real = service.run_job
+
+        def noted(request: Any, planes: Any, *more: Any) -> Any:
+            note(request, planes)
+            return real(request, planes, *more)
+
+        service.run_job = noted
+    else:
+        service = ModuleType("platelight.pipeline.service")
+        service.configure = configure  # type: ignore[attr-defined]
+        service.run_job = run_job
+        sys.modules["platelight.pipeline.service"] = service
+    if os.environ.get("STAND_IN_ALONE"):
+        from platelight.commands import batch
+
+        batch.overlapped = functools.partial(batch.overlapped, ahead=0, behind=0, threads=1)
     from platelight.cli import main
 
     if sys.argv[1] == "serve":  # the server's workers are processes of their own and import the job by name

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from platelight.commands import batch, temporal
+from platelight.commands.camera import ShotCamera
 from platelight.commands.options import request_of
 from platelight.commands.progress import Meter
 from platelight.commands.records import Ledger
@@ -59,23 +60,25 @@ class Source:
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
     frames = expand(parsed.plates, parsed.frames, strict=not parsed.keep_going)
+    camera = ShotCamera.of(parsed, frames)
     folder = Path(parsed.output)
     with cancel_on_interrupt() as cancelled, runner(parsed, cancelled) as job:
-        settings = {**settings_of(parsed, frames), "models": models_of(parsed, job.models)}
+        settings = {**settings_of(parsed, frames, camera), "models": models_of(parsed, job.models)}
         ledger = Ledger(folder, "decompose", settings)
         work: batch.Work[Source, Apart] = batch.Work(
             files=lambda frame: plate_files(frame, parsed),
             extra=lambda frame: {"colorspace": color_space_of(frame, parsed.colorspace)},
             read=lambda frame: read(frame, parsed),
             compute=batch.each(
-                lambda frame, source, progress: decompose(frame, source, parsed, job, progress)
+                lambda frame, source, progress: decompose(frame, source, parsed, job, progress, camera)
             ),
             write=lambda frame, apart: save(folder, frame, apart, parsed.png),
         )
         if temporal.wanted(parsed, frames):
             steady = temporal.Steady(
                 frames, parsed.shot, ledger, work.files, temporal_settings(settings, parsed),
-                lambda frame, source, progress: decompose(frame, source, parsed, job, progress), lambda source: None,
+                lambda frame, source, progress: decompose(frame, source, parsed, job, progress, camera),
+                lambda source: None,
             )  # fmt: skip
 
             def compute(stream: batch.Stream[Source], display: Meter) -> batch.Computing[Apart]:
@@ -100,12 +103,14 @@ def temporal_settings(settings: Mapping[str, Any], parsed: argparse.Namespace) -
     return {name: settings[name] for name in ("decompose", "models")} | {"colorspace": parsed.colorspace}
 
 
-def settings_of(parsed: argparse.Namespace, frames: list[Frame]) -> dict[str, Any]:
+def settings_of(parsed: argparse.Namespace, frames: list[Frame], camera: ShotCamera | None) -> dict[str, Any]:
     """What maps depend on beside files, models and the color space."""
     steady = temporal.VERSION if temporal.wanted(parsed, frames) else 0
     mode = parsed.matte if parsed.matte in ("auto", "full") else "given"
+    # All of an animated lens: a frame's steady maps depend on its neighbors', at their own fields of view.
+    lens = {} if camera is None else {"fov": camera.lens()}
     return {
-        "decompose": msgspec.to_builtins(request_of(Decompose, parsed, matte=mode)),
+        "decompose": {**msgspec.to_builtins(request_of(Decompose, parsed, matte=mode)), **lens},
         "png": parsed.png,
         "temporal": steady,
     }
@@ -125,10 +130,12 @@ def read(frame: Frame, parsed: argparse.Namespace) -> tuple[Source, tuple[int, i
 
 
 def decompose(
-    frame: Frame, source: Source, parsed: argparse.Namespace, job: Runner, progress: Progress
-) -> Apart:
-    """Take one frame apart."""
-    request = request_of(Decompose, parsed, matte=source.mode)
+    frame: Frame, source: Source, parsed: argparse.Namespace, job: Runner, progress: Progress,
+    camera: ShotCamera | None,
+) -> Apart:  # fmt: skip
+    """Take one frame apart, as its camera saw it where that is known."""
+    lens = {} if camera is None else camera.request(frame)
+    request = request_of(Decompose, parsed, matte=source.mode, **lens)
     outcome = job(request, source.planes, progress)
     maps = {**as_float(outcome.planes, bounded(parsed, frame)), "plate": source.plate.pixels}
     attributes = header(source.plate, frame, request, outcome.meta)

@@ -1,12 +1,17 @@
-"""The target light of each frame: one HDRI or a sequence of them, turned and exposed by keyframes."""
+"""The target light of each frame: one HDRI or a sequence of them, turned and exposed by keyframes, seen by its camera."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from platelight.commands.camera import ShotCamera
 from platelight.commands.tracks import Track, read_tracks
 from platelight.images import Frame, read_light
 from platelight.images.sanitize import Pixels
@@ -14,10 +19,16 @@ from platelight.images.sequence import is_pattern, numbered
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Relight, options_of
 
+_OPTIONS = {option.name: option for option in options_of(Relight)}
+
 
 @dataclass(frozen=True)
 class Lighting:
-    """What ``--light``, ``--light-csv``, ``--rotate`` and ``--exposure`` say together."""
+    """What ``--light``, ``--light-csv``, ``--rotate``, ``--exposure`` and ``--camera`` say together.
+
+    The light stays in the world: with rotation 0 its center column is at -Z of a stage whose Y is up, at +Y of one whose
+    Z is up. A camera that is level turns it about the vertical; one that is tilted has its picture drawn anew.
+    """
 
     source: str | None
     colorspace: str
@@ -25,14 +36,18 @@ class Lighting:
     exposure: float
     tracks: dict[str, Track]
     fixed: Pixels | None
+    camera: ShotCamera | None
+    focused: bool
+    """Whether the camera's focus tells the subject's distance, as ``--distance`` does not."""
 
     @staticmethod
-    def of(parsed: argparse.Namespace, frames: Sequence[Frame]) -> Lighting:
+    def of(parsed: argparse.Namespace, frames: Sequence[Frame], camera: ShotCamera | None) -> Lighting:
         """Read what all frames share, and check the rest, before anything long begins.
 
         Raises:
             InputError: the light or the CSV cannot be read, or a frame has no light or is out of range.
         """
+        focused = parsed.distance == _OPTIONS["distance"].default
         if parsed.light is None:
             if not getattr(parsed, "lamp", None):
                 raise InputError("There is no light.", "Give --light HDRI, or a --lamp.")
@@ -40,11 +55,13 @@ class Lighting:
                 raise InputError(
                     "--light-csv moves an HDRI, and there is none.", "Give --light HDRI as well."
                 )
-            return Lighting(None, parsed.light_colorspace, parsed.rotation, parsed.exposure, {}, None)
+            return Lighting(
+                None, parsed.light_colorspace, parsed.rotation, parsed.exposure, {}, None, camera, focused
+            )  # fmt: skip
         fixed = None if is_pattern(parsed.light) else read_light(parsed.light, parsed.light_colorspace)
         tracks = read_tracks(Path(parsed.light_csv)) if parsed.light_csv else {}
         lighting = Lighting(
-            parsed.light, parsed.light_colorspace, parsed.rotation, parsed.exposure, tracks, fixed
+            parsed.light, parsed.light_colorspace, parsed.rotation, parsed.exposure, tracks, fixed, camera, focused
         )  # fmt: skip
         for frame in frames:
             lighting.moved(frame)
@@ -58,9 +75,43 @@ class Lighting:
         return None if self.source is None else numbered(self.source, frame.number)
 
     def read(self, frame: Frame) -> Pixels | None:
-        """Radiance (h, 2h, 3) of a frame, not yet turned; None where lamps alone give light."""
+        """Radiance (h, 2h, 3) of a frame, turned where its camera is tilted; None where lamps alone give light."""
         path = self.file(frame)
-        return self.fixed if self.fixed is not None or path is None else read_light(path, self.colorspace)
+        light = self.fixed if self.fixed is not None or path is None else read_light(path, self.colorspace)
+        axes = self._axes(frame)
+        if light is None or axes is None or _heading(axes) is not None:
+            return light
+        import torch  # the pipeline's, which a plain light need not wait for
+
+        from platelight.shading.environment import seen_from
+
+        with torch.inference_mode():
+            env = torch.from_numpy(light).permute(2, 0, 1)[None]
+            seen = seen_from(env, torch.from_numpy(axes))
+        return np.ascontiguousarray(seen[0].permute(1, 2, 0).numpy())
+
+    def request(self, frame: Frame) -> dict[str, float]:
+        """The options of a frame that goes with the light of :meth:`read`: as :meth:`moved` has them, and the camera's."""
+        values, axes = self.moved(frame), self._axes(frame)
+        if self.camera is None or axes is None:
+            return values
+        view = self.camera.at(frame)
+        distance = {"distance": view.distance} if self.focused and view.distance else {}
+        return {**values, "rotation": _heading(axes) or 0.0, "fov": view.fov, **distance}
+
+    def extra(self, frame: Frame) -> dict[str, object]:
+        """What a frame's record says of its light and camera."""
+        axes = self._axes(frame)
+        turn = {} if axes is None else {"axes": axes.round(9).tolist()}
+        return {**self.request(frame), **turn}
+
+    def _axes(self, frame: Frame) -> npt.NDArray[np.float64] | None:
+        """The camera's axes as columns (3, 3) in the frame of the light's picture; None without a camera."""
+        if self.camera is None:
+            return None
+        angle = math.radians(self.moved(frame)["rotation"])
+        turn = [[math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]]
+        return np.array(turn) @ self.camera.at(frame).axes
 
     def moved(self, frame: Frame) -> dict[str, float]:
         """``rotation`` and ``exposure`` at a frame: the command's own, and what the tracks add.
@@ -73,12 +124,19 @@ class Lighting:
             raise InputError(f"{frame.path} has no frame number.", "Animate the light of a sequence only.")
         for name, track in self.tracks.items():
             values[name] += track.at(float(frame.number or 0))
-        for option in options_of(Relight):
-            low, high = option.minimum, option.maximum
-            if option.name in values and not (low or 0) <= values[option.name] <= (high or 0):
+        for name, value in values.items():
+            low, high = _OPTIONS[name].minimum, _OPTIONS[name].maximum
+            if not (low or 0) <= value <= (high or 0):
                 raise InputError(
-                    f"At frame {frame.number} the {option.name} is {values[option.name]:g}, "
+                    f"At frame {frame.number} the {name} is {value:g}, "
                     f"which is not between {low:g} and {high:g}.",
                     "Correct the keyframes.",
                 )
         return values
+
+
+def _heading(axes: npt.NDArray[np.float64]) -> float | None:
+    """The rotation of the light, in degrees, that a level camera's axes stand for; None where it is tilted."""
+    if axes[1, 1] < 1.0 - 1e-9:  # 0.003 degrees
+        return None
+    return math.degrees(math.atan2(axes[0, 2], axes[2, 2]))

@@ -68,6 +68,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "any of OCIO's ACES studio config, e.g. ACEScg or '*.mov=ARRI LogC4'; may be given again",
     )
     parser.add_argument(
+        "--camera", metavar="USD[:/PRIM]",
+        help="the shot's camera in a USD stage: its lens is the field of view, and the light turns against it (needs usd-core)",
+    )  # fmt: skip
+    parser.add_argument(
         "--png", action="store_true", help="write an 8-bit PNG of each map and result as well"
     )
     add_runner(parser)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from platelight.commands import batch, temporal
 from platelight.commands import decompose as taking_apart
+from platelight.commands.camera import ShotCamera
 from platelight.commands.decompose import Source
 from platelight.commands.lighting import Lighting
 from platelight.commands.options import request_of
@@ -61,7 +62,9 @@ class Relit:
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
     frames = _frames(parsed)
-    lighting = Lighting.of(parsed, frames)  # a wrong light is told before anything long begins
+    # A wrong camera or light is told before anything long begins.
+    camera = ShotCamera.of(parsed, frames)
+    lighting = Lighting.of(parsed, frames, camera)
     folder = Path(parsed.output)
     with cancel_on_interrupt() as cancelled, runner(parsed, cancelled) as job:
 
@@ -73,15 +76,15 @@ def run(parsed: argparse.Namespace) -> int:
 
         def take_apart(frame: Frame, given: Given, progress: Progress) -> Apart:
             assert isinstance(given.source, Source)
-            return taking_apart.decompose(frame, given.source, parsed, job, _part(progress, 0.0, 0.6))
+            return taking_apart.decompose(frame, given.source, parsed, job, _part(progress, 0.0, 0.6), camera)
 
-        settings = {**settings_of(parsed, frames), "models": models_of(parsed, job.models)}
+        settings = {**settings_of(parsed, frames, camera), "models": models_of(parsed, job.models)}
         ledger = Ledger(folder, "relight", settings)
         work: batch.Work[Given, Relit] = batch.Work(
             files=lambda frame: files_of(frame, lighting, parsed),
             extra=lambda frame: {
                 "colorspace": color_space_of(frame, parsed.colorspace),
-                **lighting.moved(frame),
+                **lighting.extra(frame),
             },
             read=lambda frame: read(frame, lighting, parsed),
             compute=batch.each(compute),
@@ -118,11 +121,11 @@ def _part(progress: Progress, low: float, high: float) -> Progress:
     return lambda fraction, stage: progress(low + (high - low) * fraction, stage)
 
 
-def settings_of(parsed: argparse.Namespace, frames: list[Frame]) -> dict[str, Any]:
+def settings_of(parsed: argparse.Namespace, frames: list[Frame], camera: ShotCamera | None) -> dict[str, Any]:
     """What relit frames depend on beside files, models, color space and the light's animation."""
     request = msgspec.to_builtins(_request(parsed))
     own = {"relight": request, "maps": bool(parsed.maps), "light_colorspace": parsed.light_colorspace}
-    apart = {} if parsed.maps else taking_apart.settings_of(parsed, frames)
+    apart = {} if parsed.maps else taking_apart.settings_of(parsed, frames, camera)
     return {**apart, "png": parsed.png, **own}
 
 
@@ -222,7 +225,7 @@ def relight(
         planes["source_light"] = apart.maps["light"]
     if given.backdrop is not None:
         planes["backdrop"] = given.backdrop
-    request = _request(parsed, **lighting.moved(frame))
+    request = _request(parsed, **lighting.request(frame))
     outcome = job(request, dict(planes), progress)
     settings = msgspec.to_builtins(request)
     settings.pop("kind")

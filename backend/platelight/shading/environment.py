@@ -19,6 +19,8 @@ from torch import Tensor
 
 from platelight.protocol.errors import InputError
 
+_BAND = 64
+
 
 def check(env: Tensor) -> int:
     """The height of an environment ``(N, C, h, 2h)``; InputError for any other shape."""
@@ -31,13 +33,16 @@ def check(env: Tensor) -> int:
 
 
 def directions(
-    h: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    h: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    rows: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Unit directions ``(h, 2h, 3)`` of the texel centers, in the camera's frame."""
+    """Unit directions ``(h, 2h, 3)`` of the texel centers, in the camera's frame; of ``rows`` (first, end) only where given."""
     phi = ((torch.arange(2 * h, device=device, dtype=torch.float64) + 0.5) / (2 * h) - 0.5) * (2.0 * math.pi)
-    theta = (torch.arange(h, device=device, dtype=torch.float64) + 0.5) / h * math.pi
+    theta = (torch.arange(*(rows or (0, h)), device=device, dtype=torch.float64) + 0.5) / h * math.pi
     s, c = torch.sin(theta)[:, None], torch.cos(theta)[:, None]
-    xyz = torch.stack((s * torch.sin(phi), c.expand(h, 2 * h), -s * torch.cos(phi)), dim=-1)
+    xyz = torch.stack((s * torch.sin(phi), c.expand(-1, 2 * h), -s * torch.cos(phi)), dim=-1)
     return xyz.to(dtype)
 
 
@@ -112,6 +117,25 @@ def turn(dirs: Tensor, degrees: float) -> Tensor:
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y, z = dirs.unbind(-1)
     return torch.stack((x * c - z * s, y, z * c + x * s), dim=-1)
+
+
+def seen_from(env: Tensor, axes: Tensor) -> Tensor:
+    """The environment as a camera sees it whose axes are the columns of ``axes (3, 3)`` in the environment's frame.
+
+    Each texel is the mean of 3 x 3 samples, weighted by solid angle: by one, a sun of one texel would shine up to half
+    a time stronger or weaker, and flicker as the camera moves. In bands of rows, so that memory stays that of a few.
+    """
+    h, fine = check(env), 3 * check(env)
+    weights = solid_angles(fine, env.device, env.dtype)[:, :1]
+    bands = []
+    for top in range(0, h, _BAND):
+        rows = (3 * top, 3 * min(h, top + _BAND))
+        ways = directions(fine, env.device, env.dtype, rows) @ axes.T.to(env)
+        share = weights[slice(*rows)]
+        seen = sample(env, ways.permute(2, 0, 1)[None]) * share
+        sums = seen.unflatten(-1, (2 * h, 3)).unflatten(-3, (-1, 3)).sum((-3, -1))
+        bands.append(sums / (3.0 * share.reshape(-1, 3).sum(1))[:, None])
+    return torch.cat(bands, dim=-2)
 
 
 def expose(env: Tensor, ev: float | Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Flicker along true flow, per frame against steadied, on shots whose truth is known (``motion``).
+"""Flicker along flow, per frame against steadied: on shots whose truth is known (``motion``), and on clips of which it is not.
 
 python -m platelight.training.flicker make out/motion --seeds 1 2
 python -m platelight.training.flicker measure out/motion
 python -m platelight.training.flicker measure out/motion --again
+python -m platelight.training.flicker clip out/carphone --plates carphone_pristine.mp4 --frames 40
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from platelight.pipeline.temporal import (
     ways_from,
 )
 from platelight.pipeline.temporal_flow import both_ways
+from platelight.protocol.errors import InputError
 from platelight.training.motion import make, save
 from platelight.training.subjects import Heads
 
@@ -110,31 +112,91 @@ def measures(folder: Path, made: Path) -> dict[str, float]:
     return found
 
 
+def flow_of(plates: Sequence[Array], masks: Sequence[Array]) -> dict[str, list[Array]]:
+    """What :func:`along` needs of a clip (F, H, W, 3), linear, whose flow nobody knows: as Farneback's method finds it.
+
+    Not by DIS, along which maps are steadied, or its own mistakes would go unseen. A point counts as seen where forth and
+    back agree to half a pixel.
+    """
+    grays = [
+        np.clip(255 * np.sqrt(plate @ np.array([0.2126, 0.7152, 0.0722], np.float32)), 0, 255).astype(
+            np.uint8
+        )
+        for plate in plates
+    ]
+
+    def search(first: Array, second: Array) -> Array:
+        start = np.zeros((*first.shape, 2), np.float32)
+        found = cv2.calcOpticalFlowFarneback(
+            first, second, start, pyr_scale=0.5, levels=4, winsize=15, iterations=5, poly_n=7, poly_sigma=1.5, flags=0
+        )  # fmt: skip
+        return np.asarray(found, np.float32)
+
+    flows, seen = [], []
+    for one, two in pairwise(grays):
+        forth, back = search(one, two), search(two, one)
+        flows.append(forth)
+        seen.append(np.linalg.norm(forth + carried(back, forth), axis=-1) < 0.5)
+    return {"mask": list(masks), "flow": flows, "seen": seen}
+
+
+def clip_measures(made: Path, flow: dict[str, list[Array]]) -> dict[str, float]:
+    """Flicker and change along a clip's flow, normals in degrees (the subject's own turn is in their change), albedo in
+    logarithms, and how far the light's strength strays."""
+    normals, albedos, lights = [], [], []
+    for path in sorted(made.glob("*.maps.exr")):
+        maps, _ = read_maps(path)
+        normals.append(maps["normal"])
+        albedos.append(np.log(maps["albedo"] + 0.01))
+        lights.append(
+            float(np.log(read_light(path.with_name(path.name.replace(".maps.", ".light."))).mean()))
+        )
+    turning, painted = np.degrees(along(normals, flow)), along(albedos, flow)
+    return {
+        "normal flicker (deg)": float(turning[0]), "normal change (deg)": float(turning[1]),
+        "albedo flicker (log)": painted[0], "albedo change (log)": painted[1], "light strays by (log)": float(np.std(lights)),
+    }  # fmt: skip
+
+
+def clip(
+    folder: Path, plates: str, frames: int, options: list[str], again: bool
+) -> dict[str, dict[str, float]]:
+    """Take the first ``frames`` frames of a clip apart both ways and measure, as :func:`measure` does a shot."""
+    _take_apart(folder, [plates, "--frames", f"1-{frames}", *options], again)
+    maps = [read_maps(path)[0] for path in sorted((folder / "off").glob("*.maps.exr"))]
+    if len(maps) < 3:
+        raise InputError(
+            f"{plates} gives {len(maps)} frames.", "Flicker needs three at least: raise --frames."
+        )
+    flow = flow_of([one["plate"] for one in maps], [one["matte"] > 0.5 for one in maps])
+    return {temporal: clip_measures(folder / temporal, flow) for temporal in ("off", "on")}
+
+
 def measure(folder: Path, options: list[str], again: bool) -> dict[str, dict[str, float]]:
     """Take the shot apart frame by frame and steadily through the command itself; returns both measures.
 
     With ``again`` the frame-by-frame maps that are there are steadied, without taking the plates apart a second time:
     the same functions on maps as their files hold them.
     """
+    line = [str(folder / "plate.####.exr"), "--matte", str(folder / "matte.####.png"), *options]
+    _take_apart(folder, line, again)
+    return {temporal: measures(folder, folder / temporal) for temporal in ("off", "on")}
+
+
+def _take_apart(folder: Path, line: list[str], again: bool) -> None:
     from platelight import cli
 
-    found = {}
     for temporal in ("off", "on"):
         made = folder / temporal
-        if not again:
-            line = ["decompose", str(folder / "plate.####.exr"), "--matte", str(folder / "matte.####.png"),
-                    "-o", str(made), "--temporal", temporal, *options]  # fmt: skip
-            if cli.main(line) != 0:
-                raise SystemExit(1)
-        elif temporal == "on":
+        if again and temporal == "on":
             steady(folder / "off", made)
-        found[temporal] = measures(folder, made)
-    return found
+        elif not again and cli.main(["decompose", *line, "-o", str(made), "--temporal", temporal]) != 0:
+            raise SystemExit(1)
 
 
 def steady(source: Path, target: Path) -> None:
     """Steady maps made frame by frame, all in memory: for measuring."""
-    paths = sorted(source.glob("plate.*.maps.exr"))
+    paths = sorted(source.glob("*.maps.exr"))
     shot = []
     for path in paths:
         maps, _ = read_maps(path)
@@ -159,13 +221,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("make", "measure"))
+    parser.add_argument("what", choices=("make", "measure", "clip"))
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--again", action="store_true", help="measure: steady the frame-by-frame maps that are there"
+        "--again", action="store_true", help="measure, clip: steady the frame-by-frame maps that are there"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--plates", metavar="PLATE", help="clip: a movie or shot.####.exr")
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument(
         "--heads", type=Path, metavar="DIR", help="ICT-FaceKit's data: every third shot is a head"
@@ -179,15 +242,21 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parsed.folder / f"shot{seed}",
             )
         return 0
+    if parsed.what == "clip":
+        if not parsed.plates:
+            parser.error("clip needs --plates")
+        _tell(parsed.folder, clip(parsed.folder, parsed.plates, parsed.frames, options, parsed.again))
+        return 0
     for folder in sorted(parsed.folder.glob("shot*")):
-        found = measure(folder, options, parsed.again)
-        ratios = {name: found["off"][name] / max(found["on"][name], 1e-9) for name in found["off"]}
-        print(
-            json.dumps({"shot": folder.name, **found, "off / on": ratios}, indent=1),
-            file=sys.stderr,
-            flush=True,
-        )
+        _tell(folder, measure(folder, options, parsed.again))
     return 0
+
+
+def _tell(folder: Path, found: dict[str, dict[str, float]]) -> None:
+    """Print both measures and their ratios."""
+    ratios = {name: found["off"][name] / max(found["on"][name], 1e-9) for name in found["off"]}
+    said = {"shot": folder.name, **found, "off / on": ratios}
+    print(json.dumps(said, indent=1), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
