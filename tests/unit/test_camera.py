@@ -213,39 +213,3 @@ def test_a_small_sun_keeps_its_power_before_a_camera_that_tilts() -> None:
         tilted = seen_from(env, torch.tensor([[1, 0, 0], [0, c, -s], [0, s, c]]))
         powers.append(float((tilted * weights).sum()))
     assert np.array(powers) == pytest.approx(float((env * weights).sum()), rel=0.03)
-
-
-def test_the_camera_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each frame's own fov reaches its request and its record: a lens that is keyed otherwise makes all again."""
-    import json
-
-    from platelight import cli
-    from platelight.images.exr import read_exr
-
-    for number in (1, 2, 3):
-        write_light(tmp_path / f"shot.{number:04d}.exr", np.full((24, 32, 3), 0.3, np.float32), {})
-    write_light(tmp_path / "sky.exr", np.full((8, 16, 3), 1.0, np.float32), {})
-    stage, camera = stage_at(tmp_path / "shot.usda")
-    camera.GetFocalLengthAttr().Set(18.0, 1)
-    camera.GetFocalLengthAttr().Set(36.0, 3)
-    UsdGeom.Xformable(camera).AddRotateYOp().Set(40.0)
-    stage.Save()
-    monkeypatch.chdir(tmp_path)
-    line = ["relight", "shot.####.exr", "--light", "sky.exr", "--camera", "shot.usda", "--matte", "full", "--pbr-only",
-            "--temporal", "off", "--working-size", "64", "-o", "out", "--report", "report.json"]  # fmt: skip
-
-    def done() -> int:
-        assert cli.main(line) == 0
-        return len(json.loads(Path("report.json").read_text())["done"])
-
-    assert done() == 3
-    headers = [read_exr(tmp_path / f"out/shot.{n:04d}.relit.exr")[0].attributes for n in (1, 2, 3)]
-    fovs = [2 * math.degrees(math.atan(18 / focal)) for focal in (18, 27, 36)]
-    for header, fov in zip(headers, fovs, strict=True):
-        relit, apart = (json.loads(header[f"platelight:{name}"]) for name in ("relight", "settings"))
-        assert (relit["fov"], apart["fov"]) == pytest.approx((fov, fov), rel=1e-5)
-        assert relit["rotation"] == pytest.approx(40.0)
-    assert done() == 0
-    camera.GetFocalLengthAttr().Set(35.0, 3)
-    stage.Save()
-    assert done() == 3
