@@ -123,9 +123,9 @@ def test_complaints_name_the_thing_and_the_remedy(tmp_path: Path) -> None:
     UsdGeom.Xform.Define(stage, "/set")
     stage.Save()
 
-    def told(argument: str, at: Frame | None = None) -> str:
+    def told(argument: str) -> str:
         with pytest.raises(InputError) as caught:
-            ShotCamera.open(argument).at(at or frame())
+            ShotCamera.open(argument).at(frame())
         return str(caught.value).replace(f"{tmp_path}/", "")
 
     assert told(f"{path}:/none") == "shot.usda has no prim /none. Name a camera: /cam."

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ import numpy.typing as npt
 from platelight.images import Frame
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Decompose, Relight, options_of
-
-log = logging.getLogger(__name__)
 
 _ARGUMENT = re.compile(r"(.+\.usd[acz]?)(?::(/.*))?", re.IGNORECASE)
 _Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
