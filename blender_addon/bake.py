@@ -1,8 +1,8 @@
-"""Match scene light: what the scene sends to the subject's place, photographed by a Cycles panorama.
+"""Match scene light: what the scene sends to the subject's place, or to several of them, photographed by Cycles panoramas.
 
-World, lamps, emissive geometry and all bounces are in it; the plate's own card and proxy are not. The panorama
-stands upright and looks along the plate camera's heading, so that the picture is a light in the project's
-convention at rotation 0.
+World, lamps, emissive geometry and all bounces are in it; the plate's own card and proxy are not. The panoramas
+stand upright and look along the plate camera's heading, so that each picture is a light in the project's
+convention at rotation 0. Several are views of one render, so that one ESC ends it and one file holds it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+from uuid import uuid4
 
 import bpy
 import numpy as np
@@ -19,49 +20,75 @@ from mathutils import Vector
 from . import compat, exr, lamps, world
 from .exr import Pixels
 from .plate_properties import is_analysed
-from .temporary import Temporary, found, ref
-from .wire import InputError
+from .temporary import Ref, Temporary, found, ref
+from .wire import InputError, Place
 
 # Lamps smaller than this many pixels of the map would be missed by most samples; their power stays the same.
 _LAMP_PIXELS = 2.0
 
 
-def subject_place(plate: Any, depth: Pixels | None, matte: Pixels | None) -> Vector:
-    """The subject's middle in world space; on the camera's axis at ``plate.distance`` before it is analyzed.
+class Viewpoint(NamedTuple):
+    """Where a panorama stands in world space, and where that is in the plate."""
+
+    at: Vector
+    place: Place
+
+
+def viewpoints(plate: Any, depth: Pixels | None, matte: Pixels | None, count: int) -> list[Viewpoint]:
+    """The middles of ``count`` equal parts of the subject along its longer side, the one nearest the subject's own middle
+    first; the camera's axis at ``plate.distance`` before it is analyzed. Parts where the subject is not are left out.
 
     Args:
         depth, matte: the plate's maps (H, W), or None.
     """
     camera = plate.camera or plate.own_camera
-    x = y = 0.0
-    if depth is not None and matte is not None and (matte > 0.5).any():
-        rows, columns = np.nonzero(matte > 0.5)
-        height, width = matte.shape
-        across = math.tan(camera.data.angle_x / 2)
-        x = float((columns.mean() + 0.5) / width * 2 - 1) * across
-        y = -float((rows.mean() + 0.5) / height * 2 - 1) * across * height / width
-    point: Vector = camera.matrix_world.normalized() @ (Vector((x, y, -1.0)) * plate.distance)
-    return point
+    frame, across = camera.matrix_world.normalized(), math.tan(camera.data.angle_x / 2)
+
+    def seen(u: float, v: float, far: float, shape: float) -> Viewpoint:
+        return Viewpoint(
+            frame @ (Vector(((2 * u - 1) * across, (1 - 2 * v) * across * shape, -1.0)) * far), (u, v)
+        )
+
+    if depth is None or matte is None or not (matte > 0.5).any():
+        return [seen(0.5, 0.5, plate.distance, 1.0)]
+    rows, columns = np.nonzero(matte > 0.5)
+    (height, width), away = matte.shape, depth[matte > 0.5]
+    along = max((rows, columns), key=np.ptp)
+    part = (along - along.min()) * count // (np.ptp(along) + 1)
+    found = []
+    for k in sorted(range(count), key=lambda k: abs(2 * k - count + 1)):
+        mine = part == k
+        if mine.any():
+            u, v = (float(columns[mine].mean()) + 0.5) / width, (float(rows[mine].mean()) + 0.5) / height
+            far = plate.distance * float(np.median(away[mine])) / max(float(np.median(away)), 1e-6)
+            found.append(seen(u, v, far, height / width))
+    return found
 
 
 class BakeSetup:
-    """Context manager: the scene as a panorama from one place, the plate ``uid`` and the lamps ``without`` hidden;
-    everything is put back."""
+    """Context manager: the scene as panoramas from ``points``, the plate ``uid`` and the lamps ``without`` hidden;
+    everything is put back.
+
+    Attributes:
+        points: where they stand.
+        views: names of the views in the file, in the order of the points; none for a single one.
+    """
 
     def __init__(
         self,
         scene: Any,
         uid: str,
-        place: Vector,
+        points: Sequence[Viewpoint],
         heading: float,
         target: Path,
         height: int,
         samples: int,
         without: Sequence[Any] = (),
     ) -> None:
+        self.points = points
+        self.views: list[str] = []
         self._scene = scene
         self._uid = uid
-        self._place = place
         self._heading = heading
         self._target = target
         self._height = height
@@ -74,16 +101,10 @@ class BakeSetup:
         render = scene.render
         self._kept = Temporary(scene)
         compat.set_multilayer_exr(render.image_settings)
-        data = bpy.data.cameras.new("Platelight Panorama")
-        camera = bpy.data.objects.new("Platelight Panorama", data)
-        self._camera = ref(camera)
-        scene.collection.objects.link(camera)
-        camera.location = self._place
-        camera.rotation_euler = (math.pi / 2, 0.0, self._heading - math.pi / 2)
-        data.clip_start, data.clip_end = 1e-4, 1e6
-        compat.make_panorama(data)
+        self._whole = ref(scene)
+        self._cameras = self._panoramas()
         for owner, name, value in (
-            (scene, "camera", camera),
+            (scene, "camera", found(self._cameras[0])),
             (render, "engine", compat.engine_id("CYCLES")),
             (render, "filepath", str(self._target)),
             (render, "resolution_x", 2 * self._height),
@@ -95,6 +116,7 @@ class BakeSetup:
             (render, "use_sequencer", False),
             (render, "use_file_extension", False),
             (render, "use_motion_blur", False),
+            (render, "use_multiview", bool(self.views)),
             (scene.cycles, "samples", self._samples),
             (scene.cycles, "use_adaptive_sampling", False),
             (scene.cycles, "use_denoising", False),
@@ -102,6 +124,11 @@ class BakeSetup:
             (scene.cycles, "sample_clamp_direct", 0.0),
         ):
             self._kept.set(owner, name, value)
+        if self.views:
+            self._kept.set(render, "views_format", "MULTIVIEW")
+            render.image_settings.views_format = "MULTIVIEW"
+            for view in render.views:
+                self._kept.set(view, "use", view.name in self.views)
         if scene.world is not None:
             self._kept.set(scene.world.cycles_visibility, "camera", True)
         for lamp in self._without:
@@ -118,11 +145,31 @@ class BakeSetup:
                 self._kept.set(thing, "is_holdout", False)
         return self
 
+    def _panoramas(self) -> list[Ref]:
+        """A camera for each point, and a view for each of several: Blender finds a view's camera by its name's end."""
+        made, word = [], f"Platelight Panorama {uuid4().hex[:8]}"  # no name of a camera that is there
+        for number, point in enumerate(self.points, 1):
+            data = bpy.data.cameras.new(word)
+            camera = bpy.data.objects.new(f"{word}_{number}", data)
+            made.append(ref(camera))
+            self._scene.collection.objects.link(camera)
+            camera.location = point.at
+            camera.rotation_euler = (math.pi / 2, 0.0, self._heading - math.pi / 2)
+            data.clip_start, data.clip_end = 1e-4, 1e6
+            compat.make_panorama(data)
+            if len(self.points) > 1:
+                view = self._scene.render.views.new(f"platelight{number}")
+                view.camera_suffix = f"_{number}"
+                self.views.append(view.name)
+        return made
+
     def _widen(self, thing: Any) -> None:
-        """Make a lamp large enough to be met by samples; Blender's lamps keep their power when they grow."""
+        """Make a lamp large enough to be met by samples from all points, but not to hold one of them; Blender's lamps keep
+        their power when they grow."""
         lamp = thing.data
         least = _LAMP_PIXELS * math.pi / self._height
-        span = least * (thing.matrix_world.translation - self._place).length
+        away = [(thing.matrix_world.translation - point.at).length for point in self.points]
+        span = min(least * max(away), min(away))
         if lamp.type == "SUN":
             self._kept.set(lamp, "angle", max(lamp.angle, least))
         elif lamp.type in {"POINT", "SPOT"}:
@@ -134,11 +181,17 @@ class BakeSetup:
 
     def __exit__(self, *_exc: object) -> None:
         self._kept.put_back()
-        camera = found(self._camera)
-        if camera is not None:
-            data = camera.data
-            bpy.data.objects.remove(camera)
-            bpy.data.cameras.remove(data)
+        for place in self._cameras:
+            camera = found(place)
+            if camera is not None:
+                data = camera.data
+                bpy.data.objects.remove(camera)
+                bpy.data.cameras.remove(data)
+        scene = found(self._whole)
+        for name in self.views if scene is not None else ():
+            view = scene.render.views.get(name)
+            if view is not None:
+                scene.render.views.remove(view)
 
 
 def setup_for(
@@ -153,12 +206,11 @@ def setup_for(
     if camera is None:
         raise InputError(f"{plate.name} has no camera yet.", "Build the scene first.")
     depth, matte = maps if maps is not None and is_analysed(plate) else (None, None)
-    place = subject_place(plate, depth, matte)
     state = scene.platelight
     return BakeSetup(
         scene,
         plate.uid,
-        place,
+        viewpoints(plate, depth, matte, state.bake_points),
         world.heading(camera),
         target,
         state.bake_height,
@@ -167,18 +219,30 @@ def setup_for(
     )
 
 
-def read_bake(path: Path) -> Pixels:
-    """The baked light (h, 2h, 3)."""
-    combined: Pixels = compat.pass_channels(exr.read(path).layers, "combined")
-    return np.ascontiguousarray(combined[..., :3])
+def read_bake(path: Path, views: Sequence[str] = ()) -> list[Pixels]:
+    """The baked lights (h, 2h, 3) in the order of the points; ``views`` as of ``BakeSetup``."""
+    found = (compat.pass_channels(layers, "combined") for layers in _by_view(path, views))
+    return [np.ascontiguousarray(combined[..., :3]) for combined in found]
 
 
-def read_groups(path: Path) -> dict[str, Pixels]:
-    """What each light group of the view layer sends, (h, 2h, 3) by its name; their sum is the light where every source is in one."""
-    parts = ((name.rpartition(".")[2], plane) for name, plane in exr.read(path).layers.items())
+def read_groups(path: Path, views: Sequence[str] = ()) -> list[dict[str, Pixels]]:
+    """What each light group of the view layer sends to each point, (h, 2h, 3) by its name; their sum is the light where
+    every source is in one."""
     marked = "Combined_"
-    return {
-        name.removeprefix(marked): np.ascontiguousarray(plane[..., :3])
-        for name, plane in parts
-        if name.startswith(marked) and plane.ndim == 3
-    }
+    return [
+        {
+            name.rpartition(".")[2].removeprefix(marked): np.ascontiguousarray(plane[..., :3])
+            for name, plane in layers.items()
+            if name.rpartition(".")[2].startswith(marked) and plane.ndim == 3
+        }
+        for layers in _by_view(path, views)
+    ]
+
+
+def _by_view(path: Path, views: Sequence[str]) -> list[dict[str, Pixels]]:
+    """Layers of each view, by their names without it."""
+    layers = exr.read(path).layers
+    if not views:
+        return [layers]
+    ends = (f".{view}" for view in views)
+    return [{n.removesuffix(end): plane for n, plane in layers.items() if n.endswith(end)} for end in ends]

@@ -83,6 +83,10 @@ def relight(args: argparse.Namespace) -> int:
         raise wire.InputError("There is nothing to relight.", "Give a PLATE.")
     if not args.light and not args.lamp:
         raise wire.InputError("There is no light.", "Give --light HDRI, or a --lamp.")
+    if len(args.light) > 1:
+        raise wire.InputError(
+            "Cycles has one World for all of the plate.", "Add --engine backend for several --light."
+        )
     if any(footage.is_movie(Path(path)) for path in args.plates):
         raise wire.InputError("Cycles takes pictures and sequences here.", "Add --engine backend for movies.")
     frames = wire.sequences().expand(args.plates, args.frames, strict=not args.keep_going)
@@ -92,7 +96,7 @@ def relight(args: argparse.Namespace) -> int:
     def job(frame: Any) -> Job:
         files = [("plate", frame.path)]
         if args.light:
-            files.append(("light", wire.sequences().numbered(args.light, frame.number)))
+            files.append(("light", wire.sequences().numbered(args.light[0].path, frame.number)))
         for role, value, words in (
             ("matte", args.matte, {"auto", "full"}),
             ("backdrop", args.backdrop, {"none", "plate", "light"}),

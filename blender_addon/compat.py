@@ -97,7 +97,7 @@ def pass_channels(planes: dict[str, Any], key: str) -> Any:
     raise KeyError(key)
 
 
-_IMAGE_SETTINGS = ("media_type", "file_format", "color_mode", "color_depth", "exr_codec")
+_IMAGE_SETTINGS = ("media_type", "file_format", "color_mode", "color_depth", "exr_codec", "views_format")
 
 
 def image_settings(settings: Any) -> dict[str, Any]:

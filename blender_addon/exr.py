@@ -158,8 +158,14 @@ def _parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
                 attributes.setdefault(name, struct.unpack("<f" if kind == "float" else "<i", value)[0])
     for header, table in zip(headers, tables, strict=True):
         part = header["name"][1].decode() if multipart and "name" in header else ""
+        view = header["view"][1].decode() if multipart and "view" in header else ""
         for name, plane in _part(data, header, table, 4 if multipart else 0).items():
-            planes[name if "." in name or not part else f"{part}.{name}"] = plane
+            if "." not in name:
+                planes[f"{part}.{name}" if part else name] = plane
+                continue
+            # Views have parts of their own in Blender 5, and stand in the channels' names before it: one way here.
+            layer, _, channel = name.rpartition(".")
+            planes[f"{layer}.{view}.{channel}" if view else name] = plane
     return ExrFile(_grouped(planes), attributes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from . import compat, images, latlong, maps, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
 from .plate_properties import is_built
-from .wire import InputError
+from .wire import InputError, Place, light_planes
 
 # A light wider than this is sent smaller where nobody will look at it directly.
 _LIGHT_WIDTH = 2048
@@ -24,9 +24,9 @@ _UPRIGHT = math.radians(0.1)  # a camera less tilted than this stands upright
 
 
 class Target(NamedTuple):
-    """A light for a request: ``pixels`` (h, 2h, 3) in the camera's frame, and what is still to be applied to it."""
+    """Lights for a request: each (h, 2h, 3) in the camera's frame by the name of its plane, and what is still to be applied."""
 
-    pixels: Pixels
+    lights: dict[str, Pixels]
     rotation: float
     exposure: float
 
@@ -77,12 +77,16 @@ def target_source(scene: Any) -> Source:
     if state.light_from == "PLATE":
         return maps.source(lender(state), "source_light")
     if state.light_from == "SCENE":
-        if state.baked_light is None:
-            raise InputError("The light of the scene was not taken yet.", "Press Match Scene Light.")
-        return images.pixel_source(state.baked_light)
+        return _taken(state.baked_light)
     if not state.hdri:
         raise InputError("No HDRI is chosen.", "Choose a lat-long picture in the Light panel.")
     return images.picture_source(state.hdri)
+
+
+def _taken(image: Any) -> Source:
+    if image is None:
+        raise InputError("The light of the scene was not taken yet.", "Press Match Scene Light.")
+    return images.pixel_source(image)
 
 
 def strength_property(state: Any) -> str | None:
@@ -105,29 +109,47 @@ def camera_axes(camera: Any) -> Pixels:
     return np.asarray(frame @ np.array(camera.matrix_world.to_3x3().normalized()), np.float32)
 
 
-def for_backend(scene: Any, plate: Any, *, full: bool) -> Callable[[OnMain], Target]:
+def places(scene: Any, plate: Any) -> tuple[Place, ...]:
+    """Where in a plate the several lights of the scene were taken; none where one lights all of it."""
+    state = scene.platelight
+    if state.light_from != "SCENE" or state.baked_plate != plate.uid:
+        return ()
+    return tuple(tuple(each.place) for each in state.baked_places)
+
+
+def for_backend(
+    scene: Any, plate: Any, *, full: bool, taken: Sequence[Place] = ()
+) -> Callable[[OnMain], Target]:
     """The light as the plate's camera sees it, at most 2048 wide unless ``full``: a function for a job's thread.
 
     The World is upright, the backend's frame is the camera's: pitch and roll are resampled into the picture.
+    ``taken``: what ``places`` said, where the request tells the lights of several apart.
 
     Raises:
         InputError: as ``target_source``.
     """
     state = scene.platelight
-    pixels = target_source(scene)
+    sources = [target_source(scene)]
+    if taken:
+        sources = [_taken(each.image) for each in state.baked_places]
     # What the scene sends is the scene's to turn and to brighten.
     rotation, exposure = (0.0, 0.0) if state.light_from == "SCENE" else (state.rotation, state.exposure)
     gain = strength(state)
     axes = camera_axes(plate.camera) if plate.camera is not None else np.eye(3, dtype=np.float32)
     tilted = abs(float(np.trace(axes)) - 3.0) > _UPRIGHT**2
 
-    def make(on_main: OnMain) -> Target:
+    def one(pixels: Source, on_main: OnMain) -> Pixels:
         light = lat_long(pixels.read(3, on_main), pixels.name) * gain
         if not full:
             light = latlong.reduced(light, _LIGHT_WIDTH // 2)
         if tilted:
-            return Target(latlong.turned(light, axes, rotation), 0.0, exposure)
-        return Target(np.ascontiguousarray(light, np.float32), rotation, exposure)
+            return latlong.turned(light, axes, rotation)
+        return np.ascontiguousarray(light, np.float32)
+
+    def make(on_main: OnMain) -> Target:
+        names = light_planes(taken)
+        lights = {name: one(source, on_main) for name, source in zip(names, sources, strict=True)}
+        return Target(lights, 0.0 if tilted else rotation, exposure)
 
     return make
 
@@ -158,12 +180,29 @@ def world_pixels(scene: Any) -> Pixels:
     return found + color * np.float32(node.inputs["Strength"].default_value)
 
 
-def keep_baked(scene: Any, pixels: Pixels) -> None:
-    """Keep what Match Scene Light photographed."""
+def keep_baked(scene: Any, plate: Any, lights: Sequence[tuple[Pixels, Place]]) -> None:
+    """Keep what Match Scene Light photographed, and where in the plate that was: the subject's middle first."""
     state = scene.platelight
-    state.baked_light = images.put_image(BAKED, pixels, data=False, existing=state.baked_light)
-    state.baked_light["platelight_unsaved"] = True
+    kept = [each.image for each in state.baked_places][1:]
+    state.baked_light = _keep(lights[0][0], BAKED, state.baked_light)
     state.baked_light["platelight_bake"] = state.baked_light.get("platelight_bake", 0) + 1
+    state.baked_places.clear()
+    state.baked_plate = plate.uid
+    for number, (pixels, place) in enumerate(lights if len(lights) > 1 else ()):
+        added = state.baked_places.add()
+        added.place = place
+        if number:
+            added.image = _keep(pixels, f"{BAKED} {number + 1}", kept.pop(0) if kept else None)
+        else:
+            added.image = state.baked_light
+    for image in filter(None, kept):  # of more places before
+        bpy.data.images.remove(image)
+
+
+def _keep(pixels: Pixels, name: str, existing: Any) -> Any:
+    image = images.put_image(name, pixels, data=False, existing=existing)
+    image["platelight_unsaved"] = True
+    return image
 
 
 def update_world(scene: Any, plate: Any) -> None:
@@ -184,8 +223,7 @@ def update_world(scene: Any, plate: Any) -> None:
         found = target_source(scene)
         sun, rest = latlong.split_sun(lat_long(found.read(3), found.name))
         existing = bpy.data.images.get(SUNLESS)
-        image = images.put_image(SUNLESS, rest, data=False, existing=existing)
-        image["platelight_unsaved"] = True
+        image = _keep(rest, SUNLESS, existing)
         state.sun = world.build_sun(scene, sun, plate.camera, state.sun_angle, driven)
     world.build_world(scene, image, plate.camera, driven_by=driven)
 

@@ -11,6 +11,13 @@ from .option_properties import options
 from .plate_properties import PlatelightPlate
 
 
+class PlatelightBaked(bpy.types.PropertyGroup):
+    """One of several lights that Match Scene Light took, and where in the plate that was."""
+
+    image: bpy.props.PointerProperty(type=bpy.types.Image, options={"HIDDEN"})
+    place: bpy.props.FloatVectorProperty(size=2, options={"HIDDEN"})
+
+
 class PlatelightScene(bpy.types.PropertyGroup):
     """A scene's plates and the light that they share."""
 
@@ -115,7 +122,17 @@ class PlatelightScene(bpy.types.PropertyGroup):
         min=1,
         max=65536,
     )
+    bake_points: bpy.props.IntProperty(
+        name="Light Places",
+        description="From how many places along the subject's longer side Match Scene Light takes the light; several for a "
+        "subject that is large against what lights it. Only Renderer on Backend tells them apart",
+        default=1,
+        min=1,
+        max=wire.MOST_LIGHTS,
+    )
     baked_light: bpy.props.PointerProperty(type=bpy.types.Image, options={"HIDDEN"})
+    baked_places: bpy.props.CollectionProperty(type=PlatelightBaked, options={"HIDDEN"})
+    baked_plate: bpy.props.StringProperty(options={"HIDDEN"})
     sun: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     engine: bpy.props.EnumProperty(
         name="Engine",
@@ -192,7 +209,7 @@ PlatelightScene.__annotations__.update(
     options(wire.Relight, "rotation", "exposure", "backdrop", "strength", "shadows")
 )
 
-CLASSES = (PlatelightPlate, PlatelightScene)
+CLASSES = (PlatelightPlate, PlatelightBaked, PlatelightScene)
 
 
 # Functions, not methods: bpy 4.2 crashes at exit when a PropertyGroup has any Python function of its own.

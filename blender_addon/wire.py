@@ -26,6 +26,8 @@ InputError = errors.InputError
 JobFailed = errors.JobFailed
 Lamp = lamps.Lamp
 MOST_LAMPS = lamps.MOST
+MOST_LIGHTS = requests.MOST_LIGHTS
+Place = requests.Place
 PlatelightError = errors.PlatelightError
 Parser = options.Parser
 add_batch = options.add_batch
@@ -36,6 +38,7 @@ Decompose = requests.Decompose
 Refine = requests.Refine
 Relight = requests.Relight
 Option = requests.Option
+light_planes = requests.light_planes
 options_of = requests.options_of
 principled_from_f0 = principled.principled_from_f0
 

@@ -32,15 +32,18 @@ class _Refined(NamedTuple):
     meta: dict[str, Any]
 
 
-def _target(scene: Any, plate: Any) -> Callable[[mapfiles.OnMain], light.Target] | None:
-    """The light that goes along: the chosen one, without an HDRI the World's color; None where all is dark."""
+def _target(
+    scene: Any, plate: Any, taken: tuple[wire.Place, ...]
+) -> Callable[[mapfiles.OnMain], light.Target] | None:
+    """The light that goes along: the chosen one, several where they were ``taken`` at places, without an HDRI the World's
+    color; None where all is dark."""
     state = scene.platelight
     if state.hdri or state.light_from != "HDRI" or state.backdrop == "light":
-        return light.for_backend(scene, plate, full=state.backdrop == "light")
+        return light.for_backend(scene, plate, full=state.backdrop == "light", taken=taken)
     if state.physics == "CYCLES":  # the passes have it
         return None
     pixels = light.world_pixels(scene)
-    return (lambda _on_main: light.Target(pixels, 0.0, 0.0)) if pixels.any() else None
+    return (lambda _on_main: light.Target({"light": pixels}, 0.0, 0.0)) if pixels.any() else None
 
 
 class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
@@ -87,7 +90,9 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         if backdrop == "plate":
             sources["plate"] = (maps.plate_source(plate, frame), 3)
         behind = scene.backdrop_source(state.backdrop_path, plate, frame) if backdrop == "given" else None
-        target = _target(context.scene, plate)
+        # Cycles' passes have the light of the scene where each facet is.
+        taken = light.places(context.scene, plate) if by_backend else ()
+        target = _target(context.scene, plate, taken)
         options: dict[str, Any] = {
             "backdrop": backdrop,
             "strength": state.strength,
@@ -95,6 +100,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
             "fov": scene.field_of_view(plate),
         }
         if by_backend:
+            options["places"] = taken
             options["lamps"] = lamps.for_backend(context.scene, plate)
             options["distance"] = lamps.distance(context.scene, plate)
             options["shadows"] = "on" if state.shadows else "off"
@@ -129,7 +135,8 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
             if behind is not None:
                 planes["backdrop"] = scene.backdrop_pixels(behind, shape, reporter.on_main)
             if target is not None:
-                planes["light"], options["rotation"], options["exposure"] = target(reporter.on_main)
+                lights, options["rotation"], options["exposure"] = target(reporter.on_main)
+                planes.update(lights)
             request = wire.Relight(**options) if by_backend else wire.Refine(**options)
             answer = remote.ask(settings, process, request, planes, reporter)
             kept = {"result": answer.planes["relit"]}

@@ -90,7 +90,7 @@ class PLATELIGHT_OT_match_scene_light(RenderOperator, bpy.types.Operator):
 
     filepath: bpy.props.StringProperty(
         name="File",
-        description="Where to save the light as .exr; empty keeps it in Blender",
+        description="Where to save the light as .exr, several with their numbers; empty keeps it in Blender",
         subtype="FILE_PATH",
     )
     samples: bpy.props.IntProperty(
@@ -112,33 +112,44 @@ class PLATELIGHT_OT_match_scene_light(RenderOperator, bpy.types.Operator):
         return True
 
     def setup(self, context: Any, target: Path) -> AbstractContextManager[Any]:
-        """A panorama from the subject's place."""
+        """Panoramas from the subject's place, or from several."""
         plate = active_plate(context.scene.platelight)
         self._uid = plate.uid
         found = None
         if is_analysed(plate):
             found = (maps.map_pixels(plate, "depth", 1), maps.map_pixels(plate, "matte_map", 1))
-        return bake.setup_for(context.scene, plate, found, target, self.samples)
+        self._bake = bake.setup_for(context.scene, plate, found, target, self.samples)
+        return self._bake
 
-    def digest(self, _context: Any) -> Callable[[Path], exr.Pixels]:
-        """The light out of the file, and into the file that was asked for."""
-        saved = bpy.path.abspath(self.filepath)
+    def digest(self, _context: Any) -> Callable[[Path], list[exr.Pixels]]:
+        """The lights out of the file, and into the files that were asked for."""
+        saved = Path(bpy.path.abspath(self.filepath)) if self.filepath else None
+        points, views = self._bake.points, self._bake.views
 
-        def read(path: Path) -> exr.Pixels:
-            pixels = bake.read_bake(path)
-            if saved:
+        def read(path: Path) -> list[exr.Pixels]:
+            lights = bake.read_bake(path, views)
+            if saved is not None:
                 # A light group that is to be brighter is added again, or taken away, wherever the file goes.
-                exr.write(saved, {"": pixels, **bake.read_groups(path)}, {"platelight:version": wire.version})
-            return pixels
+                parts = zip(lights, bake.read_groups(path, views), points, strict=True)
+                for number, (pixels, groups, point) in enumerate(parts, 1):
+                    notes = {
+                        "platelight:version": wire.version,
+                        "platelight:place": "{:g},{:g}".format(*point.place),
+                    }
+                    name = saved.with_stem(f"{saved.stem}.{number}") if views else saved
+                    exr.write(name, {"": pixels, **groups}, notes)
+            return lights
 
         return read
 
-    def take(self, context: Any, pixels: exr.Pixels) -> str:
-        """Keep the light and make it the target."""
+    def take(self, context: Any, lights: list[exr.Pixels]) -> str:
+        """Keep the lights and make them the target."""
         plate = _found(self._uid)
-        light.keep_baked(context.scene, pixels)
+        places = [point.place for point in self._bake.points]
+        light.keep_baked(context.scene, plate, list(zip(lights, places, strict=True)))
         context.scene.platelight.light_from = "SCENE"
-        return f"{plate.name} takes the light of the scene."
+        where = f", from {len(lights)} places" if len(lights) > 1 else ""
+        return f"{plate.name} takes the light of the scene{where}."
 
 
 CLASSES = (PLATELIGHT_OT_render_preview, PLATELIGHT_OT_match_scene_light)

@@ -24,6 +24,7 @@ def light(layout: Any, state: Any) -> None:
     else:
         column.prop(state, "bake_height")
         column.prop(state, "bake_samples")
+        column.prop(state, "bake_points")
     if state.light_from == "SCENE":
         column.operator("platelight.match_scene_light", icon="LIGHTPROBE_SPHERE")
         column.label(text="Lamps are in the scene's light", icon="LIGHT")

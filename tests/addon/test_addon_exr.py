@@ -80,6 +80,24 @@ def test_multi_part_files_name_layers_by_part(exr: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(layers["other"], rgb * 2)
 
 
+def test_views_of_parts_stand_in_the_names_of_layers(exr: Any, tmp_path: Path) -> None:
+    """As Blender 5 writes several views; before it their names are in the channels'."""
+    rgb = picture(channels=3)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    parts = [
+        OpenEXR.Part(
+            {**header, "name": f"ViewLayer.Combined-{view}", "view": view},
+            {f"ViewLayer.Combined.{c}": rgb[..., k].copy() * level for k, c in enumerate("RGB")},
+        )
+        for view, level in (("near", 1.0), ("far", 2.0))
+    ]
+    with OpenEXR.File(parts) as file:
+        file.write(str(tmp_path / "views.exr"))
+    layers = exr.read(tmp_path / "views.exr").layers
+    np.testing.assert_array_equal(layers["ViewLayer.Combined.near"], rgb)
+    np.testing.assert_array_equal(layers["ViewLayer.Combined.far"], rgb * 2)
+
+
 def test_damage_is_a_sentence_that_names_the_file(exr: Any, tmp_path: Path) -> None:
     path = tmp_path / "whole.exr"
     exr.write(path, {"": picture()})

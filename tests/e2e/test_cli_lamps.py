@@ -1,4 +1,4 @@
-"""``platelight relight --lamp``: lamps alone light a plate, and a wrong one is told in a sentence."""
+"""``platelight relight --lamp`` and several ``--light``: what they do to a plate, and wrong ones told in a sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from platelight import cli
-from platelight.images import write_maps
+from platelight.images import write_light, write_maps
 from platelight.images.exr import read_exr
 
 SIZE = (20, 30)
@@ -52,3 +52,38 @@ def test_what_is_missing_is_told(
     assert cli.main(["relight", "--maps", str(maps), "-o", str(tmp_path / "out"), *words]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_several_lights_blend_between_their_places(maps: Path, tmp_path: Path) -> None:
+    """A bright sky at the left edge and a dark one at the right: brightness falls along a straight line."""
+    for name, level in (("bright", 3.0), ("dark", 1.0)):
+        write_light(tmp_path / f"{name}.exr", np.full((8, 16, 3), level, np.float32), {})
+    words = ["--maps", str(maps), "-o", str(tmp_path / "out"), "--pbr-only"]
+    lights = ["--light", f"{tmp_path}/bright.exr@0.0,0.5", "--light", f"{tmp_path}/dark.exr@1,0.5"]
+    assert cli.main(["relight", *words, *lights]) == 0
+    part = read_exr(tmp_path / "out" / "shot.relit.exr")[0]
+    got = part.channels["diffuse.G"].astype(np.float32)
+    across = 3.0 - 2.0 * (np.arange(SIZE[1]) + 0.5) / SIZE[1]
+    np.testing.assert_allclose(got / got[:, -1:], np.broadcast_to(across / across[-1], SIZE), rtol=0.02)
+    settings = json.loads(part.attributes["platelight:relight"])
+    assert settings["light"] == ["bright.exr", "dark.exr"]
+    assert settings["places"] == [[0.0, 0.5], [1.0, 0.5]]
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["a@0.5,0.2", "b"], "b is one of 2 lights and has no place. Say where in the plate it was taken: b@0.5,0.2."),
+    (["a@0.5,0.2", "b@0.5,1.2"], "the place 0.5,1.2 is outside the plate"),
+    (["a@0.5,0.2", "b@0.5,0.2"], "Two lights are at one place."),
+    ([f"a@0.{k},0.2" for k in range(5)], "There are 5 lights. Give 4 at most."),
+    (["me@home,2.exr"], "me@home,2.exr: no such file"),
+])  # fmt: skip
+def test_lights_without_places_are_told(
+    maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    lights = [part for word in words for part in ("--light", word)]
+    try:
+        code = cli.main(["relight", "--maps", str(maps), "-o", str(tmp_path / "out"), *lights])
+    except SystemExit as left:  # argparse's own way
+        code = int(left.code or 0)
+    assert code == 2
+    assert said in capsys.readouterr().err

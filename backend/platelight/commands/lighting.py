@@ -1,4 +1,4 @@
-"""The target light of each frame: one HDRI or a sequence of them, turned and exposed by keyframes, seen by its camera."""
+"""The target lights of each frame: HDRIs or sequences of them, turned and exposed by keyframes, seen by its camera."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from platelight.commands.camera import ShotCamera
+from platelight.commands.lights import places
 from platelight.commands.tracks import Track, read_tracks
 from platelight.images import Frame, read_light
 from platelight.images.sanitize import Pixels
 from platelight.images.sequence import is_pattern, numbered
 from platelight.protocol.errors import InputError
-from platelight.protocol.requests import Relight, options_of
+from platelight.protocol.requests import Relight, light_planes, options_of
 
 _OPTIONS = {option.name: option for option in options_of(Relight)}
 
@@ -28,14 +29,17 @@ class Lighting:
 
     The light stays in the world: with rotation 0 its center column is at -Z of a stage whose Y is up, at +Y of one whose
     Z is up. A camera that is level turns it about the vertical; one that is tilted has its picture drawn anew.
+
+    ``sources`` are files or patterns by the names of their planes, none where lamps alone give light; ``fixed`` is what
+    those hold that are the same for all frames.
     """
 
-    source: str | None
+    sources: dict[str, str]
     colorspace: str
     rotation: float
     exposure: float
     tracks: dict[str, Track]
-    fixed: Pixels | None
+    fixed: dict[str, Pixels]
     camera: ShotCamera | None
     focused: bool
     """Whether the camera's focus tells the subject's distance, as ``--distance`` does not."""
@@ -45,50 +49,45 @@ class Lighting:
         """Read what all frames share, and check the rest, before anything long begins.
 
         Raises:
-            InputError: the light or the CSV cannot be read, or a frame has no light or is out of range.
+            InputError: a light or the CSV cannot be read, or a frame has no light or is out of range.
         """
         focused = parsed.distance == _OPTIONS["distance"].default
-        if parsed.light is None:
+        if not parsed.light:
             if not getattr(parsed, "lamp", None):
                 raise InputError("There is no light.", "Give --light HDRI, or a --lamp.")
             if parsed.light_csv:
                 raise InputError(
                     "--light-csv moves an HDRI, and there is none.", "Give --light HDRI as well."
                 )
-            return Lighting(
-                None, parsed.light_colorspace, parsed.rotation, parsed.exposure, {}, None, camera, focused
-            )  # fmt: skip
-        fixed = None if is_pattern(parsed.light) else read_light(parsed.light, parsed.light_colorspace)
+        names = light_planes(places(parsed.light))
+        sources = dict(zip(names, (one.path for one in parsed.light), strict=False))  # lamps alone: none
+        space = parsed.light_colorspace
+        fixed = {name: read_light(path, space) for name, path in sources.items() if not is_pattern(path)}
         tracks = read_tracks(Path(parsed.light_csv)) if parsed.light_csv else {}
         lighting = Lighting(
-            parsed.light, parsed.light_colorspace, parsed.rotation, parsed.exposure, tracks, fixed, camera, focused
+            sources, space, parsed.rotation, parsed.exposure, tracks, fixed, camera, focused
         )  # fmt: skip
         for frame in frames:
             lighting.moved(frame)
-            path = lighting.file(frame)
-            if fixed is None and not parsed.keep_going and path is not None and not path.is_file():
-                raise InputError(f"{path}: no such file.", f"Frame {frame.number} needs a light.")
+            for name, path in lighting.files(frame).items():
+                if name not in fixed and not parsed.keep_going and not path.is_file():
+                    raise InputError(f"{path}: no such file.", f"Frame {frame.number} needs a light.")
         return lighting
 
-    def file(self, frame: Frame) -> Path | None:
-        """The HDRI of a frame; None where lamps alone give light."""
-        return None if self.source is None else numbered(self.source, frame.number)
+    def files(self, frame: Frame) -> dict[str, Path]:
+        """The HDRIs of a frame by the names of their planes."""
+        return {name: numbered(source, frame.number) for name, source in self.sources.items()}
 
-    def read(self, frame: Frame) -> Pixels | None:
-        """Radiance (h, 2h, 3) of a frame, turned where its camera is tilted; None where lamps alone give light."""
-        path = self.file(frame)
-        light = self.fixed if self.fixed is not None or path is None else read_light(path, self.colorspace)
+    def read(self, frame: Frame) -> dict[str, Pixels]:
+        """Radiance (h, 2h, 3) of a frame's lights by the names of their planes, turned where its camera is tilted."""
+        lights = {
+            name: self.fixed[name] if name in self.fixed else read_light(path, self.colorspace)
+            for name, path in self.files(frame).items()
+        }
         axes = self._axes(frame)
-        if light is None or axes is None or _heading(axes) is not None:
-            return light
-        import torch  # the pipeline's, which a plain light need not wait for
-
-        from platelight.shading.environment import seen_from
-
-        with torch.inference_mode():
-            env = torch.from_numpy(light).permute(2, 0, 1)[None]
-            seen = seen_from(env, torch.from_numpy(axes))
-        return np.ascontiguousarray(seen[0].permute(1, 2, 0).numpy())
+        if axes is None or _heading(axes) is not None:
+            return lights
+        return {name: _seen(light, axes) for name, light in lights.items()}
 
     def request(self, frame: Frame) -> dict[str, float]:
         """The options of a frame that goes with the light of :meth:`read`: as :meth:`moved` has them, and the camera's."""
@@ -133,6 +132,17 @@ class Lighting:
                     "Correct the keyframes.",
                 )
         return values
+
+
+def _seen(light: Pixels, axes: npt.NDArray[np.float64]) -> Pixels:
+    import torch  # the pipeline's, which a plain light need not wait for
+
+    from platelight.shading.environment import seen_from
+
+    with torch.inference_mode():
+        env = torch.from_numpy(light).permute(2, 0, 1)[None]
+        seen = seen_from(env, torch.from_numpy(axes))
+    return np.ascontiguousarray(seen[0].permute(1, 2, 0).numpy())
 
 
 def _heading(axes: npt.NDArray[np.float64]) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
-from platelight.commands import lamps
+from platelight.commands import lamps, lights
 from platelight.protocol.requests import Decompose, Option, Relight, options_of
 
 R = TypeVar("R", Decompose, Relight)
@@ -34,9 +34,7 @@ def add_relight(parser: argparse.ArgumentParser) -> None:
         "plates", nargs="*", metavar="PLATE", help="as for decompose; none when --maps is enough"
     )
     parser.add_argument(
-        "--light",
-        metavar="HDRI",
-        help="lat-long HDRI to relight with, or light.####.exr: one a frame; needed unless there is a --lamp",
+        "--light", metavar="HDRI[@U,V]", action="append", type=lights.light, default=[], help=lights.HELP
     )
     parser.add_argument(
         "--lamp", metavar="LAMP", action="append", type=lamps.lamp, default=[], help=lamps.HELP

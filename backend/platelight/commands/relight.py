@@ -18,6 +18,7 @@ from platelight.commands import decompose as taking_apart
 from platelight.commands.camera import ShotCamera
 from platelight.commands.decompose import Source
 from platelight.commands.lighting import Lighting
+from platelight.commands.lights import places
 from platelight.commands.options import request_of
 from platelight.commands.progress import Meter
 from platelight.commands.records import Ledger
@@ -42,10 +43,10 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Given:
-    """A frame as it was read: a plate to take apart, or maps made before; its light and backdrop."""
+    """A frame as it was read: a plate to take apart, or maps made before; its lights, by plane, and backdrop."""
 
     source: Source | Apart | None
-    light: Floats | None
+    lights: dict[str, Floats]
     backdrop: Floats | None
 
 
@@ -131,8 +132,7 @@ def settings_of(parsed: argparse.Namespace, frames: list[Frame], camera: ShotCam
 
 def files_of(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> list[tuple[str, Path]]:
     """The files that a relit frame depends on, by role."""
-    light = lighting.file(frame)
-    found = [] if light is None else [("light", light)]
+    found = list(lighting.files(frame).items())
     if parsed.maps:
         found.append(("maps", _maps_file(frame, parsed)))
         found += [("plate", frame.path)] if parsed.plates else []
@@ -161,7 +161,8 @@ def read(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> tuple[
 
 def _request(parsed: argparse.Namespace, **moved: float) -> Relight:
     mode = _backdrop_mode(parsed)
-    return request_of(Relight, parsed, backdrop=mode, lamps=tuple(parsed.lamp), **moved)
+    lamps, taken = tuple(parsed.lamp), places(parsed.light)
+    return request_of(Relight, parsed, backdrop=mode, lamps=lamps, places=taken, **moved)
 
 
 def _backdrop_mode(parsed: argparse.Namespace) -> str:
@@ -219,8 +220,7 @@ def relight(
     mode = _backdrop_mode(parsed)
     dropped = {"light"} if mode == "plate" else {"light", "plate"}
     planes: dict[str, Floats] = {name: plane for name, plane in apart.maps.items() if name not in dropped}
-    if given.light is not None:
-        planes["light"] = given.light
+    planes.update(given.lights)
     if "light" in apart.maps:
         planes["source_light"] = apart.maps["light"]
     if given.backdrop is not None:
@@ -229,9 +229,11 @@ def relight(
     outcome = job(request, dict(planes), progress)
     settings = msgspec.to_builtins(request)
     settings.pop("kind")
-    light = lighting.file(frame)
+    names = [path.name for path in lighting.files(frame).values()]
     attributes = dict(apart.attributes)
-    attributes["platelight:relight"] = json.dumps({**settings, "light": light.name if light else None})
+    attributes["platelight:relight"] = json.dumps(
+        {**settings, "light": names if len(names) > 1 else next(iter(names), None)}
+    )
     if outcome.meta.get("models"):
         attributes["platelight:models"] = json.dumps(outcome.meta["models"], sort_keys=True, default=str)
     return Relit(

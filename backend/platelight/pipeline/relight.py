@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from platelight.images.sanitize import sanitize
-from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_of, to_tensor
+from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_of
 from platelight.pipeline.lamps import lamp_passes
+from platelight.pipeline.lights import lights_of, shares
 from platelight.pipeline.networks import Networks, in_passes
 from platelight.pipeline.resample import Guided, Window, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, clean, put, tensor_of
@@ -104,17 +104,6 @@ class Maps:
             lambda a, b: self.rows(name, top + a, top + b, columns),
             (1, channels, window.height, window.width), bands,
         )  # fmt: skip
-
-
-def check_light(planes: dict[str, Map]) -> Pixels:
-    """The target light (h, 2h, 3), sanitized."""
-    light = planes.get("light")
-    if light is None or light.ndim != 3 or light.shape[2] != 3 or light.shape[1] != 2 * light.shape[0]:
-        raise InputError(
-            "The target light is missing or not a 2:1 lat-long.",
-            "Give an HDRI that is twice as wide as high.",
-        )
-    return sanitize(light)[0]
 
 
 @torch.inference_mode()
@@ -240,20 +229,29 @@ def _behind(
 
 
 def _lit(
-    maps: Maps, light: Tensor | None, request: Relight, progress: Progress, cancelled: Callable[[], bool]
+    maps: Maps, lights: Tensor | None, request: Relight, progress: Progress, cancelled: Callable[[], bool]
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """First row, diffuse and specular (1, 3, rows, W) of bands under HDRI and lamps, with shadows where asked."""
+    """First row, diffuse and specular (1, 3, rows, W) of bands under HDRIs and lamps, with shadows where asked."""
     if request.lamps or request.shadows == "on":
-        yield 0, *_lit_whole(maps.whole(), light, request, progress, cancelled)
+        yield 0, *_lit_whole(maps.whole(), lights, request, progress, cancelled)
         return
-    assert light is not None
-    target = _target(light, request.rotation, request.exposure)
+    assert lights is not None
+    targets = _target(lights, request.rotation, request.exposure)
     for top, bottom in maps.bands:
         check_cancelled(cancelled)
         band = {name: maps.rows(name, top, bottom) for name in ("normal", "roughness", "reflectivity")}
         band["albedo"] = maps.paint(top, bottom)
         view = view_directions(*maps.size, request.fov, rows=(top, bottom)).to(maps.device)
-        yield top, *_shaded_inside(band, maps.rows("matte", top, bottom), target, view)
+        matte = maps.rows("matte", top, bottom)
+        if len(lights) == 1:
+            yield top, *_shaded_inside(band, matte, targets, view)
+            continue
+        diffuse = specular = torch.zeros_like(band["albedo"])
+        for i, share in enumerate(shares(request.places, maps.size, top, bottom).to(maps.device)):
+            # Only where it counts: along a row of lights each pixel is shaded under two of them at most.
+            one, other = _shaded_inside(band, matte * share, targets.one(i), view)
+            diffuse, specular = diffuse + share * one, specular + share * other
+        yield top, diffuse, specular
 
 
 MOST = 0.8
@@ -276,19 +274,24 @@ def _shaded_inside(
 
 
 def _lit_whole(
-    maps: dict[str, Tensor], light: Tensor | None, request: Relight, progress: Progress,
+    maps: dict[str, Tensor], lights: Tensor | None, request: Relight, progress: Progress,
     cancelled: Callable[[], bool],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same at once: shadows fall from one band into another."""
     shadows = request.shadows == "on"
     diffuse = specular = torch.zeros_like(maps["foreground"])
-    if light is not None:
-        diffuse, specular = physical(maps, light, request.fov, request.rotation, request.exposure)
-        if shadows:
+    if lights is not None:
+        height, width = maps["matte"].shape[-2:]
+        counted = shares(request.places or ((0.5, 0.5),), (height, width), 0, height).to(lights.device)
+        for share, light in zip(counted, lights.split(1), strict=True):
             check_cancelled(cancelled)
-            progress(0.3, "shadows")
-            seen = expose(rotate(light, request.rotation), request.exposure)
-            diffuse, specular = shadowed(maps, seen, request.fov, diffuse, specular)
+            passes = physical(maps, light, request.fov, request.rotation, request.exposure)
+            if shadows:
+                check_cancelled(cancelled)
+                progress(0.3, "shadows")
+                seen = expose(rotate(light, request.rotation), request.exposure)
+                passes = shadowed(maps, seen, request.fov, *passes)
+            diffuse, specular = diffuse + share * passes[0], specular + share * passes[1]
     if request.lamps:
         check_cancelled(cancelled)
         progress(0.4, "lamps")
@@ -319,8 +322,9 @@ def relight(
     # What gives light: the HDRI, unless passes or lamps do and there is none.
     optional = isinstance(request, Refine) and request.backdrop != "light"
     optional = optional or (isinstance(request, Relight) and bool(request.lamps))
-    has_light = "light" in planes or not optional
-    light = to_tensor(check_light(planes), device) if has_light else torch.zeros(1, 3, 2, 4, device=device)
+    places = request.places if isinstance(request, Relight) else ()
+    has_light = "light" in planes or bool(places) or not optional
+    lights = lights_of(planes, places, device) if has_light else torch.zeros(1, 3, 2, 4, device=device)
     progress(0.1, "physical render")
     relit, pbr, diffuse, specular = (room.empty(*maps.size, channels) for channels in (4, 3, 3, 3))
     if isinstance(request, Refine):
@@ -328,7 +332,7 @@ def relight(
             (a, maps.rows("diffuse", a, b), maps.rows("specular", a, b)) for a, b in maps.bands
         )
     else:
-        lit = _lit(maps, light if has_light else None, request, progress, cancelled)
+        lit = _lit(maps, lights if has_light else None, request, progress, cancelled)
     for top, one, other in lit:
         put(diffuse, top, one)
         put(specular, top, other)
@@ -342,9 +346,10 @@ def relight(
         refined(networks, maps, passes, relit, request.strength, request.working_size, room)
         check_cancelled(cancelled)
     progress(0.9, "compositing")
+    behind = None
+    light = lights[:1]  # several do not make one picture
     if request.backdrop == "light":
         light = expose(rotate(light, request.rotation), request.exposure)
-    behind = None
     if request.backdrop != "none":
         behind = _behind(maps, planes, request.backdrop, light, request.fov)
     for top, bottom in maps.bands:

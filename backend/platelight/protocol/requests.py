@@ -14,6 +14,7 @@ decompose   plate (H,W,3); matte (H,W) when ``matte="given"``                   
 relight     all of decompose's outputs but ``light`` (optional as ``source_light``);     diffuse, specular, pbr (H,W,3),
             cavity where there is one, depth for ``shadows`` and ``lamps`` only;        relit (H,W,4) premultiplied
             ``light`` (h,2h,3) is the target, and may be left out with ``lamps``;
+            with ``places`` ``light``, ``light_2`` to ``light_4``, one a place;
             backdrop (H,W,3) when ``backdrop="given"``
 refine      as relight, and diffuse, specular (H,W,3) as Cycles rendered them           pbr (H,W,3), relit (H,W,4)
 =========== =========================================================================== =====================
@@ -23,13 +24,14 @@ Where normal and albedo come in half floats, as previews may, the planes out are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from platelight.protocol.errors import InputError
 from platelight.protocol.lamps import MOST, Lamp
 
 Matte = Annotated[
@@ -99,6 +101,17 @@ Lamps = Annotated[
     tuple[Lamp, ...],
     Meta(max_length=MOST, title="Lamps", description="lamps at their true distance, beside the HDRI"),
 ]
+MOST_LIGHTS = 4
+Place = tuple[Annotated[float, Meta(ge=0.0, le=1.0)], Annotated[float, Meta(ge=0.0, le=1.0)]]
+Places = Annotated[
+    tuple[Place, ...],
+    Meta(
+        max_length=MOST_LIGHTS,
+        title="Places",
+        description="where in the plate each of several HDRIs was taken, from its upper left corner (0, 0) to its lower "
+        "right one (1, 1); between them the results blend",
+    ),
+]
 Distance = Annotated[
     float,
     Meta(
@@ -128,6 +141,7 @@ class Relight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reli
         bool, Meta(title="PBR only", description="stop after the physical render, no neural refiner")
     ] = False
     shadows: Shadows = "off"
+    places: Places = ()
     lamps: Lamps = ()
     distance: Distance = 1.0
     strength: Strength = 1.0
@@ -147,6 +161,17 @@ class Refine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refin
 
 
 Request = Decompose | Relight | Refine
+
+
+def light_planes(places: Sequence[Place]) -> tuple[str, ...]:
+    """Names of the planes that hold the target lights: ``light`` for one, ``light_2`` and so on for those of more places.
+
+    Raises:
+        InputError: two places are one.
+    """
+    if len(set(places)) < len(places):
+        raise InputError("Two lights are at one place.", "Give each light a place of its own.")
+    return ("light", *(f"light_{number}" for number in range(2, len(places) + 1)))
 
 
 @dataclass(frozen=True)
@@ -171,7 +196,7 @@ def options_of(request: type[Decompose] | type[Relight] | type[Refine]) -> Itera
     info = msgspec.inspect.type_info(request)
     assert isinstance(info, msgspec.inspect.StructType)
     for field in info.fields:
-        if field.name == "lamps":  # a list, which interfaces make in their own ways
+        if field.name in ("lamps", "places"):  # lists, which interfaces make in their own ways
             continue
         kind, title, description = field.type, field.name, ""
         if isinstance(kind, msgspec.inspect.Metadata):

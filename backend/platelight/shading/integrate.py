@@ -51,6 +51,12 @@ class PrefilteredLight:
         turned = tuple(one.rotated(degrees) for one in self.specular)
         return replace(self, diffuse=environment.rotate(self.diffuse, degrees), specular=turned)
 
+    def one(self, index: int) -> PrefilteredLight:
+        """One of N lights."""
+        return replace(
+            self, diffuse=self.diffuse[index : index + 1], specular=self.specular[index : index + 1]
+        )
+
     def exposed(self, ev: float) -> PrefilteredLight:
         """The light times 2^ev; nothing is filtered."""
         return replace(self, gain=self.gain * 2.0**ev)

@@ -102,7 +102,7 @@ ops.use_plate_light(name="B")
 out["gain without cavity"] = state.light_gain / with_cavity
 ops.use_plate_light(name="A")
 target = light.for_backend(here, state.plates["B"], full=False)(mapfiles.directly)
-out["copied"] = float(np.abs(target.pixels - true).max() / true.max())
+out["copied"] = float(np.abs(target.lights["light"] - true).max() / true.max())
 state.active = 0
 
 # A light with a sun: as a map, and as map plus lamp, turned.
@@ -152,7 +152,9 @@ key.data.angle = math.radians(40.0)
 key.lightgroup = "Key"
 here.collection.objects.link(key)
 out["match"] = sorted(ops.match_scene_light(filepath=str(Path("scene.exr").resolve())))
-out["baked"] = list(light.for_backend(here, state.plates["A"], full=False)(mapfiles.directly).pixels.shape)
+out["baked"] = list(
+    light.for_backend(here, state.plates["A"], full=False)(mapfiles.directly).lights["light"].shape
+)
 saved = exr.read(Path("scene.exr").resolve()).layers
 out["groups"] = sorted(saved)
 out["groups sum"] = float(np.abs(saved["Sky"] + saved["Key"] - saved[""]).max() / saved[""].max())

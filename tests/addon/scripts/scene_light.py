@@ -19,9 +19,10 @@ RADIUS = 0.1  # of the sphere in a room 6 m wide: the light of one point is the 
 
 
 def baked(scene: Any, place: Vector, heading: float, height: int, samples: int) -> np.ndarray:
-    with bake.BakeSetup(scene, "", place, heading, Path("bake.exr").resolve(), height, samples):
+    points = [bake.Viewpoint(place, (0.5, 0.5))]
+    with bake.BakeSetup(scene, "", points, heading, Path("bake.exr").resolve(), height, samples):
         bpy.ops.render.render(write_still=True)
-    return bake.read_bake(Path("bake.exr"))
+    return bake.read_bake(Path("bake.exr"))[0]
 
 
 def known_world() -> float:
