@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from .exr_write import MAGIC, Attribute, write, write_atomically
 from .wire import InputError
 
 Pixels = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
 _DTYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 _LONGEST = 1 << 16  # pixels of a side; a header that claims more is damaged
 _LINES = {0: 1, 1: 1, 2: 1, 3: 16}  # scan lines a chunk: NONE, RLE, ZIPS, ZIP
@@ -180,20 +181,52 @@ def _part(
     compression = header["compression"][1][0]
     channels = _channels(header["channels"][1])
     line = width * sum(kind.itemsize for _, kind in channels)
+    if compression == 0:
+        whole = _uncompressed(data, table, skip, line, y0)
+        if whole is not None:
+            return _split(whole, channels, width)
     planes = {name: np.zeros((height, width), np.float32) for name, _ in channels}
+    for first, rows in _blocks(data, table, skip, line, (y0, y1), compression):
+        for name, part in _split(rows, channels, width).items():
+            planes[name][first : first + len(part)] = part
+    return planes
+
+
+def _split(rows: Bytes, channels: Sequence[tuple[str, np.dtype[Any]]], width: int) -> dict[str, Pixels]:
+    """Every channel of some rows (lines, line) as (lines, width) float32."""
+    planes, column = {}, 0
+    for name, kind in channels:
+        part = np.ascontiguousarray(rows[:, column : column + width * kind.itemsize])
+        planes[name] = part.view(kind).astype(np.float32, copy=False)
+        column += width * kind.itemsize
+    return planes
+
+
+def _blocks(
+    data: bytes, table: tuple[int, ...], skip: int, line: int, span: tuple[int, int], compression: int
+) -> Iterator[tuple[int, Bytes]]:
+    """Each chunk's first row, from 0, and its rows as bytes (lines, line)."""
     for offset in table:
         y, size = struct.unpack_from("<ii", data, offset + skip)
-        first = y - y0
-        lines = min(_LINES[compression], height - first)
+        lines = min(_LINES[compression], span[1] - y + 1)
         start = offset + skip + 8
         block = np.frombuffer(_unpack(data[start : start + size], compression, lines * line), np.uint8)
-        rows = block.reshape(lines, line)
-        column = 0
-        for name, kind in channels:
-            part = np.ascontiguousarray(rows[:, column : column + width * kind.itemsize])
-            planes[name][first : first + lines] = part.view(kind)
-            column += width * kind.itemsize
-    return planes
+        yield y - span[0], block.reshape(lines, line)
+
+
+def _uncompressed(data: bytes, table: tuple[int, ...], skip: int, line: int, y0: int) -> Bytes | None:
+    """All rows (height, line) of a file whose lines stand one behind the other, as most do; None where they do not.
+
+    Row by row numpy would hold Python's lock through thousands of small copies into cleared memory, and the main thread
+    would wait while the system finds and clears it; large copies let go of the lock.
+    """
+    stride = skip + 8 + line
+    if any(offset != table[0] + index * stride for index, offset in enumerate(table)):
+        return None
+    rows = np.frombuffer(data, np.uint8, len(table) * stride, table[0]).reshape(len(table), stride)
+    heads = np.ascontiguousarray(rows[:, skip : skip + 8]).view("<i4")
+    in_order = (heads[:, 0] == y0 + np.arange(len(table))).all() and (heads[:, 1] == line).all()
+    return rows[:, skip + 8 :] if in_order else None
 
 
 def _grouped(planes: Mapping[str, Pixels]) -> dict[str, Pixels]:

@@ -88,17 +88,13 @@ def write(
             put(name, "float", struct.pack("<f", value))
     header.append(0)
 
-    chunks = _zipped(block) if compress else _plain(block)
-    offset = len(header) + 8 * len(chunks)
-    table = bytearray()
-    for chunk in chunks:
-        table += struct.pack("<Q", offset)
-        offset += len(chunk)
-    write_atomically(path, [bytes(header), bytes(table), *chunks])
+    lengths, chunks = _zipped(block) if compress else _plain(block)
+    offsets = np.cumsum([len(header) + 8 * len(lengths), *lengths[:-1]], dtype="<u8")
+    write_atomically(path, [bytes(header), offsets.tobytes(), *chunks])
 
 
-def _zipped(block: npt.NDArray[Any]) -> list[bytes]:
-    """Chunks of 16 lines, with EXR's byte split and predictor; those that would grow stay plain."""
+def _zipped(block: npt.NDArray[Any]) -> tuple[list[int], list[bytes]]:
+    """Sizes and bytes of chunks of 16 lines, with EXR's byte split and predictor; those that would grow stay plain."""
     chunks = []
     for first in range(0, block.shape[0], 16):
         raw = block[first : first + 16].tobytes()
@@ -110,17 +106,21 @@ def _zipped(block: npt.NDArray[Any]) -> list[bytes]:
         body = zlib.compress(packed, 4)
         body = raw if len(body) >= len(raw) else body
         chunks.append(struct.pack("<ii", first, len(body)) + body)
-    return chunks
+    return [len(chunk) for chunk in chunks], chunks
 
 
-def _plain(block: npt.NDArray[Any]) -> list[memoryview]:
-    """Chunks of one line each, as an uncompressed file has them."""
+def _plain(block: npt.NDArray[Any]) -> tuple[list[int], list[memoryview]]:
+    """Sizes and bytes of chunks of one line each, as an uncompressed file has them; the bytes are in one piece.
+
+    A view of each line would be thousands of objects at once, for which Python collects garbage in the middle of a job:
+    all of Blender's objects are looked at, and the main thread stands still meanwhile.
+    """
     height, line = block.shape[0], block[0].nbytes
     rows = np.empty((height, 8 + line), np.uint8)
     rows[:, :4] = np.arange(height, dtype="<i4")[:, None].view(np.uint8)
     rows[:, 4:8] = np.full((height, 1), line, "<i4").view(np.uint8)
     rows[:, 8:] = block.reshape(height, -1).view(np.uint8)
-    return [memoryview(row) for row in rows]
+    return [8 + line] * height, [memoryview(rows).cast("B")]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[bytes | memoryview]) -> None:

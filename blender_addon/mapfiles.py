@@ -159,8 +159,8 @@ class Source:
         if self.load is not None:
             return cut(on_main(self.load) if self.loads_on_main else self.load(), channels)
         if self.fetch is not None:
-            fetch, flat = self.fetch, np.zeros(self.shape[0] * self.shape[1] * 4, np.float32)
-            flat[::1024] = 1.0  # touched here, so that the main thread need not wait for the memory
+            # Written here, so that the main thread need not wait for the memory; np.zeros might hold Python's lock.
+            fetch, flat = self.fetch, np.full(self.shape[0] * self.shape[1] * 4, 1.0, np.float32)
             on_main(lambda: fetch(flat))
             return cut(flat.reshape(*self.shape, 4)[::-1], channels)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,25 @@ def test_what_we_write_the_library_reads(exr: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.layers["normal"], normal)
     np.testing.assert_array_equal(back.layers["depth"], depth)
     assert back.attributes["note"] == "here"
+
+
+def test_a_map_is_written_without_collecting_garbage(exr: Any, tmp_path: Path) -> None:
+    """A collection looks at all of Blender's objects while it holds Python's lock, and the main thread stands still."""
+    seen: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        seen.append(info["generation"])
+
+    plane = picture(height=3000, width=8, channels=3)
+    exr.write(tmp_path / "warm.exr", {"": plane}, compress=False)
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        exr.write(tmp_path / "map.exr", {"": plane}, half=True, compress=False)
+    finally:
+        gc.callbacks.remove(note)
+    assert seen == []
+    np.testing.assert_array_equal(exr.read(tmp_path / "map.exr").layers[""], plane.astype(np.float16))
 
 
 def test_half_is_clamped_to_what_half_holds(exr: Any, tmp_path: Path) -> None:

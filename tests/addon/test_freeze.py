@@ -17,5 +17,5 @@ def test_a_4k_job_never_holds_the_main_thread(run_blender: Callable[..., Any]) -
     assert seen["result"] == [2160, 3840, 4]
     for job in ("analyze", "again", "refine", "painted"):
         assert seen[job]["ticks"] > 5, seen
-        # Of the main thread's own time: the clock also counts what other programs take of a busy machine.
-        assert seen[job]["work"] <= 50.0, seen
+        # Of this process's own time: the clock also counts what other programs take of a busy machine.
+        assert max(seen[job]["work"], seen[job]["held"]) <= 50.0, seen

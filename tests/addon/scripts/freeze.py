@@ -3,6 +3,7 @@ manager does, and at nothing else. The backend's answer is made up; reading, wri
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,16 @@ from blender_addon.jobs import ENDINGS, Done, Job
 from blender_addon.operators.analyse import PLATELIGHT_OT_analyse
 from blender_addon.operators.refine import PLATELIGHT_OT_refine
 from blender_addon.session import session
+
+
+def idled(thread: int) -> float:
+    """Seconds that a thread of this process was ready but other programs had the cores; Linux tells, others 0."""
+    try:
+        with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) / 1e9
+    except OSError:  # another system, or the thread has ended
+        return 0.0
+
 
 WIDTH, HEIGHT = 3840, 2160
 TICK = 0.01
@@ -32,7 +43,7 @@ def answer(
     shape = planes["plate" if "plate" in planes else "normal"].shape[:2]
     one, three = np.full(shape, 0.5, np.float32), np.full((*shape, 3), 0.5, np.float32)
     if type(request).__name__ == "Decompose":
-        singles = dict.fromkeys(("matte", "roughness", "reflectivity", "depth"), one)
+        singles = dict.fromkeys(("matte", "roughness", "reflectivity", "cavity", "depth"), one)
         triples = dict.fromkeys(("foreground", "normal", "albedo"), three)
         return remote.Answer({**singles, **triples, "light": np.ones((32, 64, 3), np.float32)}, {})
     return remote.Answer({"relit": np.full((*shape, 4), 0.5, np.float32), "pbr": three}, {})
@@ -52,8 +63,12 @@ class Run:
         self._operator = operator
 
     def measure(self) -> dict[str, float]:
-        """Longest stall in milliseconds: as the clock saw it, and as the main thread worked."""
-        gaps, busy = [], []
+        """Longest stall in milliseconds: as the clock saw it, as the main thread worked, and as this process held it.
+
+        The last is the clock less what main thread and job waited for a core: it has the job's holding of Python's lock
+        in it, but of other programs nothing.
+        """
+        gaps, busy, held = [], [], []
 
         def timed(function: Any) -> Any:
             clock, work = time.perf_counter(), time.thread_time()
@@ -65,17 +80,26 @@ class Run:
         title, work = timed(lambda: self._operator.prepare(self, bpy.context))
         job = session.job = Job(title, work)
         job.start()
+        threads = (threading.get_native_id(), job._thread.native_id or 0)
         last = None
         while last is None:
+            late = [idled(thread) for thread in threads]
             clock, worked = time.perf_counter(), time.thread_time()
             last = next((event for event in job.step() if isinstance(event, ENDINGS)), None)
             time.sleep(TICK)
             gaps.append(time.perf_counter() - clock - TICK)
             busy.append(time.thread_time() - worked)
+            waits = [max(0.0, idled(thread) - before) for thread, before in zip(threads, late, strict=True)]
+            held.append(gaps[-1] - sum(waits))
         session.job = None
         assert isinstance(last, Done), last
         timed(lambda: self._operator.finish(self, bpy.context, last.value))
-        return {"clock": 1000 * max(gaps), "work": 1000 * max(busy), "ticks": len(gaps)}
+        return {
+            "clock": 1000 * max(gaps),
+            "work": 1000 * max(busy),
+            "held": 1000 * max(held),
+            "ticks": len(gaps),
+        }
 
 
 plate = state.plates.add()
