@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from platelight.models.form import lit_as
+from platelight.models.form import brighter, lit_as
 from test_cavity import ball
+from torch.nn import functional as F
 
 
 def error(shading: torch.Tensor, truth: torch.Tensor, inside: torch.Tensor) -> float:
@@ -36,3 +37,26 @@ def test_an_empty_subject_changes_nothing() -> None:
     flat = torch.full((1, 3, *truth.shape), 0.7)
     found = lit_as(torch.zeros_like(matte), torch.zeros_like(matte), normal, flat)
     torch.testing.assert_close(found, flat)
+
+
+def test_what_is_brighter_is_the_slope_of_the_shading() -> None:
+    """A ball under one lamp and a dim sky: on its lit side relief towards the lamp is brighter by the stated amount."""
+    normal, matte, _ = ball()
+    lamp = F.normalize(torch.tensor([0.5, 0.3, 0.8]), dim=0)
+
+    def lit(n: torch.Tensor) -> torch.Tensor:
+        turned = (n * lamp.view(1, 3, 1, 1)).sum(1, keepdim=True)
+        return (0.3 + 0.7 * turned).clamp_min(0.0).expand(1, 3, -1, -1)
+
+    found = brighter(lit(normal), matte, normal)
+    assert float((found * normal).sum(1).abs().max()) < 1e-4  # along the surface
+    length = found.square().sum(1, keepdim=True)
+    assert float(length.max()) < 1
+    slope = found / (1 - length).sqrt()
+    inside = (matte[0, 0] > 0.5) & (normal[0, 2] > 0.5)
+    step = 0.02 * F.normalize(torch.tensor([0.7, -0.4, 0.2]), dim=0).view(1, 3, 1, 1)
+    turned = F.normalize(normal + step, dim=1)
+    change = (torch.log(lit(turned)) - torch.log(lit(normal)))[:, :1]
+    told = (slope * (turned - normal)).sum(1, keepdim=True)
+    error = (told - change).abs()[0, 0][inside].mean() / change.abs()[0, 0][inside].mean()
+    assert float(error) < 0.25

@@ -94,7 +94,7 @@ def test_albedo_is_diffuse_render_over_shading() -> None:
     plate, matte = picture()
     shading = torch.rand(1, 3, 64, 64) + 2.0
     normal = torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-    diffuse, albedo = DiffuseNet().eval().predict(plate, matte, normal, shading)
+    diffuse, albedo = DiffuseNet().eval().predict(plate, matte, normal, shading, normal * 0)
     torch.testing.assert_close(albedo, (diffuse / shading).clamp(0, 1))
 
 
@@ -139,8 +139,9 @@ def test_heirs_answer_at_first_what_their_parent_hints() -> None:
     for heir in (diffuse, specular):
         inherit(heir, parent)
         heir.eval()
-    told = diffuse.correction(plate, matte, normal, plate)
+    again, told = diffuse.everything(plate, matte, normal, plate, normal)
     torch.testing.assert_close(told, hints[:, :3].clamp(-4, 4), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(again, normal, rtol=1e-3, atol=1e-4)
     found = specular.predict(plate, matte, normal, plate)
     for own, hint in zip(found, finish_of(hints[:, 3:]), strict=True):
         torch.testing.assert_close(own, hint, rtol=1e-3, atol=1e-4)

@@ -17,8 +17,9 @@ from platelight.training.legacy_archive import read_state_dict
 from platelight.training.lights import LEVELS, ROWS, Lighting, as_latlong, load_bank, random_lighting
 from platelight.training.losses import angular, gradients, scale_free
 from platelight.training.materials import Surface, paint
-from platelight.training.pictures import Generator, Photographer
-from platelight.training.views import BANDS, Bank, Views, harmonics, mirrored, stretched
+from platelight.training.parts import Part
+from platelight.training.pictures import Generator, Photographer, falloff
+from platelight.training.views import BANDS, Bank, Views, deformed, harmonics, leaning, mirrored
 
 trimesh = pytest.importorskip("trimesh", reason="needs platelight[train]")
 pytest.importorskip("embreex", reason="needs platelight[train]")
@@ -74,7 +75,7 @@ def test_cast_normals_of_a_ball_are_those_of_a_ball() -> None:
 
 def test_a_stretched_ball_is_an_ellipsoid_in_stretched_light() -> None:
     views, scale = sphere_views(), torch.tensor([1.0, 1.0, 1.7])
-    deep = stretched(views, scale)
+    deep = deformed(views, torch.diag(scale))
     middle = views.rest[0] - torch.tensor([0, 0, -12.0]).view(3, 1, 1)
     gradient = torch.nn.functional.normalize(middle * scale.view(3, 1, 1) / scale.view(3, 1, 1) ** 2, dim=0)
     inside = views.part[0] > 0
@@ -88,6 +89,39 @@ def test_a_stretched_ball_is_an_ellipsoid_in_stretched_light() -> None:
     expected = harmonics(deep.normal, 1) * torch.tensor(BANDS).view(1, 9, 1, 1)
     error = (deep.transfer - expected).abs()[:, :, inside]
     assert float(error.mean()) < 0.03
+
+
+def test_a_leaning_ball_has_the_normals_of_its_depth() -> None:
+    views = sphere_views()
+    shear = torch.eye(3)
+    shear[2, :2] = torch.tensor([0.4, -0.2])
+    lean = deformed(views, shear)
+    inside = views.part[0] > 0
+    x, y, z = views.normal[0].unbind()
+    clear = inside & (z > 0.2)
+    slope = torch.stack([-lean.normal[0, 0] / lean.normal[0, 2], -lean.normal[0, 1] / lean.normal[0, 2]])
+    # Depth towards the camera z(x, y) + 0.4 x - 0.2 y: its slopes are those of the ball and the shear's.
+    assert torch.allclose(slope[0][clear], (-x / z)[clear] + 0.4, atol=1e-3)
+    assert torch.allclose(slope[1][clear], (-y / z)[clear] - 0.2, atol=1e-3)
+    lamp = views.stored[0, 0].view(3, 1, 1)
+    before = (views.normal[0] * lamp).sum(0)
+    after = (lean.normal[0] * lean.stored[0, 0].view(3, 1, 1)).sum(0)
+    lit = inside & (before.abs() > 0.05)
+    assert torch.equal(before[lit] > 0, after[lit] > 0)
+    things, people = (torch.full((500, 2, 2), int(kind)) for kind in (Part.OBJECT_A, Part.SKIN))
+    for part, least, most in ((things, 0.1, 0.2), (people, 0.0, 0.1)):
+        slopes = leaning(part, torch.Generator().manual_seed(0))[:, 2, :2]
+        assert least < float(slopes.std()) < most
+
+
+def test_a_near_lamp_is_brighter_on_its_own_side() -> None:
+    lamps = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0, 0.2], [0.0, 1.0, 0.2]]), dim=1)
+    far, near = falloff(lamps, torch.zeros(2), 32), falloff(lamps, torch.full((2,), 0.25), 32)
+    assert torch.equal(far, torch.ones_like(far))
+    # By the inverse square from four half sides away: 5/3 of the distance from the far edge, so 25/9 of the light.
+    assert float(near[0, 0, 16, -1] / near[0, 0, 16, 0]) == pytest.approx(25 / 9, rel=0.1)
+    assert float(near[1, 0, 0, 16] / near[1, 0, -1, 16]) == pytest.approx(25 / 9, rel=0.1)  # +Y is up
+    assert float(near.mean()) == pytest.approx(1.0, abs=0.1)
 
 
 def test_upside_down_twice_is_the_right_way_up() -> None:

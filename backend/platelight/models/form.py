@@ -23,6 +23,17 @@ def cubic(normal: Tensor) -> Tensor:
          x * x * x, y * y * y, x * x * y, x * y * y, x * x * z, y * y * z, x * y * z], -1)  # fmt: skip
 
 
+def slope(normal: Tensor, weights: Tensor) -> Tensor:
+    """The gradient (..., 3) of a cubic (..., 16) of normals (..., 3) with respect to them."""
+    x, y, z = normal.unbind(-1)
+    o, i = torch.zeros_like(x), torch.ones_like(x)
+    along_x = [o, i, o, o, 2 * x, o, y, z, o, 3 * x * x, o, 2 * x * y, y * y, 2 * x * z, o, y * z]
+    along_y = [o, o, i, o, o, 2 * y, x, o, z, o, 3 * y * y, x * x, 2 * x * y, o, 2 * y * z, x * z]
+    along_z = [o, o, o, i, o, o, o, x, y, o, o, o, o, x * x, y * y, x * y]
+    axes = (along_x, along_y, along_z)
+    return torch.stack([(torch.stack(terms, -1) * weights).sum(-1) for terms in axes], -1)
+
+
 def fit(values: Tensor, trust: Tensor, normal: Tensor) -> Tensor:
     """The cubics (N, 16) of normals (N, P, 3) that explain most of the values (N, P) best: Cauchy weights.
 
@@ -76,3 +87,24 @@ def lit_as(plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor) -> Ten
     change = (cubic(normal.permute(0, 2, 3, 1)) @ weights[:, None, :, None])[..., 0][:, None]
     mean = (change * matte).sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
     return shading * torch.exp((change - mean).clamp(-3, 3))
+
+
+def brighter(shading: Tensor, matte: Tensor, normal: Tensor) -> Tensor:
+    """Which way a surface must turn to become brighter, and how fast: what makes relief visible, and readable.
+
+    The gradient of the logarithm of the shading with respect to the normal, along the surface: relief turns a normal by
+    d, and the plate becomes brighter by the scalar product of this with d, whatever the paint.
+
+    Args:
+        shading: (N, 3, H, W). matte: (N, 1, H, W). normal: (N, 3, H, W), unit, of which the shading is a smooth function.
+
+    Returns:
+        (N, 3, H, W), of length below 1: g / sqrt(1 + |g|^2) of the gradient g.
+    """
+    bright = torch.log(raster(shading.mean(1, keepdim=True)).clamp_min(0) + FLOOR).flatten(1)
+    facing = F.normalize(raster(normal), dim=1).flatten(2).transpose(1, 2)
+    weights = fit(bright, (raster(matte) > 0.5).flatten(1).to(bright), facing)
+    n = normal.permute(0, 2, 3, 1)
+    gradient = slope(n, weights[:, None, None])
+    gradient = gradient - (gradient * n).sum(-1, keepdim=True) * n
+    return (gradient / (1 + gradient.square().sum(-1, keepdim=True)).sqrt()).permute(0, 3, 1, 2)

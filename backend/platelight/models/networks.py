@@ -62,6 +62,16 @@ def finish_of(raw: Tensor) -> tuple[Tensor, Tensor]:
     return roughness, reflectivity
 
 
+def unit_normal(raw: Tensor) -> Tensor:
+    """Raw channels (N, 3, H, W) -> unit normals; nothing at all faces the camera."""
+    return F.normalize(raw + raw.new_tensor([0.0, 0.0, 1e-4]).view(1, 3, 1, 1), dim=1)
+
+
+def stretched(normal: Tensor, contrast: float | Tensor) -> Tensor:
+    """Unit normals (N, 3, H, W) with their tilt from the camera's axis made larger by a factor."""
+    return F.normalize(torch.cat([normal[:, :2] * contrast, normal[:, 2:]], 1), dim=1)
+
+
 class NormalNet(UNet):
     """Foreground and matte -> unit camera-space normals, and hints of the paint for the networks that follow.
 
@@ -79,8 +89,7 @@ class NormalNet(UNet):
         x = torch.cat([encode(plate * matte), matte], 1)
         features = self.encoder(x)
         raw = self.decode(x, features).float()
-        facing = raw.new_tensor([0.0, 0.0, 1e-4]).view(1, 3, 1, 1)
-        return features, F.normalize(raw[:, :3] + facing, dim=1), raw[:, 3:]
+        return features, unit_normal(raw[:, :3]), raw[:, 3:]
 
     def features_and_normal(self, plate: Tensor, matte: Tensor) -> tuple[list[Tensor], Tensor]:
         """plate (N, 3, H, W) normalized, matte (N, 1, H, W) -> encoder features, normal (N, 3, H, W)."""
@@ -92,27 +101,40 @@ class NormalNet(UNet):
 
 
 class DiffuseNet(UNet):
-    """Plate, normal and closed-form shading -> diffuse render; the albedo follows by division."""
+    """Plate, normal and closed-form shading -> diffuse render; the albedo follows by division.
 
-    HINT = slice(3, 6)  # the channels of NormalNet that mean the same
+    Where plate and shading differ it is for paint or for a normal that is wrong, so with the correction of the one it
+    answers the other anew: NormalNet had to read form without knowing the light.
+    """
+
+    HINT = slice(0, 6)  # the channels of NormalNet that mean the same
 
     def __init__(self) -> None:
-        super().__init__(10, 3)
+        super().__init__(13, 6)
 
-    def correction(self, plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor) -> Tensor:
-        """Logarithm of albedo over plate, (N, 3, H, W), in [-4, 4]."""
-        x = torch.cat([encode(plate * matte), normal * matte, encode(shading) * matte, matte], 1)
-        raw: Tensor = self(x)
-        return raw.float().clamp(-4, 4)
+    def everything(
+        self, plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor, brighter: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """-> unit normals read again (N, 3, H, W), and the logarithm of albedo over plate (N, 3, H, W) in [-4, 4].
 
-    def predict(self, plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor) -> tuple[Tensor, Tensor]:
+        All (N, C, H, W); ``brighter`` is the shading's slope (``form.brighter``).
+        """
+        seen = torch.cat(
+            [encode(plate * matte), normal * matte, encode(shading) * matte, brighter * matte, matte], 1
+        )
+        raw = self(seen).float()
+        return unit_normal(raw[:, :3]), raw[:, 3:].clamp(-4, 4)
+
+    def predict(
+        self, plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor, brighter: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """-> (diffuse render, albedo), both (N, 3, H, W).
 
         The diffuse render is what the plate would be as a purely diffuse, unshadowed surface under the inferred light:
         the shading times a corrected plate. albedo = diffuse render / shading. Written so, an error of the shading
         does not reach the albedo unless the network makes use of it.
         """
-        correction = self.correction(plate, matte, normal, shading)
+        _, correction = self.everything(plate, matte, normal, shading, brighter)
         diffuse = (plate.clamp_min(0) + FLOOR) * torch.exp(correction) * shading
         return diffuse, (diffuse / shading.clamp_min(1e-6)).clamp(0.0, 1.0)
 

@@ -19,7 +19,7 @@ from platelight.models.form import lit_as
 from platelight.models.networks import FLOOR, diffuse_shading, exposure_of_sums, luminance
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
-from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal
+from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
 from platelight.pipeline.paint import evened
 from platelight.pipeline.resample import Guided, Window, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, put, tensor_of, unit
@@ -194,12 +194,8 @@ def decompose(
 
     progress(0.5, "albedo")
 
-    def correction(p: Tensor, m: Tensor, n: Tensor, s: Tensor) -> Tensor:
-        return networks.diffuse.correction(p, m, F.normalize(n, dim=1), s)
-
     # The correction is smooth, the plate is not: applied to the plate's own pixels it keeps all texture.
-    with networks.half_precision():
-        reflectance = in_passes(correction, working, small_plate, small_matte, normal, shading)
+    normal, reflectance = read_again(networks, working, small_plate, small_matte, normal, shading)
     reflectance = evened(reflectance, small_plate, small_matte, normal)
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)

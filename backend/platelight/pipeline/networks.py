@@ -12,7 +12,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from platelight.models import registry
-from platelight.models.networks import DiffuseNet, Illumination, IllumNet, NormalNet, RenderNet, SpecularNet
+from platelight.models.form import brighter
+from platelight.models.networks import (
+    DiffuseNet,
+    Illumination,
+    IllumNet,
+    NormalNet,
+    RenderNet,
+    SpecularNet,
+    stretched,
+)
 from platelight.models.precision import half_precision
 from platelight.pipeline.resample import fitted, fuse, in_tiles, padded, resize
 from platelight.pipeline.room import Large
@@ -34,6 +43,7 @@ TILE, OVERLAP = 1024, 128  # larger pictures are run in tiles
 # In doubt a network answers with the mean of what it thinks possible, and the mean of tilted normals faces the camera.
 # On photographs it doubts more than on its own pictures; docs/training.md has the figures by which this was chosen.
 NORMAL_CONTRAST = 1.5
+AGAIN_CONTRAST = 1.4  # of normals that are read again
 
 
 @dataclass(frozen=True)
@@ -86,18 +96,30 @@ def with_detail(coarse: Tensor, run: Callable[..., Tensor], working: int, *input
     return field
 
 
-def in_passes(run: Callable[..., Tensor], working: int, *inputs: Tensor | Large) -> Tensor:
+def in_passes(
+    run: Callable[..., Tensor],
+    working: int,
+    *inputs: Tensor | Large,
+    whole: Callable[..., Tensor] | None = None,
+) -> Tensor:
     """Run a network on its inputs where the whole is seen and again for detail: (1, K, h, w) at the working size.
 
-    The first input decides the size; all are (1, C, H, W) of one size.
+    The first input decides the size; all are (1, C, H, W) of one size. ``whole`` is what runs where the whole is seen, if
+    it is another than ``run``; it gets pictures of sides that are multiples of 32.
     """
     size = (inputs[0].shape[-2], inputs[0].shape[-1])
     target = fitted(size, min(GLOBAL_SIDE, working))
-    whole = [padded(resize(x, target)) for x in inputs]
+    seen = [padded(resize(x, target)) for x in inputs]
     # In float32 whatever the detail is in: here the level of the field is read, and bfloat16 moves it by up to 1.3 %.
-    with torch.autocast(whole[0].device.type, enabled=False):
-        coarse = run(*whole)[..., : target[0], : target[1]]
+    with torch.autocast(seen[0].device.type, enabled=False):
+        coarse = (whole or run)(*seen)[..., : target[0], : target[1]]
     return with_detail(coarse, run, working, *inputs)
+
+
+def turned(directions: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Directions (1, 3, H, W) in the mirror image of a picture flipped along ``axes``."""
+    signs = [-1.0 if axis in axes else 1.0 for axis in (-1, -2)] + [1.0]
+    return directions.flip(axes) * directions.new_tensor(signs).view(1, 3, 1, 1)
 
 
 def predict_normal(networks: Networks, plate: Tensor | Large, matte: Tensor | Large, working: int) -> Tensor:
@@ -112,15 +134,42 @@ def predict_normal(networks: Networks, plate: Tensor | Large, matte: Tensor | La
 
     def at(axes: tuple[int, ...]) -> Tensor:
         x, m = resize(plate, largest).flip(axes), resize(matte, largest).flip(axes)
-        answer = networks.normal.predict(padded(x), padded(m))[..., : largest[0], : largest[1]].flip(axes)
-        signs = [-1.0 if axis in axes else 1.0 for axis in (-1, -2)] + [1.0]
-        return answer * answer.new_tensor(signs).view(1, 3, 1, 1)
+        return turned(networks.normal.predict(padded(x), padded(m))[..., : largest[0], : largest[1]], axes)
 
     with networks.half_precision():
         form = F.normalize(torch.stack([at(axes) for axes in MIRRORS]).mean(0), dim=1)
         detailed = with_detail(form, networks.normal.predict, working, plate, matte)
-    stretched = torch.cat([detailed[:, :2] * NORMAL_CONTRAST, detailed[:, 2:]], 1)
-    return F.normalize(stretched, dim=1)
+    return stretched(detailed, NORMAL_CONTRAST)
+
+
+def read_again(
+    networks: Networks, working: int, plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Normals (1, 3, h, w), and the logarithm of albedo over plate (1, 3, h, w), by what the light explains.
+
+    The normals are the mean of those given and of those that are read again: each reading is wrong in its own way.
+
+    Args:
+        plate, matte, normal, shading: (1, C, h, w), all of the working size.
+    """
+    slope = brighter(shading, matte, normal)
+
+    def run(p: Tensor, m: Tensor, n: Tensor, s: Tensor, b: Tensor) -> Tensor:
+        return torch.cat(networks.diffuse.everything(p, m, F.normalize(n, dim=1), s, b), 1)
+
+    def vote(p: Tensor, m: Tensor, n: Tensor, s: Tensor, b: Tensor) -> Tensor:
+        answers = []
+        for axes in MIRRORS:
+            given = (p.flip(axes), m.flip(axes), turned(n, axes), s.flip(axes), turned(b, axes))
+            answer = run(*given)
+            answers.append(torch.cat([turned(answer[:, :3], axes), answer[:, 3:].flip(axes)], 1))
+        return torch.stack(answers).mean(0)
+
+    given = (plate, matte, normal, shading, slope)
+    with networks.half_precision():
+        field = in_passes(run, working, *given, whole=vote)
+    again = stretched(F.normalize(field[:, :3], dim=1), AGAIN_CONTRAST)
+    return F.normalize(normal + again, dim=1), field[:, 3:]
 
 
 def predict_light(networks: Networks, plate: Tensor | Large, matte: Tensor | Large) -> Illumination:

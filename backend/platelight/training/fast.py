@@ -14,7 +14,7 @@ from platelight.training.families import Draw
 from platelight.training.fields import Composition
 from platelight.training.heads import Model, photograph_heads
 from platelight.training.raymarch import euler, trace
-from platelight.training.views import Source, Views, mirrored
+from platelight.training.views import Source, Views, deformed, leaning, mirrored
 
 Family = Callable[[int, torch.Generator], Composition]
 SHARES: dict[str, float] = {
@@ -69,7 +69,7 @@ def join(views: list[Views]) -> Views:
 
 
 class Pool:
-    """Keeps views and gives each ``reuse`` times on average, half of them mirrored; paint and light differ each time.
+    """Keeps views and gives each ``reuse`` times on average, half of them mirrored, all of them leaning; paint and light differ each time.
 
     Shaping a view costs more than to paint and light it: this is what keeps a trainer fed. New views come ``chunk`` at
     a time, since a GPU shapes many as quickly as few.
@@ -93,7 +93,8 @@ class Pool:
         device = generator.device
         index = torch.randint(self.filled, (count,), generator=generator, device=device)
         flip = torch.rand(count, generator=generator, device=device) < 0.5
-        return mirrored(Views(*(getattr(self.held, k)[index] for k in Views.__dataclass_fields__)), flip)
+        drawn = Views(*(getattr(self.held, k)[index] for k in Views.__dataclass_fields__))
+        return mirrored(deformed(drawn, leaning(drawn.part, generator)), flip)
 
     def _take(self, made: Views) -> None:
         count = len(made.part)

@@ -18,6 +18,7 @@ from platelight.shading.brdf import ggx_distribution
 from platelight.shading.environment import average, directions, resize, sample, solid_angles
 
 ROWS = 32
+NEAREST = 0.3  # half the picture over the distance of the nearest lamps
 LEVELS = (0.15, 0.35, 0.55, 0.75, 1.0)  # roughness of the prefiltered copies
 CLIP = 12.0  # radiance above this many times the mean is a lamp, not sky
 
@@ -113,13 +114,15 @@ class Lighting:
     """What lights a batch of N views.
 
     env: (N, 3, ROWS, 2 ROWS) the soft part in the camera's frame; levels: (N, 3, L, ROWS, 2 ROWS) prefiltered;
-    lamp: (N, K, 3) irradiance of lamps at normal incidence; index: (N, K) which of the view's stored directions.
+    lamp: (N, K, 3) irradiance of lamps at normal incidence; index: (N, K) which of the view's stored directions;
+    near: (N, K) half the picture's side over the lamp's distance, or None where all are far.
     """
 
     env: Tensor
     levels: Tensor
     lamp: Tensor
     index: Tensor
+    near: Tensor | None = None
 
 
 def _aligning_rotation(sources: Tensor, targets: Tensor) -> Tensor:
@@ -142,7 +145,7 @@ def random_lighting(bank: LightBank, stored: Tensor, generator: torch.Generator,
 
     Three tenths by a captured environment alone, the others by lamps too; half of all in near darkness but for the
     lamps, as on a stage. A captured sun is turned onto a stored direction, so that its shadow is known. The whole is
-    white-balanced as a camera would: most of the color of the mean light is divided out.
+    white-balanced as a camera would: most of the color of the mean light is divided out. Half of the lamps are near.
     """
     n = len(stored)
 
@@ -182,7 +185,9 @@ def random_lighting(bank: LightBank, stored: Tensor, generator: torch.Generator,
     mean = average(env).reshape(n, 3) + lamp.sum(1) / (2 * math.pi)
     cast = (mean / mean.mean(1, keepdim=True)).clamp(0.05, 20) ** (0.65 + 0.35 * uniform(n, 1))
     scale, lamp = scale / cast, lamp / cast[:, None]
-    return Lighting(env / cast[:, :, None, None], levels * scale[:, :, None, None, None], lamp, index)
+    near = NEAREST * (2 * uniform(n, lamps) - 1).clamp_min(0)
+    near[:, 0] = torch.where(sunny, torch.zeros(()), near[:, 0])
+    return Lighting(env / cast[:, :, None, None], levels * scale[:, :, None, None, None], lamp, index, near)
 
 
 def as_latlong(lighting: Lighting, stored: Tensor, sharpness: float = 300.0) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from platelight.models import registry
 from platelight.models.cavity import cavity
-from platelight.models.form import lit_as
+from platelight.models.form import brighter, lit_as
 from platelight.models.networks import (
     FLOOR,
     GRID,
@@ -27,6 +27,7 @@ from platelight.models.networks import (
     exposure_of,
     finish_of,
     luminance,
+    stretched,
 )
 from platelight.models.precision import half_precision
 from platelight.models.unet import UNet
@@ -56,6 +57,7 @@ class Maps:
     normal: Tensor
     light: Illumination | None = None
     shading: Tensor | None = None
+    brighter: Tensor | None = None
     albedo: Tensor | None = None
     roughness: Tensor | None = None
     f0: Tensor | None = None
@@ -64,7 +66,8 @@ class Maps:
 class Frozen:
     """The networks trained before this stage, evaluated without gradients, in the order of the method."""
 
-    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, names: tuple[str, ...], contrast: float = 1.0) -> None:
+        self.contrast = contrast
         self.networks = {name: registry.load(name, torch.get_default_device(), folder) for name in names}
 
     @torch.no_grad()
@@ -76,25 +79,31 @@ class Frozen:
             assert isinstance(normal_net, NormalNet)
             features, normal = normal_net.features_and_normal(plate, matte)
             features = [f.float() for f in features]
+        if self.contrast > 1:
+            span = torch.rand(len(plate), 1, 1, 1, device=plate.device)
+            normal = stretched(normal, 1 + (self.contrast - 1) * span)
         if "illum" not in self.networks:
             return Maps(features, normal)
         illum = self.networks["illum"]
         assert isinstance(illum, IllumNet)
         light = illum.predict(features, plate, matte, normal)
         shading = lit_as(luminance(plate), matte, normal, diffuse_shading(light, normal))
+        slope = brighter(shading, matte, normal)
         if "diffuse" not in self.networks:
-            return Maps(features, normal, light, shading)
+            return Maps(features, normal, light, shading, slope)
         with half_precision(batch.plate.device):
             diffuse = self.networks["diffuse"]
             assert isinstance(diffuse, DiffuseNet)
-            albedo = diffuse.predict(plate, matte, normal, shading)[1]
+            again, correction = diffuse.everything(plate, matte, normal, shading, slope)
+            normal = F.normalize(normal + again, dim=1)
+        albedo = ((plate.clamp_min(0) + FLOOR) * torch.exp(correction)).clamp(0, 1)
         if "specular" not in self.networks:
-            return Maps(features, normal, light, shading, albedo)
+            return Maps(features, normal, light, shading, slope, albedo)
         with half_precision(batch.plate.device):
             specular = self.networks["specular"]
             assert isinstance(specular, SpecularNet)
             roughness, f0 = specular.predict(plate, matte, normal, albedo)
-        return Maps(features, normal, light, shading, albedo, roughness, f0)
+        return Maps(features, normal, light, shading, slope, albedo, roughness, f0)
 
 
 class Stage:
@@ -107,9 +116,10 @@ class Stage:
     name: str
     needs: tuple[str, ...] = ()
     two_lights = False
+    contrast = 1.0
 
     def __init__(self, weights: Path, pack: Path | None = None) -> None:
-        self.frozen = Frozen(weights, self.needs) if self.needs else None
+        self.frozen = Frozen(weights, self.needs, self.contrast) if self.needs else None
         self.pack = pack
         self.network: nn.Module = registry.NETWORKS[self.name]()
         self.modules_beside: dict[str, nn.Module] = {}
@@ -216,21 +226,32 @@ class IllumStage(Stage):
 class DiffuseStage(Stage):
     name = "diffuse"
     needs = ("normal", "illum")
+    FORM, RELIEF = 1.0, 2.0  # weights of the normals that are read again, and of their differences
+    contrast = 1.5  # in use normals are stretched by as much at most
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         maps = self.maps(batch)
         assert maps.shading is not None
+        assert maps.brighter is not None
         net = self.network
         assert isinstance(net, DiffuseNet)
         with half_precision(batch.plate.device):
-            correction = net.correction(batch.plate, batch.matte, maps.normal, maps.shading)
+            normal, correction = net.everything(
+                batch.plate, batch.matte, maps.normal, maps.shading, maps.brighter
+            )
+        form, degrees = angular(normal, batch.surface.normal, batch.matte)
+        before = angular(maps.normal, batch.surface.normal, batch.matte)[1]
+        form = form + self.RELIEF * gradients(normal - batch.surface.normal, batch.matte)
         error = albedo_error(correction, batch)
         free = scale_free(error, batch.matte)
         shape = masked_mean(free.abs(), batch.matte)
         level = masked_mean(error.abs(), batch.matte)
         # In light as well as in logarithms: what is bright in the albedo is what is seen when it is lit again.
         seen = masked_mean(batch.surface.albedo * torch.expm1(free.clamp(-4, 1.5)).abs(), batch.matte)
-        return shape + 0.3 * level + 1.5 * gradients(error, batch.matte) + seen, {
+        paint = shape + 0.3 * level + 1.5 * gradients(error, batch.matte) + seen
+        return paint + self.FORM * form, {
+            "degrees": degrees.detach(),
+            "before": before.detach(),
             "shape": shape.detach(),
             "level": level.detach(),
             "seen": seen.detach(),

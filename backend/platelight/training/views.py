@@ -16,8 +16,10 @@ from torch.nn import functional as F
 
 from platelight.protocol.errors import InputError
 from platelight.training.materials import unit
+from platelight.training.parts import Part
 
 FLIPPED_SH = {-1: (3, 4, 7), -2: (1, 4, 5)}  # coefficients odd in x, odd in y
+LEAN, PEOPLE_LEAN = 0.15, 0.05  # standard deviation of the slope by which bodies are made to lean
 BANDS = (1.0, *[2 / 3] * 3, *[0.25] * 5)  # cosine lobe, divided by pi (Ramamoorthi, Hanrahan 2001)
 
 
@@ -59,14 +61,15 @@ def mirrored(views: Views, which: Tensor, axis: int = -1) -> Views:
     return Views(*(choose(name) for name in Views.__dataclass_fields__))
 
 
-def stretched(views: Views, scale: Tensor) -> Views:
-    """The views of bodies stretched along the camera's axes by ``scale`` (3,), positive.
+def deformed(views: Views, by: Tensor) -> Views:
+    """The views of bodies deformed by linear maps ``by`` (N, 3, 3) of the camera's frame, (3, 3) for all alike.
 
-    The picture is not resampled: a stretch in the picture's plane is for the caller to cut. Stretched light casts the
-    same shadows on stretched bodies; what is seen of the sky is kept, and its cosine follows the normal.
+    The picture is not resampled: a stretch in its plane is for the caller to cut, and depth may follow what lies in the
+    plane (a shear), as points that hid each other along the camera's axis still do. Light deformed as the bodies are
+    casts the same shadows; what is seen of the sky is kept, and its cosine follows the normal.
     """
-    along = scale.view(1, 3, 1, 1)
-    normal = unit(views.normal / along, dim=1)
+    inverse = torch.linalg.inv(by.expand(len(views.normal), 3, 3))
+    normal = unit(torch.einsum("nji,njhw->nihw", inverse, views.normal), dim=1)
     open_sky = (views.transfer[:, :1] / 0.282095).clamp(0, 1)
     turned = (harmonics(normal, 1) - harmonics(views.normal, 1)) * normal.new_tensor(BANDS).view(1, 9, 1, 1)
     return Views(
@@ -75,9 +78,24 @@ def stretched(views: Views, scale: Tensor) -> Views:
         views.part,
         views.shadow,
         views.transfer + open_sky * turned,
-        unit(views.stored * scale, dim=-1),
-        unit(views.view * along, dim=1),
+        unit(views.stored @ by.transpose(-1, -2), dim=-1),
+        unit(torch.einsum("nij,njhw->nihw", by.expand(len(views.view), 3, 3), views.view), dim=1),
     )
+
+
+def leaning(part: Tensor, generator: torch.Generator) -> Tensor:
+    """Shears (N, 3, 3) of depth by what lies in the picture's plane, for views with these parts (N, H, W).
+
+    Things lean in all directions, and outlines and habits must not be all that tells how much: shading does, though only
+    as far as paint and light are known (the bas-relief ambiguity: Belhumeur, Kriegman, Yuille 1999). People hardly lean:
+    a face tells its pose.
+    """
+    device = generator.device
+    people = (part == Part.SKIN).flatten(1).any(1)
+    slope = torch.randn(len(part), 2, generator=generator, device=device)
+    shear = torch.eye(3, device=device).repeat(len(part), 1, 1)
+    shear[:, 2, :2] = torch.where(people, PEOPLE_LEAN, LEAN)[:, None] * slope
+    return shear
 
 
 def harmonics(directions: Tensor, dim: int = -1) -> Tensor:
@@ -196,7 +214,8 @@ class Bank:
         # A bank holds few bodies: the same one deeper or flatter, mirrored or upside down is another to a network.
         middle_side = math.sqrt(height * width)
         deep = math.exp(0.7 * (chance() - 0.5))
-        made = stretched(made, torch.tensor([middle_side / width, middle_side / height, deep]))
+        stretch = torch.diag(torch.tensor([middle_side / width, middle_side / height, deep]))
+        made = deformed(made, leaning(parts, generator) @ stretch)
         for axis, share in ((-1, 0.5), (-2, 0.2)):
             if chance() < share:
                 made = mirrored(made, torch.ones(1, dtype=torch.bool), axis)
