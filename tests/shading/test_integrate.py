@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from platelight.shading import environment, integrate, reference
+from platelight.shading import environment, integrate, reference, surface
 from platelight.shading.sampling import directional_albedo
 from shading_scenes import load_exr, perspective_sphere, studio_lights
 from torch import Tensor
@@ -114,7 +114,7 @@ def test_chunks_on_two_threads_give_what_one_gives(monkeypatch: pytest.MonkeyPat
     normal, view, _ = perspective_sphere(48, 40.0, 3.3)
     light = integrate.prefilter(env)
     once = integrate.shade(light, normal, *maps(normal, 0.5), view).total
-    monkeypatch.setattr(integrate, "_CHUNK", 100)
+    monkeypatch.setattr(surface, "_CHUNK", 100)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     with torch.inference_mode():

@@ -78,12 +78,21 @@ def sample(env: Tensor, dirs: Tensor) -> Tensor:
 
 def sample_at(env: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """:func:`sample` at coordinates in [0, 1], ``(N or 1, H, W)`` each."""
-    h = check(env)
-    # One wrapped column on each side, so that grid_sample never meets the seam.
-    padded = torch.cat((env[..., -1:], env, env[..., :1]), dim=-1)
-    x = (u * (2 * h) + 1.0) / (2 * h + 2) * 2.0 - 1.0
+    check(env)
+    return sample_closed(closed(env), u, v)
+
+
+def closed(env: Tensor) -> Tensor:
+    """The environment with one wrapped column on each side, so that grid_sample never meets the seam."""
+    return torch.cat((env[..., -1:], env, env[..., :1]), dim=-1)
+
+
+def sample_closed(env: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """:func:`sample_at` of what :func:`closed` made, for who reads one environment many times."""
+    w = env.shape[-1]
+    x = (u * (w - 2) + 1.0) / w * 2.0 - 1.0
     grid = torch.stack((x, v * 2.0 - 1.0), dim=-1).expand(env.shape[0], -1, -1, -1)
-    return F.grid_sample(padded, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(env, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def rotate(env: Tensor, degrees: float | Tensor) -> Tensor:
@@ -153,6 +162,13 @@ def resize(env: Tensor, h: int) -> Tensor:
     old = check(env)
     if h == old:
         return env
+    if old % h == 0:  # the usual case, and much cheaper than by matrices
+        step = old // h
+        share = solid_angles(old, env.device, env.dtype)[:, 0].unflatten(0, (h, step))
+        share = share / share.sum(1, keepdim=True) / step
+        columns = env.unflatten(-1, (2 * h, step)).sum(-1)
+        reduced: Tensor = (columns.unflatten(-2, (h, step)) * share[..., None]).sum(-2)
+        return reduced
     rows = _overlap(torch.cos(torch.arange(old + 1, dtype=torch.float64) / old * math.pi).neg(), h, True)
     columns = _overlap(torch.arange(2 * old + 1, dtype=torch.float64) / (2 * old), 2 * h, False)
     rows, columns = (m.to(env.device, env.dtype) for m in (rows, columns))

@@ -7,7 +7,6 @@ energy, plus the small bright lamps of :mod:`.lamps`, which the tables leave out
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -16,14 +15,24 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from platelight.shading import environment, irradiance, lamps, parallel, sampling, tables
-from platelight.shading.reference import Shading, facing, integrate, view_directions
-from platelight.shading.specular import Specular, lamp_share
+from platelight.shading import environment, irradiance
+from platelight.shading.reference import Shading, integrate, view_directions
+from platelight.shading.specular import Specular
 from platelight.shading.store import Store
+from platelight.shading.surface import Picture, pictures
 
-__all__ = ["PrefilteredLight", "Shading", "integrate", "prefilter", "shade", "view_directions"]
+__all__ = [
+    "Picture",
+    "PrefilteredLight",
+    "Shading",
+    "integrate",
+    "pictures",
+    "prefilter",
+    "relit",
+    "shade",
+    "view_directions",
+]
 
-_CHUNK = 1 << 15
 _KEPT = 2
 """Lights in memory: with all levels, and one turn of it, each takes up to half a gigabyte."""
 
@@ -122,48 +131,18 @@ def shade(
 
     Differentiable with respect to the maps and the light; in float32 or float64.
     """
-    n, _, height, width = normal.shape
-    view = view if view.ndim == 4 else view[None]
-    bent, nv = facing(normal, view)
-    results = []
-    for i in range(n):
-        of_one = [m[i % m.shape[0]].flatten(1) for m in (normal, bent, view, nv, roughness, albedo, f0)]
-        one = i % len(light.specular)
-        levels = tables.levels(roughness[i % roughness.shape[0]])
-        run = functools.partial(
-            _shade,
-            light.diffuse[one][None],
-            light.specular[one],
-            light.specular[one].rows(*levels),
-            levels,
-            layered,
-        )
-        pieces = list(zip(*(m.split(_CHUNK, dim=1) for m in of_one), strict=True))
-        parts = parallel.each(run, pieces, normal.device)
-        results.append(torch.cat(parts, dim=1).reshape(6, height, width))
-    both = torch.stack(results)
+    return relit(light, *pictures(normal, albedo, roughness, f0, view, layered))
+
+
+def relit(light: PrefilteredLight, *pictures: Picture) -> Shading:
+    """As :func:`shade`, of maps whose pictures may have been kept."""
+    count = len(light.specular)
+    both = torch.stack(
+        [
+            picture.under(light.diffuse[i % count][None], light.specular[i % count])
+            for i, picture in enumerate(pictures)
+        ]
+    )
     if light.gain != 1.0:
         both = both * light.gain
     return Shading(both[:, :3], both[:, 3:])
-
-
-def _shade(
-    diffuse: Tensor,
-    specular: Specular,
-    rows: Tensor,
-    levels: tuple[int, int],
-    layered: bool,
-    maps: tuple[Tensor, ...],
-) -> Tensor:
-    """Diffuse, then specular radiance ``(6, P)`` of a chunk of pixels, each map ``(channels, P)``."""
-    normal, bent, view, nv, roughness, albedo, f0 = maps
-    rough = roughness[0].clamp(tables.MIN_ROUGHNESS, 1.0)
-    mean = tables.lookup(rows, levels, bent, view, nv[0], rough)
-    white, edge = sampling.albedo_pair(nv[0], roughness[0])
-    lamp = lamps.specular(specular.lamps, bent, view, nv[0], rough, lamp_share(rough))
-    glossy_edge = edge * mean[3:] + lamp[3:]
-    glossy = glossy_edge + f0 * (white * mean[:3] + lamp[:3] - glossy_edge)
-    base = environment.sample(diffuse, normal[None, :, None])[0, :, 0] * albedo
-    if layered:
-        base = base * (1.0 - (edge + f0 * (white - edge))).clamp_min(0.0)
-    return torch.cat((base, glossy))

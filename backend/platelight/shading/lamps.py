@@ -95,16 +95,22 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
     return env - removed.reshape(env.shape), lamps
 
 
-def specular(
-    lamps: Lamps, normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor, share: Tensor
-) -> Tensor:
-    """Radiance ``(6, P)`` of one light's lamps: RGB for F = 1, then for F = (1 - l·h)⁵.
+def seen(normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor, share: Tensor) -> Tensor:
+    """What :func:`specular` needs to know of pixels, ``(9, P)``.
 
     Args:
         normal, view: ``(3, P)``; nv, roughness: ``(P,)``.
-        share: ``(P,)``, how far a pixel's lobe is narrow. What is narrow sees all texels, what is not the strong lamps.
+        share: ``(P,)``, how far a pixel's lobe is narrow.
     """
-    maps = torch.cat((normal, view, torch.stack((nv, roughness, share))))
+    return torch.cat((normal, view, torch.stack((nv, roughness, share))))
+
+
+def specular(lamps: Lamps, maps: Tensor) -> Tensor:
+    """Radiance ``(6, P)`` of one light's lamps for pixels of :func:`seen`: RGB for F = 1, then for F = (1 - l·h)⁵.
+
+    A lobe sees all texels as far as it is narrow, and the strong lamps as far as it is not.
+    """
+    share = maps[8]
     out = maps.new_zeros(6, maps.shape[1])
     if lamps.strong:
         wide = _lobes(lamps.dirs[0, : lamps.strong], lamps.power[0], lamps.spread[0], maps)

@@ -3,7 +3,7 @@
 The specular radiance of a pixel depends on its reflection direction ρ, on its roughness and on where the
 viewer stands in relation to ρ. Viewers are near the camera's axis, so the half vector of ρ and +Z, ``n0``,
 gives the plane of incidence and a first angle θ0; tables hold the lobe for four angles of n and v about
-θ0, and :func:`lookup` interpolates by the pixel's own angle. They are grids over θ0 (0° to 102°: beyond
+θ0, and :func:`find` interpolates by the pixel's own angle. They are grids over θ0 (0° to 102°: beyond
 90° a pixel beside the axis turns away from it) and the azimuth of ``n0``.
 
 Values are the lobe's mean radiance; the energy is a factor of its own (:func:`sampling.albedo_pair`). They
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -40,12 +41,12 @@ def raw(level: int, light: Tensor, wider: Tensor | None) -> Tensor:
     """Spectrum of a level before the division by its energy: ``(O, F, 4 nodes * 2, C * 2)``.
 
     Args:
-        light: the light's spectrum, from :func:`polar.spectrum`.
+        light: the light's spectrum on the level's rings, from :func:`polar.coarsen`, of the level's frequencies and maybe more.
         wider: for narrow levels, this function's answer for :func:`lobes.wider` under the same light.
     """
     kernel = lobes.kernel(level, light.device, light.dtype)
     rows, channels = kernel.theta0.numel(), light.shape[2] * 2
-    x = polar.coarsen(light, kernel.rings, kernel.frequencies).flatten(2)
+    x = light[:, : kernel.frequencies].flatten(2)
     if kernel.dense is not None or wider is None:
         assert kernel.dense is not None
         out = torch.bmm(kernel.dense, x.transpose(0, 1))
@@ -70,25 +71,48 @@ def raw(level: int, light: Tensor, wider: Tensor | None) -> Tensor:
 
 
 def table(level: int, spectrum: Tensor) -> Tensor:
-    """``(rows * (columns + 1), 24)`` of a level from its spectrum of :func:`raw`.
+    """``(rows * (columns + 1), 24)`` of a level from its spectrum of :func:`raw`."""
+    grid = _grid(level, spectrum)
+    return torch.cat((grid, grid[:, :1]), dim=1).reshape(-1, WIDTH)
 
-    Bilinear reading flattens a peak by h² / 12 of its second derivative on average over a cell. Cells are sharpened by
-    as much, rows in the matrix that makes them and columns by frequency, so that what remains has either sign.
-    """
-    kernel = lobes.kernel(level, spectrum.device, spectrum.dtype)
+
+def fill(into: Tensor, level: int, spectrum: Tensor) -> None:
+    """Write :func:`table` into memory that is there."""
     rows, columns = shape(level)
-    mean = spectrum.unflatten(-1, (-1, 2)) / kernel.energy.reshape(-1, 1, _PAIRS, 1, 1)
-    angles = torch.linspace(0.0, lobes.REACH, rows, dtype=torch.float64)
-    up = polar.cubic(angles, lobes.REACH, mean.shape[0] - 1)
+    cells = into.view(rows, columns + 1, WIDTH)
+    cells[:, :columns] = _grid(level, spectrum)
+    cells[:, columns] = cells[:, 0]
+
+
+def _grid(level: int, spectrum: Tensor) -> Tensor:
+    """Cells ``(rows, columns, 24)``."""
+    rows, columns = shape(level)
+    share, up = _sharpening(level, spectrum.device, spectrum.dtype)
+    kept = share.shape[1]
+    mean = (spectrum[:, :kept].unflatten(-1, (-1, 2)) * share[..., None, None]).flatten(1)
+    found = torch.view_as_complex((up @ mean).reshape(rows, kept, WIDTH, 2))
+    grid: Tensor = torch.fft.irfft(found, n=columns, dim=1)
+    return grid
+
+
+@functools.lru_cache(maxsize=2 * lobes.LEVELS)
+@torch.inference_mode(False)
+@torch.no_grad()
+def _sharpening(level: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What takes a level's spectrum to its cells: a factor ``(O, F, 8)``, then a matrix ``(rows, O)``.
+
+    The factor has one over the energy. Bilinear reading flattens a peak by h² / 12 of its second derivative on average over
+    a cell. Cells are sharpened by as much, rows in the matrix and columns by frequency, so that what remains has either sign.
+    """
+    kernel = lobes.kernel(level, device, dtype)
+    rows, columns = shape(level)
+    count = kernel.theta0.numel()
+    up = polar.cubic(torch.linspace(0.0, lobes.REACH, rows, dtype=torch.float64), lobes.REACH, count - 1)
     up[1:-1] -= (up[2:] - 2.0 * up[1:-1] + up[:-2]) / 12.0
-    kept = min(mean.shape[1], columns // 2 + 1)
-    turn = torch.arange(kept, dtype=torch.float64) * (2.0 * math.pi / columns)
-    gain = columns * (1.0 + (1.0 - torch.cos(turn)) / 6.0)
-    mean = mean[:, :kept] * gain.to(mean)[:, None, None, None]
-    mean = (up.to(mean) @ mean.flatten(1)).reshape(rows, kept, _PAIRS, -1, 2)
-    grid = torch.fft.irfft(torch.view_as_complex(mean), n=columns, dim=1)
-    grid = torch.cat((grid, grid[:, :1]), dim=1)
-    return grid.reshape(rows * (columns + 1), WIDTH)
+    turn = torch.arange(min(kernel.frequencies, columns // 2 + 1), dtype=torch.float64)
+    gain = columns * (1.0 + (1.0 - torch.cos(turn * (2.0 * math.pi / columns))) / 6.0)
+    share = gain.to(device, dtype)[:, None] / kernel.energy.reshape(count, 1, _PAIRS)
+    return share, up.to(device, dtype)
 
 
 def place(roughness: Tensor) -> Tensor:
@@ -104,14 +128,22 @@ def levels(roughness: Tensor) -> tuple[int, int]:
     return int(place[0] + 1e-4), min(math.ceil(place[1] - 1e-4), lobes.LEVELS - 1)
 
 
-def lookup(
-    tables: Tensor, levels: tuple[int, int], normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor
-) -> Tensor:
-    """Mean radiance of the lobe ``(6, P)``: RGB for F = 1, then for the edge.
+@dataclass(frozen=True)
+class Cells:
+    """Where pixels look into the tables of some levels, whatever light they are of.
+
+    ``index`` and ``weight (P, 8)`` of rows of the tables (4 where there is one level), ``powers (P, 4)`` of the place between nodes.
+    """
+
+    index: Tensor
+    weight: Tensor
+    powers: Tensor
+
+
+def find(levels: tuple[int, int], normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor) -> Cells:
+    """Where pixels look into the tables of all levels from the first to the last of ``levels``, one after another.
 
     Args:
-        tables: the tables of all levels from the first to the last of ``levels``, one after another.
-        levels: these two.
         normal, view: unit vectors ``(3, P)``; ``nv (P,)`` their cosine, above 0.
         roughness: perceptual ``(P,)``, within the levels (clamped).
 
@@ -149,10 +181,15 @@ def lookup(
         above = share - below
         right, lower = fx * above, fx * below
         weights += [above - right, right, below - lower, lower]
-    cell = sampling.gather(tables, torch.stack(indices, 1).to(torch.int32), torch.stack(weights, 1))
-    spread, gathered = _mixing(nv.device, dtype)
     powers = torch.stack((torch.ones_like(t), t, t * t, t * t * t), dim=1)
-    return gathered @ (cell * (powers @ spread)).T
+    return Cells(torch.stack(indices, 1).to(torch.int32), torch.stack(weights, 1), powers)
+
+
+def read(tables: Tensor, cells: Cells) -> Tensor:
+    """Mean radiance of the lobe ``(6, P)``, RGB for F = 1, then for the edge, from the tables of the cells' levels."""
+    cell = sampling.gather(tables, cells.index, cells.weight)
+    spread, gathered = _mixing(tables.device, tables.dtype)
+    return gathered @ (cell * (cells.powers @ spread)).T
 
 
 @functools.lru_cache(maxsize=64)
