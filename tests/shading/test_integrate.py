@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
-from platelight.shading import environment, integrate, reference, surface
+from platelight.shading import environment, integrate, lobes, reference, surface
 from platelight.shading.sampling import directional_albedo
+from platelight.shading.store import Store
 from shading_scenes import load_exr, perspective_sphere, studio_lights
 from torch import Tensor
 
@@ -122,6 +124,37 @@ def test_chunks_on_two_threads_give_what_one_gives(monkeypatch: pytest.MonkeyPat
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
     assert torch.allclose(shared, once, rtol=1e-5)
+
+
+@pytest.mark.parametrize("roughness", [0.15, 0.5])
+def test_a_kept_picture_is_shaded_as_its_maps_are(roughness: float) -> None:
+    normal, view, _ = perspective_sphere(24, 40.0, 3.3)
+    albedo, rough, f0 = maps(normal, roughness)
+    picture = integrate.pictures(normal, albedo, rough, f0, view, layered=True)[0].kept()
+    for seed in (1, 2):
+        env = torch.rand(1, 3, 8, 16, generator=torch.Generator().manual_seed(seed))
+        env[..., 2, 5] = 300.0
+        light = integrate.prefilter(env).rotated(20.0 * seed).exposed(1.0)
+        got = integrate.relit(light, picture)
+        expected = integrate.shade(light, normal, albedo, rough, f0, view, layered=True)
+        assert torch.allclose(got.diffuse, expected.diffuse, rtol=1e-6)
+        assert torch.allclose(got.specular, expected.specular, rtol=1e-6)
+
+
+def test_kernels_that_turning_takes_are_made_ahead(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    env = torch.rand(1, 3, 8, 16, generator=torch.Generator().manual_seed(9))
+    integrate.prefilter(env, store).specular[0].rows(3, 5)
+    Store.flush()
+    integrate._cache.clear()
+    lobes.kernel.cache_clear()
+    light = integrate.prefilter(env, store)
+    light.specular[0].rows(3, 5)
+    assert lobes.kernel.cache_info().currsize == 0  # tables came from disk
+    assert [integrate.ready() for _ in range(4)] == [True, True, True, False]
+    made = lobes.kernel.cache_info().misses
+    light.rotated(5.0).specular[0].rows(3, 5)
+    assert lobes.kernel.cache_info().misses == made
 
 
 def test_a_light_kept_in_inference_mode_serves_gradients() -> None:

@@ -31,6 +31,9 @@ def test_bench_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert {"physical render", "refining"} <= set(report["runs"]["relight, warm"])
     assert report["peak_mib"] >= report["idle_mib"] > 50
     assert report["operations"] > 1e8
+    assert set(report["light_changes"]) == {"exposure", "rotation", "hdri"}
+    for spent in report["light_changes"].values():
+        assert 0 < spent["least"] <= spent["median"] < 60
     assert 0 < report["convolution_seconds"] < 60
 
 

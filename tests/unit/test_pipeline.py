@@ -20,6 +20,7 @@ from platelight.pipeline.resample import (
     spans,
     subject_window,
 )
+from platelight.pipeline.room import Room
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Decompose, Refine, Relight
 
@@ -161,6 +162,57 @@ def test_backdrops(maps: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(own[outside][:, :3], 0.11, atol=1e-5)
     with pytest.raises(InputError, match="backdrop is missing"):
         service.run_job(Relight(backdrop="given", pbr_only=True), planes)
+
+
+def test_a_preview_is_the_composite_of_the_whole_render(maps: dict[str, np.ndarray]) -> None:
+    planes = {**maps, "light": sky(0.7)}
+    for backdrop in ("none", "plate"):
+        whole = service.run_job(Relight(pbr_only=True, backdrop=backdrop), planes).planes
+        alone = service.run_job(Relight(pbr_only=True, composite_only=True, backdrop=backdrop), planes).planes
+        assert set(alone) == {"relit"}
+        assert set(whole) == {"diffuse", "specular", "pbr", "relit"}
+        np.testing.assert_array_equal(alone["relit"], whole["relit"])
+
+
+@pytest.mark.parametrize(
+    "name", ["matte", "normal", "albedo", "roughness", "reflectivity", "cavity", "light"]
+)
+def test_what_is_kept_of_a_preview_goes_when_its_values_change(
+    maps: dict[str, np.ndarray], name: str
+) -> None:
+    light = sky()
+    light[3, 20] = 60
+    planes = {**{k: v.copy() for k, v in maps.items()}, "light": light}
+    request = Relight(pbr_only=True, composite_only=True)
+    before = service.run_job(request, planes).planes["relit"]
+    assert service._kept._maps
+    if name == "normal":
+        planes[name][..., 0] *= -1.0  # in the same array
+    else:
+        planes[name] *= 0.7
+    got = service.run_job(request, planes).planes["relit"]
+    service._kept.clear()
+    np.testing.assert_array_equal(got, service.run_job(request, planes).planes["relit"])
+    assert np.abs(got - before).max() > 1e-4
+
+
+def test_a_preview_keeps_nothing_where_memory_is_short(
+    maps: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planes = {**maps, "light": sky()}
+    request = Relight(pbr_only=True)
+    service._kept.clear()
+    for short in (Room(lean=True), Room(1 << 32)):
+        monkeypatch.setattr(service, "_room", short)
+        service.run_job(request, planes)
+        assert not service._kept._maps
+    monkeypatch.setattr(service, "_room", Room())
+    monkeypatch.setattr(service._kept, "LIMIT", 80 * 80 - 1)
+    service.run_job(request, planes)
+    assert not service._kept._maps
+    monkeypatch.undo()
+    service.run_job(request, planes)
+    assert service._kept._maps
 
 
 def test_refiner_at_no_strength_returns_the_passes(maps: dict[str, np.ndarray]) -> None:

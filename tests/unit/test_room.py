@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 from platelight import images
-from platelight.pipeline import matting, planes, room, service
-from platelight.pipeline import relight as relighting
+from platelight.pipeline import matting, planes, room, service, subject
 from platelight.pipeline.resample import enlarged, resize
 from platelight.pipeline.room import Large, Room
 from platelight.protocol.errors import InputError
@@ -126,7 +125,8 @@ def test_passes_are_black_where_the_matte_is_and_as_shaded_elsewhere(monkeypatch
     ).planes
     scene = {**maps, "light": picture(16, 32)}
     picked = service.run_job(Relight(pbr_only=True), dict(scene)).planes
-    monkeypatch.setattr(relighting, "MOST", -1.0)  # all pixels are shaded
+    monkeypatch.setattr(subject, "MOST", -1.0)  # all pixels are shaded
+    service._kept.clear()
     whole = service.run_job(Relight(pbr_only=True), dict(scene)).planes
     assert 0 < (maps["matte"] > 0).mean() < 0.8
     for name in ("diffuse", "specular", "pbr"):

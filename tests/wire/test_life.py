@@ -112,6 +112,16 @@ def test_a_deaf_job_is_ended_from_outside(make_server: Callable[..., Server]) ->
     assert len(set(server.runs())) == 2
 
 
+def test_a_worker_makes_ahead_what_it_can_while_nothing_is_asked(make_server: Callable[..., Server]) -> None:
+    server = make_server("--spares", "0")
+    ahead = server.toy_log.with_name(server.toy_log.name + ".idle")
+    wait_for(lambda: ahead.exists() and len(ahead.read_text().splitlines()) == toys.AHEAD)
+    with server.client() as client:
+        check(client.run(Decompose(fov=toys.DOUBLE), PLANE, timeout=30))
+    time.sleep(1.2)  # idle twice more
+    assert ahead.read_text().split() == toys.AHEAD * [str(server.runs()[0])]
+
+
 def test_timeout_leaves_the_job_running(make_server: Callable[..., Server]) -> None:
     server = make_server()
     with server.client() as client:

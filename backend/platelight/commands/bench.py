@@ -28,6 +28,7 @@ from platelight.commands.bench_bounds import (
     counted,
     cycles_seconds,
 )
+from platelight.commands.bench_light import change_seconds
 from platelight.images.atomic import write_bytes
 from platelight.images.color import srgb_to_linear
 from platelight.images.sanitize import Pixels
@@ -173,7 +174,6 @@ def measure(parsed: argparse.Namespace) -> Report:
     job("relight, warm", Relight(backdrop="light"), planes)
     bare = {k: v for k, v in planes.items() if k != "plate"}
     job("physical render alone, warm", Relight(pbr_only=True), bare)
-    job("physical render alone, light turned", Relight(pbr_only=True, rotation=40.0), bare)
     peak = peak_mib()
     copy, touched = copy_seconds(planes)
     operations = float(count["operations"])
@@ -190,6 +190,7 @@ def measure(parsed: argparse.Namespace) -> Report:
         "bytes": touched,
         "operations": operations,
         "convolution_seconds": convolution_seconds(operations, torch.device(parsed.device)),
+        "light_changes": change_seconds(maps, light, parsed.device, parsed.threads),
     }
     if parsed.cycles:
         report["cycles_seconds"] = cycles_seconds(planes, light, parsed.threads)
@@ -215,6 +216,11 @@ def show(report: Report) -> None:
         f"peak resident memory {report['peak_mib']:.0f} MiB ({report['idle_mib']:.0f} before the first frame)",
         f"a copy of all planes ({report['bytes'] / 2**20:.0f} MiB): {report['copy_seconds']:.3f} s",
         f"plain convolutions of the networks' {report['operations'] / 1e9:.0f} GFLOP: {report['convolution_seconds']:.2f} s",
+    ]
+    lines += [
+        f"{name} changed, through a server to the composite: {1000 * spent['median']:.0f} ms, "
+        f"at least {1000 * spent['least']:.0f}"
+        for name, spent in report["light_changes"].items()
     ]
     if "cycles_seconds" in report:
         cycles = report["cycles_seconds"]

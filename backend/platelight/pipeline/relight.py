@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,94 +15,36 @@ from torch import Tensor
 
 from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_of
 from platelight.pipeline.lamps import lamp_passes
-from platelight.pipeline.lights import lights_of, shares
+from platelight.pipeline.lights import shares
 from platelight.pipeline.networks import Networks, in_passes
-from platelight.pipeline.resample import Guided, Window, resize, subject_window
+from platelight.pipeline.resample import Guided, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, clean, put, tensor_of
 from platelight.pipeline.shadows import shadowed
+from platelight.pipeline.subject import Band, Kept, Map, Maps, Target
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Refine, Relight
-from platelight.shading import store
 from platelight.shading.environment import expose, rotate, sample
-from platelight.shading.integrate import PrefilteredLight, prefilter, shade, view_directions
+from platelight.shading.integrate import shade, view_directions
 
 Pixels = npt.NDArray[np.float32]
-Map = npt.NDArray[Any]  # float32, or float16 where memory is bounded
 Progress = Callable[[float, str], None]
-MAPS = ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity")
 
 
 @dataclass(frozen=True)
 class Relit:
     """diffuse, specular, pbr (H, W, 3), scene-linear, not multiplied by the matte, black where that is 0;
-    relit (H, W, 4) premultiplied.
+    relit (H, W, 4) premultiplied. Only relit where nothing else was asked for.
     """
 
-    diffuse: Map
-    specular: Map
-    pbr: Map
     relit: Map
+    diffuse: Map | None = None
+    specular: Map | None = None
+    pbr: Map | None = None
 
-
-@dataclass(frozen=True)
-class Maps:
-    """Maps of one size on their way to a device, band by band, cleaned of what no network may see."""
-
-    planes: dict[str, Map]
-    device: torch.device
-    bands: list[tuple[int, int]]
-
-    @staticmethod
-    def of(planes: dict[str, Map], device: torch.device, room: Room, extra: tuple[str, ...] = ()) -> Maps:
-        """Checked maps.
-
-        Raises:
-            InputError: one is missing or differs in size.
-        """
-        found: dict[str, Map] = {}
-        optional = ("cavity",) if "cavity" in planes else ()  # older maps have none
-        for name in (*MAPS, *extra, *optional):
-            if name not in planes:
-                raise InputError(f"The map {name} is missing.", "Give all maps of one decomposition.")
-            found[name] = planes[name]
-            if found[name].shape[:2] != planes["matte"].shape[:2]:
-                raise InputError(
-                    f"The map {name} has another size than the matte.", "Give all maps of one decomposition."
-                )
-        height, width = planes["matte"].shape[:2]
-        room.half(height, width)  # refuses at once what cannot be done
-        return Maps(found, device, room.bands(height, width, device))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        height, width = self.planes["matte"].shape[:2]
-        return height, width
-
-    def rows(self, name: str, top: int, bottom: int, columns: slice = slice(None)) -> Tensor:
-        """Rows of a map, (1, C, bottom - top, W)."""
-        image = tensor_of(self.planes[name][top:bottom, columns], self.device)
-        return torch.nan_to_num(image, posinf=0.0, neginf=0.0) if name == "normal" else clean(image)
-
-    def paint(self, top: int, bottom: int) -> Tensor:
-        """Rows of what light falls on, (1, 3, bottom - top, W): albedo times cavity, at most 1."""
-        albedo = self.rows("albedo", top, bottom)
-        return (albedo * self.rows("cavity", top, bottom)).clamp_(0, 1) if "cavity" in self.planes else albedo
-
-    def whole(self) -> dict[str, Tensor]:
-        """All maps (1, C, H, W), as they are lit: the albedo has its cavities."""
-        height = self.size[0]
-        others = (name for name in self.planes if name not in ("albedo", "cavity"))
-        return {"albedo": self.paint(0, height), **{name: self.rows(name, 0, height) for name in others}}
-
-    def cut(self, name: str, window: Window, bands: list[tuple[int, int]]) -> Large:
-        """A map's part in a window."""
-        columns, top = slice(window.left, window.left + window.width), window.top
-        channels = 1 if self.planes[name].ndim == 2 else self.planes[name].shape[2]
-        return Large(
-            lambda a, b: self.rows(name, top + a, top + b, columns),
-            (1, channels, window.height, window.width), bands,
-        )  # fmt: skip
+    def planes(self) -> dict[str, Map]:
+        """By name, what there is."""
+        found = {"diffuse": self.diffuse, "specular": self.specular, "pbr": self.pbr, "relit": self.relit}
+        return {name: plane for name, plane in found.items() if plane is not None}
 
 
 @torch.inference_mode()
@@ -116,19 +57,10 @@ def physical(
     so that other angles and exposures need not filter it again.
     """
     height, width = maps["normal"].shape[-2:]
-    return shaded(maps, _target(light, rotation, exposure), view_directions(height, width, fov))
-
-
-def _target(light: Tensor, rotation: float, exposure: float) -> PrefilteredLight:
-    return prefilter(light, store.default()).rotated(rotation).exposed(exposure)
-
-
-def shaded(maps: dict[str, Tensor], light: PrefilteredLight, view: Tensor) -> tuple[Tensor, Tensor]:
-    """Diffuse and specular (1, 3, h, w) of maps seen from ``view`` (3, h, w)."""
-    normal = maps["normal"]
+    view = view_directions(height, width, fov).to(light.device)[None]
     shading = shade(
-        light, normal, maps["albedo"], maps["roughness"], maps["reflectivity"], view.to(normal.device)[None],
-        layered=True,
+        Target(light).turned(rotation, exposure), maps["normal"], maps["albedo"], maps["roughness"], maps["reflectivity"],
+        view, layered=True,
     )  # fmt: skip
     return shading.diffuse, shading.specular
 
@@ -229,48 +161,29 @@ def _behind(
 
 
 def _lit(
-    maps: Maps, lights: Tensor | None, request: Relight, progress: Progress, cancelled: Callable[[], bool]
-) -> Iterator[tuple[int, Tensor, Tensor]]:
+    maps: Maps, target: Target | None, request: Relight, progress: Progress, cancelled: Callable[[], bool],
+    kept: Kept | None,
+) -> Iterator[tuple[int, Tensor, Tensor]]:  # fmt: skip
     """First row, diffuse and specular (1, 3, rows, W) of bands under HDRIs and lamps, with shadows where asked."""
     if request.lamps or request.shadows == "on":
+        lights = target.radiance if target else None
         yield 0, *_lit_whole(maps.whole(), lights, request, progress, cancelled)
         return
-    assert lights is not None
-    targets = _target(lights, request.rotation, request.exposure)
-    for top, bottom in maps.bands:
+    assert target is not None
+    turned = target.turned(request.rotation, request.exposure)
+    known = kept.bands(maps, request.fov) if kept and not request.places else None
+    for k, (top, bottom) in enumerate(maps.bands):
         check_cancelled(cancelled)
-        band = {name: maps.rows(name, top, bottom) for name in ("normal", "roughness", "reflectivity")}
-        band["albedo"] = maps.paint(top, bottom)
-        view = view_directions(*maps.size, request.fov, rows=(top, bottom)).to(maps.device)
-        matte = maps.rows("matte", top, bottom)
-        if len(lights) == 1:
-            yield top, *_shaded_inside(band, matte, targets, view)
+        if len(target.radiance) == 1:
+            band = known[k] if known else Band.of(maps, request.fov, top, bottom)
+            yield top, *band.under(turned)
             continue
-        diffuse = specular = torch.zeros_like(band["albedo"])
+        diffuse = specular = torch.zeros(1, 3, bottom - top, maps.size[1], device=maps.device)
         for i, share in enumerate(shares(request.places, maps.size, top, bottom).to(maps.device)):
             # Only where it counts: along a row of lights each pixel is shaded under two of them at most.
-            one, other = _shaded_inside(band, matte * share, targets.one(i), view)
+            one, other = Band.of(maps, request.fov, top, bottom, share).under(turned.one(i))
             diffuse, specular = diffuse + share * one, specular + share * other
         yield top, diffuse, specular
-
-
-MOST = 0.8
-"""Share of a band above which picking the subject's pixels out costs more than shading all."""
-
-
-def _shaded_inside(
-    maps: dict[str, Tensor], matte: Tensor, light: PrefilteredLight, view: Tensor
-) -> tuple[Tensor, Tensor]:
-    """As :func:`shaded` where the matte (1, 1, h, w) is, and black where there is no subject to shade."""
-    inside = torch.nonzero(matte.flatten() > 0.0).flatten()
-    if len(inside) > MOST * matte.numel():
-        return tuple((matte > 0.0) * one for one in shaded(maps, light, view))  # type: ignore[return-value]
-    out = matte.new_zeros(1, 6, *matte.shape[-2:])
-    if len(inside):
-        picked = {name: image.flatten(2)[:, :, None, inside] for name, image in maps.items()}
-        both = shaded(picked, light, view.flatten(1)[:, None, inside])
-        out.flatten(2)[:, :, inside] = torch.cat(both, 1).flatten(2)
-    return out[:, :3], out[:, 3:]
 
 
 def _lit_whole(
@@ -310,10 +223,11 @@ def relight(
     progress: Progress,
     cancelled: Callable[[], bool],
     room: Room = UNBOUNDED,
+    kept: Kept | None = None,
 ) -> Relit:
     """Relight maps, or finish given passes when ``request`` is a ``Refine``.
 
-    ``networks`` may be None for ``pbr_only``.
+    ``networks`` may be None for ``pbr_only``. ``kept`` makes the same maps cheaper under the next light.
     """
     needed: tuple[str, ...] = ("diffuse", "specular")
     if isinstance(request, Relight):
@@ -324,29 +238,43 @@ def relight(
     optional = optional or (isinstance(request, Relight) and bool(request.lamps))
     places = request.places if isinstance(request, Relight) else ()
     has_light = "light" in planes or bool(places) or not optional
-    lights = lights_of(planes, places, device) if has_light else torch.zeros(1, 3, 2, 4, device=device)
+    target = None
+    if has_light:
+        target = kept.target(planes, places, device) if kept else Target.of(planes, places, device)
     progress(0.1, "physical render")
-    relit, pbr, diffuse, specular = (room.empty(*maps.size, channels) for channels in (4, 3, 3, 3))
+    finished = networks is None or (isinstance(request, Relight) and request.pbr_only)
+    alone = isinstance(request, Relight) and request.composite_only
+    relit = room.empty(*maps.size, 4)
+    passes: tuple[Map, ...] = ()
+    if not (alone and finished):  # the refiner reads them
+        passes = tuple(room.empty(*maps.size, 3) for _ in range(3))
     if isinstance(request, Refine):
         lit: Iterator[tuple[int, Tensor, Tensor]] = (
             (a, maps.rows("diffuse", a, b), maps.rows("specular", a, b)) for a, b in maps.bands
         )
     else:
-        lit = _lit(maps, lights if has_light else None, request, progress, cancelled)
+        lit = _lit(maps, target, request, progress, cancelled, kept)
     for top, one, other in lit:
-        put(diffuse, top, one)
-        put(specular, top, other)
         both = one + other
-        put(pbr, top, both)
+        for plane, image in zip(passes, (one, other, both), strict=False):
+            put(plane, top, image)
         put(relit[..., :3], top, both)
     check_cancelled(cancelled)
-    if networks is not None and not (isinstance(request, Relight) and request.pbr_only):
+    if networks is not None and not finished:
         progress(0.5, "refining")
-        passes = Passes((diffuse, specular), device)
-        refined(networks, maps, passes, relit, request.strength, request.working_size, room)
+        refined(
+            networks,
+            maps,
+            Passes((passes[0], passes[1]), device),
+            relit,
+            request.strength,
+            request.working_size,
+            room,
+        )
         check_cancelled(cancelled)
     progress(0.9, "compositing")
     behind = None
+    lights = torch.zeros(1, 3, 2, 4, device=device) if target is None else target.radiance
     light = lights[:1]  # several do not make one picture
     if request.backdrop == "light":
         light = expose(rotate(light, request.rotation), request.exposure)
@@ -360,4 +288,4 @@ def relight(
         else:
             put(relit, top, torch.cat([front + behind(top, bottom), torch.ones_like(matte)], 1))
     progress(1.0, "done")
-    return Relit(diffuse, specular, pbr, relit)
+    return Relit(relit, *(() if alone else passes))

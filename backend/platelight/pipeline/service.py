@@ -19,8 +19,10 @@ from platelight.pipeline.decompose import decompose
 from platelight.pipeline.networks import Networks
 from platelight.pipeline.relight import relight
 from platelight.pipeline.room import Room
+from platelight.pipeline.subject import Kept
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Decompose, Relight, Request
+from platelight.shading import integrate
 
 Map = npt.NDArray[Any]
 
@@ -37,6 +39,7 @@ _lock = threading.Lock()
 _device = torch.device("cpu")
 _networks: Networks | None = None
 _room = Room()
+_kept = Kept()
 
 
 def limit_memory(size: int | None) -> None:
@@ -83,10 +86,16 @@ def make_room() -> bool:
     global _networks, _room
     with _lock:
         _networks, _room = None, dataclasses.replace(_room, lean=True)
+    _kept.clear()
     gc.collect()
     if _device.type == "cuda":
         torch.cuda.empty_cache()
     return True
+
+
+def idle() -> bool:
+    """What can be made ahead while nothing is asked for, a little at a time; False where there is no more."""
+    return integrate.ready()
 
 
 def run_job(
@@ -117,8 +126,8 @@ def run_job(
     # Who sends halves wants no more: previews take half the room on their way.
     halves = all(given[name].dtype == np.float16 for name in ("normal", "albedo") if name in given)
     room = dataclasses.replace(_room, lean=_room.lean or halves)
-    relit = relight(used, given, request, _device, progress, cancelled, room)
+    # Only previews, one light after another, are worth the memory, and only where there is enough of it.
+    kept = _kept if bare and _room.memory is None and not _room.lean else None
+    relit = relight(used, given, request, _device, progress, cancelled, room, kept)
     meta: dict[str, Any] = {"platelight": __version__, "models": used.versions if used else {}}
-    return JobResult(
-        {"diffuse": relit.diffuse, "specular": relit.specular, "pbr": relit.pbr, "relit": relit.relit}, meta
-    )
+    return JobResult(relit.planes(), meta)

@@ -12,8 +12,8 @@ decompose   plate (H,W,3); matte (H,W) when ``matte="given"``                   
                                                                                         cavity (H,W), depth (H,W),
                                                                                         light (h,2h,3)
 relight     all of decompose's outputs but ``light`` (optional as ``source_light``);     diffuse, specular, pbr (H,W,3),
-            cavity where there is one, depth for ``shadows`` and ``lamps`` only;        relit (H,W,4) premultiplied
-            ``light`` (h,2h,3) is the target, and may be left out with ``lamps``;
+            cavity where there is one, depth for ``shadows`` and ``lamps`` only;        relit (H,W,4) premultiplied;
+            ``light`` (h,2h,3) is the target, and may be left out with ``lamps``;       only relit for ``composite_only``
             with ``places`` ``light``, ``light_2`` to ``light_4``, one a place;
             backdrop (H,W,3) when ``backdrop="given"``
 refine      as relight, and diffuse, specular (H,W,3) as Cycles rendered them           pbr (H,W,3), relit (H,W,4)
@@ -140,6 +140,10 @@ class Relight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reli
     pbr_only: Annotated[
         bool, Meta(title="PBR only", description="stop after the physical render, no neural refiner")
     ] = False
+    composite_only: Annotated[
+        bool,
+        Meta(title="Composite only", description="return the relit picture without the passes it is made of"),
+    ] = False
     shadows: Shadows = "off"
     places: Places = ()
     lamps: Lamps = ()
@@ -196,7 +200,8 @@ def options_of(request: type[Decompose] | type[Relight] | type[Refine]) -> Itera
     info = msgspec.inspect.type_info(request)
     assert isinstance(info, msgspec.inspect.StructType)
     for field in info.fields:
-        if field.name in ("lamps", "places"):  # lists, which interfaces make in their own ways
+        # Lists, which interfaces make in their own ways; files hold the passes too.
+        if field.name in ("lamps", "places", "composite_only"):
             continue
         kind, title, description = field.type, field.name, ""
         if isinstance(kind, msgspec.inspect.Metadata):

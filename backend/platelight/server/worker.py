@@ -79,18 +79,20 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class JobCode:
-    """What runs jobs, and how it is asked to get by with less memory (False: it cannot)."""
+    """What runs jobs, how it is asked to get by with less memory (False: it cannot), and what it does between jobs."""
 
     run: JobFunction
     make_room: Callable[[], bool] = lambda: False
+    idle: Callable[[], bool] = lambda: False
 
 
 def load_job(name: str, device: str, threads: int | None, memory: int | None = None) -> JobCode:
     """Import ``module:function`` and let the module configure itself for the device.
 
     The module may have ``configure(device, threads)``, called once; ``limit_memory(bytes)``, called where a limit is
-    set; and ``make_room() -> bool``, called after a
-    job ran out of memory and before its one further attempt: it drops caches and takes smaller tiles from then on.
+    set; ``make_room() -> bool``, called after a
+    job ran out of memory and before its one further attempt: it drops caches and takes smaller tiles from then on; and
+    ``idle() -> bool``, called while no job comes, as long as it is true: it makes ahead, in short steps, what later jobs need.
     """
     module_name, _, function_name = name.partition(":")
     module = importlib.import_module(module_name)
@@ -99,9 +101,9 @@ def load_job(name: str, device: str, threads: int | None, memory: int | None = N
         configure(device, threads)
     if memory is not None and hasattr(module, "limit_memory"):
         module.limit_memory(memory)
-    make_room = getattr(module, "make_room", None)
     run: JobFunction = getattr(module, function_name)
-    return JobCode(run) if make_room is None else JobCode(run, make_room)
+    there = {name: getattr(module, name) for name in ("make_room", "idle") if hasattr(module, name)}
+    return JobCode(run, **there)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -134,6 +136,8 @@ class Worker:
         self._send(Ready(os.getpid()))
         while True:
             if not self._socket.poll(int(BEAT_SECONDS * 1000)):
+                while code.idle() and not self._socket.poll(0):
+                    pass
                 continue
             message = decode_to_worker.decode(self._socket.recv())
             if isinstance(message, Run):

@@ -7,15 +7,18 @@ energy, plus the small bright lamps of :mod:`.lamps`, which the tables leave out
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from platelight.shading import environment, irradiance
+from platelight.shading import environment, irradiance, parallel
 from platelight.shading.reference import Shading, integrate, view_directions
 from platelight.shading.specular import Specular
 from platelight.shading.store import Store
@@ -103,9 +106,23 @@ def prefilter(env: Tensor, store: Store | None = None) -> PrefilteredLight:
 
 
 def _prefilter(env: Tensor, store: Store | None = None, name: str = "") -> PrefilteredLight:
-    kept = [(store, f"{name}-{i}") if store else None for i in range(env.shape[0])]
-    specular = tuple(Specular.of(one, where) for one, where in zip(env.split(1), kept, strict=True))
-    return PrefilteredLight(irradiance.irradiance_map(env), specular)
+    parts = [
+        functools.partial(Specular.of, one, (store, f"{name}-{i}") if store else None)
+        for i, one in enumerate(env.split(1))
+    ]
+    jobs: list[Callable[[], Any]] = [functools.partial(irradiance.irradiance_map, env), *parts]
+    diffuse, *specular = parallel.each(lambda job: job(), jobs, env.device)
+    return PrefilteredLight(diffuse, tuple(specular))
+
+
+def ready() -> bool:
+    """Make one thing ahead that turning the lights in memory will take; False where nothing is left to be made.
+
+    Tables that were on disk leave the process without the kernels that other tables are summed up with.
+    """
+    with _lock:
+        lights = list(_cache.values())
+    return any(one.ready() for light in lights for one in light.specular)
 
 
 def shade(

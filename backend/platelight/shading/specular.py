@@ -87,6 +87,18 @@ class Specular:
                 self._tables.update(places)
                 return self._store[_STARTS[first] : _STARTS[last + 1]]
 
+    def ready(self) -> bool:
+        """Make the kernel of one wide level in use that this process has none of; False where it has all."""
+        made = lobes.kernel.cache_info().misses
+        with self._lock:
+            used = sorted(self._tables)
+        for level in used:
+            if level < lobes.NARROW:
+                lobes.kernel(level, self.rest.device, self.rest.dtype)
+                if lobes.kernel.cache_info().misses > made:
+                    return True
+        return False
+
     def _name(self, level: int) -> str:
         """A table's name on disk, empty where it is not kept. Turned lights, of which there are many, keep what is dear."""
         if self._kept is None or (self._degrees and level < lobes.NARROW):
