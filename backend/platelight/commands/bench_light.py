@@ -58,21 +58,20 @@ def change_seconds(
 ) -> dict[str, dict[str, float]]:
     """Least and median seconds of one change of light each: ``exposure``, ``rotation`` and ``hdri``.
 
-    What an interactive preview does: maps and light in half floats, which the server has already and which are hashed once, and
-    the composite alone comes back. No two requests are alike, for the server would answer from its store. A new HDRI is
-    converted, hashed and sent.
+    What an interactive preview does: maps in half floats that the server has already, hashed once, and the composite alone
+    comes back. No two requests are alike, for the server would answer from its store. A new HDRI is hashed and sent.
 
     Raises:
         PlatelightError: the server does not start, or a job fails.
     """
     maps = {name: describe(name, planes[name].astype(np.float16)) for name in MAPS if name in planes}
-    same = describe("light", light.astype(np.float16))
+    same = describe("light", light)
     with _served(device, threads) as client:
 
         def seconds(new: Pixels | None = None, rotation: float = 0.0, exposure: float = 0.0) -> float:
             request = Relight(pbr_only=True, composite_only=True, rotation=rotation, exposure=exposure)
             began = time.perf_counter()
-            sent = same if new is None else describe("light", new.astype(np.float16))
+            sent = same if new is None else describe("light", new)
             client.run(request, {**maps, "light": sent})
             return time.perf_counter() - began
 
