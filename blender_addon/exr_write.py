@@ -50,12 +50,14 @@ def write(
         raise ValueError(f"layers of one EXR must have one size, these have {sorted(sizes)}")
     ((height, width),) = sizes
     kind = np.dtype("<f2" if half else "<f4")
+    limit = float(np.finfo(kind).max)
     channels: dict[str, npt.NDArray[Any]] = {}
     for layer, plane in layers.items():
         stack = plane[..., None] if plane.ndim == 2 else plane
         for index, suffix in enumerate(_suffixes(plane, layer)):
-            limit = float(np.finfo(kind).max)
-            samples = np.clip(stack[..., index], -limit, limit).astype(kind)
+            samples = stack[..., index]
+            if samples.dtype != kind:
+                samples = np.clip(samples, -limit, limit).astype(kind)
             channels[f"{layer}.{suffix}" if layer else suffix] = samples
     names = sorted(channels, key=lambda name: name.encode())
     block = np.stack([channels[name] for name in names], axis=1)  # (H, channels, W): a chunk's own order

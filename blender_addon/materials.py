@@ -28,8 +28,9 @@ def _levels() -> Pixels:
 
 def specular_plane(f0: Pixels) -> Pixels:
     """Bake reflectivity (H, W) into what Principled asks for: (H, W, 3) of IOR Level, IOR and f0 itself."""
+    f0 = f0.astype(np.float32, copy=False)
     index = np.rint(np.clip(np.nan_to_num(f0), 0.0, 1.0) * _STEPS).astype(np.intp)
-    return np.dstack([_levels()[index], f0.astype(np.float32)])
+    return np.dstack([_levels()[index], f0])
 
 
 def build_material(

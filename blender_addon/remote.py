@@ -36,7 +36,7 @@ class BackendSettings(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a job brought back: planes (row 0 at the top) and what the backend said about them."""
+    """What a job brought back: planes (row 0 at the top; halves where those were asked for) and what the backend said."""
 
     planes: dict[str, Pixels]
     meta: dict[str, Any]

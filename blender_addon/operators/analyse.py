@@ -56,7 +56,10 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         mattes = {frame: scene.matte_source(plate, frame) for frame in frames} if given else {}
         own_file = bool(plate.matte_path)
         request = wire.Decompose(
-            matte=plate.matte, working_size=plate.working_size, fov=scene.field_of_view(plate)
+            matte=plate.matte,
+            working_size=plate.working_size,
+            fov=scene.field_of_view(plate),
+            halves=True,  # as the files of maps are
         )
         settings = preferences.settings()
         process = session.backend = remote.ensure_backend(settings, session.backend)

@@ -70,6 +70,14 @@ def test_half_is_clamped_to_what_half_holds(exr: Any, tmp_path: Path) -> None:
     assert exr.read(tmp_path / "h.exr").layers[""].max() == np.float32(65504.0)
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_halves_give_the_same_file_as_floats(exr: Any, tmp_path: Path, compress: bool) -> None:
+    plane = picture(channels=3)
+    for name, kind in (("f", np.float32), ("h", np.float16)):
+        exr.write(tmp_path / f"{name}.exr", {"": plane.astype(kind)}, half=True, compress=compress)
+    assert (tmp_path / "h.exr").read_bytes() == (tmp_path / "f.exr").read_bytes()
+
+
 @pytest.mark.parametrize(
     "compression", ["NO_COMPRESSION", "RLE_COMPRESSION", "ZIPS_COMPRESSION", "ZIP_COMPRESSION"]
 )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -148,6 +149,17 @@ def test_halves_in_halves_out() -> None:
         assert image.dtype == np.float16
         assert floats[name].dtype == np.float32
         assert np.abs(image - floats[name]).mean() < 0.005 * floats[name].mean()
+
+
+def test_a_decomposition_in_halves_is_the_one_in_floats_rounded() -> None:
+    plate, matte = ball(60, 80)
+    given = {"plate": plate, "matte": matte}
+    wanted = Decompose(matte="given", working_size=SMALL)
+    floats = service.run_job(wanted, given).planes
+    for name, plane in service.run_job(msgspec.structs.replace(wanted, halves=True), given).planes.items():
+        kind = np.float32 if name in ("depth", "light") else np.float16
+        assert plane.dtype == kind, name
+        np.testing.assert_array_equal(plane, floats[name].astype(kind), err_msg=name)
 
 
 def test_what_does_not_fit_is_refused_at_once() -> None:

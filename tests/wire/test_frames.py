@@ -98,7 +98,7 @@ def test_vectors() -> None:
     assert plane.info.hash == hashlib.blake2b(bytes.fromhex("0000003c"), digest_size=32).hexdigest()
     assert (
         job_key(Decompose(), [plane.info], "1")
-        == "1e5a2953bc1871b6a9775c5a688c7c7e5821fb62d1c668af37aa1996d6d3022f"
+        == "4045b201c97de5b99c1b68cc3aeeea2fa169e8bc751b9904e089f8e2cada3089"
     )
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from platelight import __version__
+from platelight.images.exr import half
 from platelight.pipeline.decompose import decompose
 from platelight.pipeline.networks import Networks
 from platelight.pipeline.relight import relight
@@ -25,6 +26,7 @@ from platelight.protocol.requests import Decompose, Relight, Request
 from platelight.shading import integrate
 
 Map = npt.NDArray[Any]
+_FLOATS = frozenset({"depth", "light"})  # halves would show as steps in a surface, and clip a sun
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,11 @@ def run_job(
             raise InputError("The plate is missing.", "Send the plane 'plate'.")
         loaded = networks()
         result = decompose(loaded, given["plate"], request, given.get("matte"), progress, cancelled, _room)
+        made = result.planes()
+        if request.halves:
+            made = {name: plane if name in _FLOATS else half(plane) for name, plane in made.items()}
         notes = {name: getattr(result.counts, name) for name in ("nan", "inf", "negative", "huge")}
-        return JobResult(
-            result.planes(), {"platelight": __version__, "models": loaded.versions, "replaced": notes}
-        )
+        return JobResult(made, {"platelight": __version__, "models": loaded.versions, "replaced": notes})
     bare = isinstance(request, Relight) and request.pbr_only
     used = None if bare else networks()
     # Who sends halves wants no more: previews take half the room on their way.

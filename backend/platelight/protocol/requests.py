@@ -20,6 +20,7 @@ refine      as relight, and diffuse, specular (H,W,3) as Cycles rendered them   
 =========== =========================================================================== =====================
 
 Where normal and albedo come in half floats, as previews may, the planes out are halves. Passes are black where the matte is 0.
+With ``halves`` a decomposition comes in half floats, for those who keep no more, but for depth and light, which are floats always.
 """
 
 from __future__ import annotations
@@ -129,6 +130,7 @@ class Decompose(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="de
     matte: Matte = "auto"
     working_size: WorkingSize = 512
     fov: Fov = 40.0
+    halves: bool = False
 
 
 class Relight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="relight", tag_field="kind"):
@@ -200,8 +202,8 @@ def options_of(request: type[Decompose] | type[Relight] | type[Refine]) -> Itera
     info = msgspec.inspect.type_info(request)
     assert isinstance(info, msgspec.inspect.StructType)
     for field in info.fields:
-        # Lists, which interfaces make in their own ways; files hold the passes too.
-        if field.name in ("lamps", "places", "composite_only"):
+        # Lists, which interfaces make in their own ways; what files hold, which their programs know.
+        if field.name in ("lamps", "places", "composite_only", "halves"):
             continue
         kind, title, description = field.type, field.name, ""
         if isinstance(kind, msgspec.inspect.Metadata):

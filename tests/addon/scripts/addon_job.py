@@ -74,8 +74,11 @@ def run_job(
             "depth": depth,
             "light": np.ones((16, 32, 3)),
         }
+        kinds = dict.fromkeys(made, np.float16 if request.halves else np.float32)
+        kinds["depth"] = kinds["light"] = np.float32
         return Result(
-            {name: np.asarray(plane, np.float32) for name, plane in made.items()}, {"models": {"sphere": "1"}}
+            {name: np.asarray(plane, kinds[name]) for name, plane in made.items()},
+            {"models": {"sphere": "1"}},
         )
     if isinstance(request, Relight):
         return Result(by_torch(request, planes), {"models": {}})

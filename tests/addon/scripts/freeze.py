@@ -45,7 +45,10 @@ def answer(
     if type(request).__name__ == "Decompose":
         singles = dict.fromkeys(("matte", "roughness", "reflectivity", "cavity", "depth"), one)
         triples = dict.fromkeys(("foreground", "normal", "albedo"), three)
-        return remote.Answer({**singles, **triples, "light": np.ones((32, 64, 3), np.float32)}, {})
+        kinds = dict.fromkeys([*singles, *triples], np.float16 if request.halves else np.float32)
+        kinds["depth"] = np.float32
+        made = {name: plane.astype(kinds[name]) for name, plane in {**singles, **triples}.items()}
+        return remote.Answer({**made, "light": np.ones((32, 64, 3), np.float32)}, {})
     return remote.Answer({"relit": np.full((*shape, 4), 0.5, np.float32), "pbr": three}, {})
 
 
