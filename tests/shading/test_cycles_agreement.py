@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from platelight.shading import environment, integrate, reference
-from platelight.shading.sampling import directional_albedo
+from platelight.shading.sampling import albedos, layer_share
 from shading_scenes import load_exr, perspective_sphere, studio_lights
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -65,7 +65,7 @@ def errors(
         got = reference.integrate(light, *maps)
         if roughness is not None:
             nv = reference.facing(normal, view)[1]
-            dimmed = got.diffuse * (1.0 - directional_albedo(nv, r * one, 0.04 * one))
+            dimmed = got.diffuse * layer_share(albedos(nv, r * one)[2], 0.04 * one)
             got = reference.Shading(dimmed, got.specular)
     total = got.diffuse if roughness is None else got.total
     image = torch.zeros(1, 3, SIZE, SIZE)

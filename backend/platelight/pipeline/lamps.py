@@ -78,7 +78,7 @@ def lamp_passes(
                 total[part] += one * left[part]
     nv = (facet * eye).sum(1, keepdim=True).clamp(0.01, 1.0)
     f0 = at(maps["reflectivity"])
-    dimmed = (1.0 - sampling.directional_albedo(nv, rough, f0)).clamp_min(0.0)
+    dimmed = sampling.layer_share(sampling.albedos(nv, rough)[2], f0)
     passes = torch.cat((diffuse * at(maps["albedo"]) * dimmed, edge + f0 * (white - edge)), 1)
     out = passes.new_zeros(height * width, 6)
     out[seen] = passes

@@ -99,6 +99,14 @@ def schlick_weight(lh: Tensor) -> Tensor:
     return x2 * x2 * x
 
 
+def dielectric_weight(lh: Tensor) -> Tensor:
+    """The share of white in the Fresnel of glass (index 1.5), where Schlick's has (1 - l·h)⁵: Principled BSDF scales this one."""
+    c = lh.clamp(0.0, 1.0)
+    g = (1.25 + c * c).sqrt()
+    a, b = (g - c) / (g + c), (c * (g + c) - 1.0) / (c * (g - c) + 1.0)
+    return (0.5 * a * a * (1.0 + b * b) - 0.04) / 0.96
+
+
 def schlick_fresnel(lh: Tensor, f0: Tensor) -> Tensor:
     """Schlick's Fresnel F = f0 + (1 - f0)(1 - l·h)⁵ for a reflectance f0 at normal incidence."""
     return f0 + (1.0 - f0) * schlick_weight(lh)

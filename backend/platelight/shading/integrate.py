@@ -143,8 +143,7 @@ def shade(
         roughness: ``(N, 1, H, W)`` perceptual, 0.1 to 1 (the light seen in less is that of 0.1).
         f0: ``(N, 1, H, W)`` or ``(N, 3, H, W)`` reflectance at normal incidence.
         view: ``(3, H, W)`` or ``(N or 1, 3, H, W)`` unit vectors to the camera, within 30° of +Z.
-        layered: dim the diffuse lobe by 1 - E(n·v, α, f0), what the specular lobe leaves of the light, as
-            Cycles' Principled BSDF does with its base.
+        layered: dim the diffuse lobe as Cycles' Principled BSDF does with its base (:func:`sampling.layer_share`).
 
     Differentiable with respect to the maps and the light; in float32 or float64.
     """

@@ -33,8 +33,8 @@ def visible_lobe(theta: Tensor, alpha: float | Tensor, count: int) -> tuple[Tens
         count: samples per angle.
 
     Returns:
-        directions ``(3, P, count)``, the estimator's weight G2/G1 (0 below the horizon), Schlick's weight
-        (1 - l·h)⁵ and the density per sr, each ``(P, count)``.
+        directions ``(3, P, count)``, the estimator's weight G2/G1 (0 below the horizon), l·h
+        and the density per sr, each ``(P, count)``.
     """
     u = points(count, theta.dtype).to(theta.device)
     a = torch.as_tensor(alpha, dtype=theta.dtype, device=theta.device)
@@ -61,7 +61,7 @@ def visible_lobe(theta: Tensor, alpha: float | Tensor, count: int) -> tuple[Tens
     weight = torch.where(above, nl * (nv + to_view) / (nv * to_light + nl * to_view).clamp_min(1e-9), 0.0)
     density = a2 / (math.pi * (hx * hx + hy * hy + a2 * hz * hz).square())
     density = density / (2.0 * (nv + to_view))
-    return light, weight, brdf.schlick_weight(lh), density
+    return light, weight, lh, density
 
 
 _COSINES, _ROUGHNESSES, _SAMPLES = 49, 33, 1024
@@ -71,12 +71,16 @@ _COSINES, _ROUGHNESSES, _SAMPLES = 49, 33, 1024
 @torch.inference_mode(False)
 @torch.no_grad()
 def _albedo_table(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """``(1, 2, cosines, roughnesses)``: E for F = 1 and for F = (1 - l·h)⁵, over √(n·v) and roughness."""
+    """``(1, 3, cosines, roughnesses)``, over √(n·v) and roughness: what :func:`albedos` returns."""
     theta = torch.acos(torch.linspace(0.0, 1.0, _COSINES, dtype=torch.float64).clamp_min(0.01).square())
     values = []
     for r in torch.linspace(0.0, 1.0, _ROUGHNESSES).tolist():
-        _, weight, edge, _ = visible_lobe(theta[:, None], max(r * r, brdf.MIN_ALPHA), _SAMPLES)
-        values.append(torch.stack((weight.mean(1), (weight * edge).mean(1)), dim=-1))
+        _, weight, lh, _ = visible_lobe(theta[:, None], max(r * r, brdf.MIN_ALPHA), _SAMPLES)
+        white, edge, glass = (
+            (weight * f).mean(1)
+            for f in (torch.ones_like(lh), brdf.schlick_weight(lh), brdf.dielectric_weight(lh))
+        )
+        values.append(torch.stack((white, edge, glass / white), dim=-1))
     return torch.stack(values, dim=1).permute(2, 0, 1)[None].contiguous().to(device, dtype)
 
 
@@ -88,14 +92,33 @@ def gather(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     return F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
 
 
-def albedo_pair(nv: Tensor, roughness: Tensor) -> tuple[Tensor, Tensor]:
-    """E for F = 1 and for F = (1 - l·h)⁵ at n·v and perceptual roughness of one shape."""
+def albedos(nv: Tensor, roughness: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """E for F = 1 and for F = (1 - l·h)⁵ at n·v and perceptual roughness of one shape, and what :func:`layer_share` takes."""
     y = nv.clamp(1e-4, 1.0).sqrt() * 2.0 - 1.0
     x = roughness.clamp(0.0, 1.0) * 2.0 - 1.0
     grid = torch.stack((x, y), dim=-1).reshape(1, -1, 1, 2)
     table = _albedo_table(nv.device, nv.dtype)
-    pair = F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    return pair[0, 0].reshape(nv.shape), pair[0, 1].reshape(nv.shape)
+    found = F.grid_sample(table, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    white, edge, glass = (found[0, i].reshape(nv.shape) for i in range(3))
+    return white, edge, glass
+
+
+def albedo_pair(nv: Tensor, roughness: Tensor) -> tuple[Tensor, Tensor]:
+    """The first two of :func:`albedos`."""
+    return albedos(nv, roughness)[:2]
+
+
+def layer_share(glass: Tensor, f0: Tensor) -> Tensor:
+    """What is left for the diffuse lobe under a specular one, as Cycles' Principled BSDF layers them.
+
+    That is 1 less the mean Fresnel of the lobe. Cycles takes the Fresnel of glass, scaled to f0, which at mid angles reflects more than
+    Schlick's; and the mean, not the energy, so that what rough facets lose between them is lost to both lobes.
+
+    Args:
+        glass: the mean of :func:`brdf.dielectric_weight`, from :func:`albedos`.
+        f0: reflectance at normal incidence; beyond 0.08, where Principled raises the index, this is an approximation.
+    """
+    return (1.0 - f0) * (1.0 - glass)
 
 
 def directional_albedo(nv: Tensor, roughness: Tensor, f0: Tensor) -> Tensor:

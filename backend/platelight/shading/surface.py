@@ -45,10 +45,10 @@ class Surface:
         """Of maps ``(channels, P)`` whose roughness lies within the levels."""
         normal, bent, view, nv, roughness, albedo, f0 = maps
         rough = roughness[0].clamp(tables.MIN_ROUGHNESS, 1.0)
-        white, edge = sampling.albedo_pair(nv[0], roughness[0])
+        white, edge, glass = sampling.albedos(nv[0], roughness[0])
         paint = albedo
         if layered:
-            paint = albedo * (1.0 - (edge + f0 * (white - edge))).clamp_min(0.0)
+            paint = albedo * sampling.layer_share(glass, f0)
         return cls(
             environment.coordinates(normal[None, :, None]),
             tables.find(levels, bent, view, nv[0], rough),

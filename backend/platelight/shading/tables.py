@@ -6,7 +6,7 @@ gives the plane of incidence and a first angle θ0; tables hold the lobe for fou
 θ0, and :func:`find` interpolates by the pixel's own angle. They are grids over θ0 (0° to 102°: beyond
 90° a pixel beside the axis turns away from it) and the azimuth of ``n0``.
 
-Values are the lobe's mean radiance; the energy is a factor of its own (:func:`sampling.albedo_pair`). They
+Values are the lobe's mean radiance; the energy is a factor of its own (:func:`sampling.albedos`). They
 are sums over the light, with the kernels of :mod:`.lobes`: no sampling noise.
 """
 
