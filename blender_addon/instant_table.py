@@ -47,7 +47,7 @@ def table() -> Table:
     roughnesses, angles, count, _ = taps.shape
     pairs = aside.shape[2]
     blocks = [taps[:, :, tap] for tap in range(count)]
-    blocks += [np.pad(around[..., kind], ((0, 0), (0, 0), (0, 1))) for kind in range(2)]
+    blocks += [around[..., kind] for kind in range(2)]
     for first in range(0, pairs, 4):
         some = aside[:, :, first : first + 4]
         blocks.append(np.pad(some, ((0, 0), (0, 0), (0, 4 - some.shape[2]))))
@@ -64,6 +64,6 @@ def table() -> Table:
     }
     return Table(
         np.ascontiguousarray(np.concatenate(blocks), np.float32),
-        np.ascontiguousarray(np.pad(albedo, ((0, 0), (0, 0), (0, 2))), np.float32),
+        np.ascontiguousarray(np.pad(albedo, ((0, 0), (0, 0), (0, 1))), np.float32),
         {f"PLATELIGHT_{name}": str(value) for name, value in defines.items()},
     )

@@ -5,7 +5,7 @@ takes them. Each level is the light convolved with
 
     K(γ) = c / (1 + tan²(γ/2) / α²)²,
 
-GGX as seen straight on, evaluated on a lat-long grid of about three rows per α. Three more tiles end at the horizon of a normal:
+GGX as seen straight on, evaluated on a lat-long grid of about three rows per α. Four more tiles end at the horizon of a normal:
 irradiance over π, and the light weighted by n·l / (n·l + c). Tiles lie in one picture, each with a wrapped column and a row
 beyond the pole on every side, so that bilinear reading knows no seam. What the brightest texels have above the others is taken
 out of the light: suns and bulbs are evaluated one by one in every pixel, as composed lobes are least exact where all light
@@ -25,9 +25,10 @@ from .exr import Pixels
 from .latlong import LUMINANCE, directions, solid_angles
 
 RATIO = 0.75
-ALPHAS = tuple(0.01 * RATIO**-k for k in range(19))
-"""Widths of the levels, from 0.01 (roughness 0.1) to 1.77, which is almost a uniform light."""
-HORIZONS = (0.1, 0.35)
+ALPHAS = tuple(0.01 * RATIO**-k for k in range(-3, 19))
+"""Widths of the levels, from 0.0042, which degree 512 just resolves, to 1.77, which is almost a uniform light. Where n·v is small,
+lobes are narrower across the plane of incidence than α: 0.01 (roughness 0.1) would not do."""
+HORIZONS = (0.03, 0.1, 0.35)
 """The c of the tiles that end at the horizon: with c = n·v they are rough lobes at grazing angles."""
 LAMPS = 64
 """Texels that are lamps."""
@@ -207,21 +208,22 @@ def harmonics(light: Pixels) -> np.ndarray:
 
 
 def _synthesis(coefficients: np.ndarray, rows: int, factors: np.ndarray) -> Pixels:
-    """The picture (rows, 2 rows, 3) of harmonics times a factor per degree."""
-    degrees, columns = len(factors), 2 * rows
-    spectrum = np.zeros((rows, columns, 3), np.complex64)
+    """Pictures (n, rows, 2 rows, 3) of harmonics times factors (n, degrees): the functions are made once for all n."""
+    (count, degrees), columns = factors.shape, 2 * rows
+    spectrum = np.zeros((rows, columns, 3 * count), np.complex64)
     for first in range(0, degrees, _BLOCK):
-        count = min(_BLOCK, degrees - first)
-        functions = _legendre(first, count, degrees, rows)
-        for i in range(count):
+        orders = min(_BLOCK, degrees - first)
+        functions = _legendre(first, orders, degrees, rows)
+        for i in range(orders):
             m = first + i
-            scaled = coefficients[m, m:degrees] * factors[m:, None]
+            scaled = (coefficients[m, m:degrees, None] * factors[:, m:].T[..., None]).reshape(degrees - m, -1)
             both = np.concatenate([scaled.real, scaled.imag], axis=1).astype(np.float32)
             even, odd = functions[i, i::2].T @ both[::2], functions[i, i + 1 :: 2].T @ both[1::2]
             ring = np.concatenate([even + odd, (even - odd)[::-1]])
-            ring = (ring[:, :3] + 1j * ring[:, 3:]) * np.exp(1j * math.pi * m / columns)
+            ring = (ring[:, : 3 * count] + 1j * ring[:, 3 * count :]) * np.exp(1j * math.pi * m / columns)
             spectrum[:, m % columns] += ring if m == 0 else 2.0 * ring
-    return np.asarray((np.fft.ifft(spectrum, axis=1) * columns).real, np.float32)
+    pictures = (np.fft.ifft(spectrum, axis=1) * columns).real.reshape(rows, columns, count, 3)
+    return np.ascontiguousarray(pictures.transpose(2, 0, 1, 3), np.float32)
 
 
 def padded(tile: Pixels) -> Pixels:
@@ -253,7 +255,12 @@ def prefilter(light: Pixels) -> Atlas:
     coefficients = harmonics(fitted(rest))
     (height, width), tiles = layout()
     pixels = np.ones((height, width, 4), np.float32)
-    for (rows, _, factors), (x, y, _, _) in zip(grids(), tiles.astype(int), strict=True):
-        tile = padded(np.maximum(_synthesis(coefficients, rows, factors), 0.0))
-        pixels[y - 1 : y + rows + 1, x - 1 : x + 2 * rows + 1, :3] = tile
+    for rows in sorted({rows for rows, _, _ in grids()}):
+        same = [index for index, grid in enumerate(grids()) if grid[0] == rows]
+        factors = np.zeros((len(same), max(grids()[index][1] for index in same)))
+        for line, index in zip(factors, same, strict=True):
+            line[: grids()[index][1]] = grids()[index][2]
+        for index, picture in zip(same, _synthesis(coefficients, rows, factors), strict=True):
+            x, y = tiles[index, :2].astype(int)
+            pixels[y - 1 : y + rows + 1, x - 1 : x + 2 * rows + 1, :3] = padded(np.maximum(picture, 0.0))
     return Atlas(pixels, tiles, lamps)

@@ -63,16 +63,16 @@ vec4 platelight_lobe(int row, vec2 at)
   return textureLod(lobeTable, texel / vec2(textureSize(lobeTable, 0)), 0.0);
 }
 
-/* Directional albedo for F = 1 and for F = (1 - l.h)^5. */
-vec2 platelight_albedo(float nv, float roughness)
+/* Directional albedo for F = 1 and for F = (1 - l.h)^5, and the mean Fresnel of the layer, of which f0 = 0.04 is 0. */
+vec3 platelight_albedo(float nv, float roughness)
 {
   vec2 size = vec2(textureSize(albedoTable, 0));
   vec2 at = vec2(clamp(roughness, 0.0, 1.0), sqrt(clamp(nv, 0.0, 1.0)));
-  return textureLod(albedoTable, (at * (size - 1.0) + 0.5) / size, 0.0).rg;
+  return textureLod(albedoTable, (at * (size - 1.0) + 0.5) / size, 0.0).rgb;
 }
 
-/* Radiance towards the unit vector `view`, by lobe. `layered` dims the diffuse lobe by what the surface reflects, as
- * Principled BSDF does. */
+/* Radiance towards the unit vector `view`, by lobe. `layered` dims the diffuse lobe as
+ * Principled BSDF does (layer_share of sampling.py). */
 void platelight_shade(vec3 normal, vec3 albedo, float roughness, float f0, vec3 view, bool layered, out vec3 diffuse,
                       out vec3 specular)
 {
@@ -92,7 +92,7 @@ void platelight_shade(vec3 normal, vec3 albedo, float roughness, float f0, vec3 
                  log(rough / PLATELIGHT_MIN_ROUGHNESS) / log(1.0 / PLATELIGHT_MIN_ROUGHNESS));
   float scale = 2.0 * min(alpha, 0.5);
   float base = log(alpha / PLATELIGHT_ALPHA) / -log(PLATELIGHT_RATIO);
-  vec2 energy = platelight_albedo(nv, roughness);
+  vec3 energy = platelight_albedo(nv, roughness);
 
   vec3 white = vec3(0.0);
   vec3 edge = vec3(0.0);
@@ -124,7 +124,7 @@ void platelight_shade(vec3 normal, vec3 albedo, float roughness, float f0, vec3 
   vec4 around_white = platelight_lobe(PLATELIGHT_TAPS, at);
   vec4 around_edge = platelight_lobe(PLATELIGHT_TAPS + 1, at);
   vec2 place = platelight_place(n);
-  for (int tile = 0; tile < 3; tile++) {
+  for (int tile = 0; tile < 4; tile++) {
     vec3 light = platelight_tile(PLATELIGHT_LEVELS + tile, place);
     white += around_white[tile] * light;
     edge += around_edge[tile] * light;
@@ -150,6 +150,6 @@ void platelight_shade(vec3 normal, vec3 albedo, float roughness, float f0, vec3 
 
   diffuse = lightGain * albedo * falling;
   if (layered) {
-    diffuse *= max(1.0 - (energy.y + f0 * (energy.x - energy.y)), 0.0);
+    diffuse *= (1.0 - f0) * (1.0 - energy.z);
   }
 }

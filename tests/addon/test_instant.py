@@ -19,7 +19,7 @@ def expected(seen: Any, turn: float, gain: float, light: str = "forest") -> np.n
     """What the reference says of the sphere of ``scripts/instant.py``, layered as Principled BSDF."""
     torch = pytest.importorskip("torch")
     from platelight.shading import environment, reference
-    from platelight.shading.sampling import directional_albedo
+    from platelight.shading.sampling import albedos, layer_share
 
     OpenEXR = pytest.importorskip("OpenEXR")
     import importlib.util
@@ -43,7 +43,7 @@ def expected(seen: Any, turn: float, gain: float, light: str = "forest") -> np.n
     albedo = torch.tensor(BASE)[None, :, None, None] * one
     found = reference.integrate(env, normal, albedo, rough, 0.04 * one, view)
     _, nv = reference.facing(normal, view)
-    kept = 1.0 - directional_albedo(nv, rough, 0.04 * one)
+    kept = layer_share(albedos(nv, rough)[2], 0.04 * one)
     return np.asarray((found.diffuse * kept + found.specular)[0, :, 0].T.numpy())
 
 
