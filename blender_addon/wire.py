@@ -39,6 +39,7 @@ Refine = requests.Refine
 Relight = requests.Relight
 Option = requests.Option
 light_planes = requests.light_planes
+maps_of = requests.maps_of
 options_of = requests.options_of
 principled_from_f0 = principled.principled_from_f0
 

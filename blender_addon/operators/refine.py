@@ -75,12 +75,8 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         plate = active_plate(state)
         self._uid = plate.uid
         frame = maps.current_frame(plate)
-        sources = {
-            plane: (maps.source(plate, PLANES[plane]), count)
-            for plane, count in _CHANNELS.items()
-            if plane != "cavity" or plate.cavity is not None
-        }
         by_backend = state.physics == "BACKEND"
+        sources = {}
         if not by_backend:
             sources["diffuse"] = (maps.source(plate, "diffuse_pass"), 3)
             sources["specular"] = (maps.source(plate, "specular_pass"), 3)
@@ -106,6 +102,10 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
             options["shadows"] = "on" if state.shadows else "off"
             if target is None and not options["lamps"]:
                 raise wire.InputError("Nothing lights the plate.", "Choose an HDRI, or add a lamp.")
+        kind = wire.Relight if by_backend else wire.Refine
+        for plane in wire.maps_of(kind(**options)):
+            if plane != "cavity" or plate.cavity is not None:
+                sources[plane] = (maps.source(plate, PLANES[plane]), _CHANNELS[plane])
         name, folder, uses_frames = plate.name, maps.map_folder(plate), plate.is_sequence
         wanted = self.filepath or state.output
         self._picture = None
@@ -137,8 +137,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
             if target is not None:
                 lights, options["rotation"], options["exposure"] = target(reporter.on_main)
                 planes.update(lights)
-            request = wire.Relight(**options) if by_backend else wire.Refine(**options)
-            answer = remote.ask(settings, process, request, planes, reporter)
+            answer = remote.ask(settings, process, kind(**options), planes, reporter)
             kept = {"result": answer.planes["relit"]}
             if by_backend:
                 planes["diffuse"], planes["specular"] = answer.planes["diffuse"], answer.planes["specular"]

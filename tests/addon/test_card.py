@@ -40,4 +40,6 @@ def test_the_cavity_map_is_a_factor_of_the_albedo(run_blender: Callable[..., Any
     assert (seen["nodes without"], seen["back"]) == (seen["nodes"], 0.0)
     assert max(seen[name] for name in ("packed without", "packed", "packed painted", "saved")) <= 1e-3
     assert seen["keys"] == 3  # without, with, painted on: the instant preview reads each
-    assert seen["sent"] == [["Refine"], ["Relight"], ["Refine", "cavity"], ["Relight", "cavity"]]
+    # Cycles' passes hold what these maps tell; depth is for shadows and lamps alone
+    with_map = ["Relight", "cavity", "roughness"]
+    assert seen["sent"] == [["Refine"], ["Relight", "roughness"], ["Refine"], with_map]

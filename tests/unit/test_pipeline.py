@@ -22,7 +22,8 @@ from platelight.pipeline.resample import (
 )
 from platelight.pipeline.room import Room
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
-from platelight.protocol.requests import Decompose, Refine, Relight
+from platelight.protocol.lamps import Lamp
+from platelight.protocol.requests import Decompose, Refine, Relight, maps_of
 
 SMALL = 96
 
@@ -224,6 +225,24 @@ def test_refiner_at_no_strength_returns_the_passes(maps: dict[str, np.ndarray]) 
     )
     full = service.run_job(Refine(strength=1.0, working_size=SMALL), planes).planes["relit"]
     assert np.isfinite(full).all()
+
+
+def test_only_the_maps_that_a_request_reads_are_needed(maps: dict[str, np.ndarray]) -> None:
+    assert {"cavity", "depth", "roughness", "reflectivity"} < set(maps)
+    passes = {"diffuse": maps["albedo"] * 0.5, "specular": np.full_like(maps["albedo"], 0.02)}
+    for request in (Refine(working_size=SMALL), Relight(pbr_only=True)):
+        scene = {"light": sky(), **(passes if isinstance(request, Refine) else {})}
+        read = {name: maps[name] for name in maps_of(request)}
+        assert len(read) < len(set(maps) - {"plate", "light"})
+        expected = service.run_job(request, {**maps, **scene}).planes["relit"]
+        np.testing.assert_array_equal(service.run_job(request, {**read, **scene}).planes["relit"], expected)
+        for name in set(read) - {"cavity"}:
+            with pytest.raises(InputError, match=rf"^The map {name} is missing\. Give all maps"):
+                service.run_job(
+                    request, {key: map_ for key, map_ in {**read, **scene}.items() if key != name}
+                )
+    assert "depth" in maps_of(Relight(shadows="on"))
+    assert "depth" in maps_of(Relight(lamps=(Lamp("sun", 1.0),)))
 
 
 def test_refiner_keeps_the_exposure_of_the_render(maps: dict[str, np.ndarray]) -> None:

@@ -36,7 +36,7 @@ from platelight.images import Frame, expand, read_maps, read_plate, write_png, w
 from platelight.images.apart import decoding_apart
 from platelight.images.sequence import color_space_of, numbered
 from platelight.protocol.errors import Cancelled, InputError
-from platelight.protocol.requests import Relight
+from platelight.protocol.requests import Relight, maps_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -218,14 +218,14 @@ def relight(
 ) -> Relit:  # fmt: skip
     """Put one frame's maps under its light."""
     mode = _backdrop_mode(parsed)
-    dropped = {"light"} if mode == "plate" else {"light", "plate"}
-    planes: dict[str, Floats] = {name: plane for name, plane in apart.maps.items() if name not in dropped}
+    request = _request(parsed, **lighting.request(frame))
+    read = {*maps_of(request), *({"plate"} if mode == "plate" else ())}
+    planes: dict[str, Floats] = {name: plane for name, plane in apart.maps.items() if name in read}
     planes.update(given.lights)
     if "light" in apart.maps:
         planes["source_light"] = apart.maps["light"]
     if given.backdrop is not None:
         planes["backdrop"] = given.backdrop
-    request = _request(parsed, **lighting.request(frame))
     outcome = job(request, dict(planes), progress)
     settings = msgspec.to_builtins(request)
     settings.pop("kind")

@@ -22,7 +22,7 @@ from platelight.pipeline.room import UNBOUNDED, Large, Room, clean, put, tensor_
 from platelight.pipeline.shadows import shadowed
 from platelight.pipeline.subject import Band, Kept, Map, Maps, Target
 from platelight.protocol.errors import InputError
-from platelight.protocol.requests import Refine, Relight
+from platelight.protocol.requests import Refine, Relight, maps_of
 from platelight.shading.environment import expose, rotate, sample
 from platelight.shading.integrate import shade, view_directions
 
@@ -229,10 +229,8 @@ def relight(
 
     ``networks`` may be None for ``pbr_only``. ``kept`` makes the same maps cheaper under the next light.
     """
-    needed: tuple[str, ...] = ("diffuse", "specular")
-    if isinstance(request, Relight):
-        needed = ("depth",) if request.lamps or request.shadows == "on" else ()
-    maps = Maps.of(planes, device, room, needed)
+    passes_given = ("diffuse", "specular") if isinstance(request, Refine) else ()
+    maps = Maps.of(planes, device, room, (*maps_of(request), *passes_given))
     # What gives light: the HDRI, unless passes or lamps do and there is none.
     optional = isinstance(request, Refine) and request.backdrop != "light"
     optional = optional or (isinstance(request, Relight) and bool(request.lamps))

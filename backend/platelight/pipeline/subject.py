@@ -29,7 +29,6 @@ from platelight.shading.integrate import (
 )
 
 Map = npt.NDArray[Any]  # float32, or float16 where memory is bounded
-MAPS = ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity")
 MOST = 0.8
 """Share of a band above which picking the subject's pixels out costs more than shading all."""
 
@@ -43,19 +42,18 @@ class Maps:
     bands: list[tuple[int, int]]
 
     @staticmethod
-    def of(planes: dict[str, Map], device: torch.device, room: Room, extra: tuple[str, ...] = ()) -> Maps:
-        """Checked maps.
+    def of(planes: dict[str, Map], device: torch.device, room: Room, wanted: tuple[str, ...]) -> Maps:
+        """Checked maps, those of the names ``wanted``.
 
         Raises:
             InputError: one is missing or differs in size.
         """
-        found: dict[str, Map] = {}
-        optional = ("cavity",) if "cavity" in planes else ()  # older maps have none
-        for name in (*MAPS, *extra, *optional):
-            if name not in planes:
+        found = {name: planes[name] for name in wanted if name in planes}
+        for name in wanted:
+            if name not in found and name != "cavity":  # older maps have none
                 raise InputError(f"The map {name} is missing.", "Give all maps of one decomposition.")
-            found[name] = planes[name]
-            if found[name].shape[:2] != planes["matte"].shape[:2]:
+        for name, image in found.items():
+            if image.shape[:2] != found["matte"].shape[:2]:
                 raise InputError(
                     f"The map {name} has another size than the matte.", "Give all maps of one decomposition."
                 )

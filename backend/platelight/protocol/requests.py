@@ -16,9 +16,11 @@ relight     all of decompose's outputs but ``light`` (optional as ``source_light
             ``light`` (h,2h,3) is the target, and may be left out with ``lamps``;       only relit for ``composite_only``
             with ``places`` ``light``, ``light_2`` to ``light_4``, one a place;
             backdrop (H,W,3) when ``backdrop="given"``
-refine      as relight, and diffuse, specular (H,W,3) as Cycles rendered them           pbr (H,W,3), relit (H,W,4)
+refine      foreground, matte, normal, albedo; light and backdrop as relight; diffuse,   as relight
+            specular (H,W,3) as Cycles rendered them from all maps
 =========== =========================================================================== =====================
 
+Planes that a request does not read are ignored; ``maps_of`` tells which maps it reads.
 Where normal and albedo come in half floats, as previews may, the planes out are halves. Passes are black where the matte is 0.
 With ``halves`` a decomposition comes in half floats, for those who keep no more, but for depth and light, which are floats always.
 """
@@ -178,6 +180,15 @@ def light_planes(places: Sequence[Place]) -> tuple[str, ...]:
     if len(set(places)) < len(places):
         raise InputError("Two lights are at one place.", "Give each light a place of its own.")
     return ("light", *(f"light_{number}" for number in range(2, len(places) + 1)))
+
+
+def maps_of(request: Relight | Refine) -> tuple[str, ...]:
+    """The names of a plate's maps that a request reads; ``cavity`` may be lacking. Others need not be sent."""
+    maps = ("foreground", "matte", "normal", "albedo")
+    if isinstance(request, Refine):
+        return maps  # the passes hold what the others tell
+    deep = ("depth",) if request.lamps or request.shadows == "on" else ()
+    return (*maps, "roughness", "reflectivity", "cavity", *deep)
 
 
 @dataclass(frozen=True)

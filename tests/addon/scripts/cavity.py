@@ -23,7 +23,7 @@ def answer(
     _settings: Any, _process: Any, request: Any, planes: dict[str, Any], _reporter: Any
 ) -> remote.Answer:
     """What the backend would send, and what it was sent."""
-    sent.append([type(request).__name__, *(name for name in planes if name == "cavity")])
+    sent.append([type(request).__name__, *sorted(set(planes) & {"cavity", "depth", "roughness"})])
     three = np.full((SIZE, SIZE, 3), 0.5, np.float32)
     return remote.Answer(
         {
