@@ -8,6 +8,7 @@ holds a run's table.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
@@ -135,6 +136,12 @@ def copy_frame() -> float:
     source, target = np.ones(TOTAL, np.uint8), np.empty(TOTAL, np.uint8)
     np.copyto(target, source)
     return best(lambda: np.copyto(target, source), 5)
+
+
+def hash_frame(algorithm: str) -> float:
+    """Seconds of hashing a frame in memory."""
+    data = np.random.default_rng(0).bytes(TOTAL)
+    return best(lambda: hashlib.new(algorithm, data), 5)
 
 
 def files_frame() -> tuple[float, float]:
@@ -297,6 +304,8 @@ def main() -> int:
 
     rate = TOTAL / MIB
     show("memcpy", rate / copy_frame(), "MiB/s")
+    show("SHA-256, which names planes", rate / hash_frame("sha256"), "MiB/s")
+    show("blake2b, for comparison", rate / hash_frame("blake2b"), "MiB/s")
     tcp = show("raw TCP", rate / raw_tcp(), "MiB/s")
     show("tcp, one message", rate / zmq_frame(TOTAL, False), "MiB/s")
     chunked = show("tcp, 1 MiB chunks under credit", rate / zmq_frame(MIB, False), "MiB/s")

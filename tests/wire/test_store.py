@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import sqlite3
 import stat
@@ -179,17 +180,79 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
         raise full(PermissionError(errno.EACCES, ""))
 
 
+# ---- what the disk has
+
+
+def test_planes_are_synced_after_they_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = BlobFolder.sync
+    monkeypatch.setattr(BlobFolder, "sync", lambda self, hash: (real(self, hash), synced.append(hash)))
+    store = Store(tmp_path / "s", GIB, 1e9)
+    key = finished_job(store, 1.0)
+    sent = plane_of(3.0)
+    store.blobs.put(sent.data)
+    store.arrived("ada", sent.info.hash)
+    assert store.holds("ada", sent.info)
+    expected = {plane_of(1.5).info.hash, sent.info.hash}  # finished_job's input went round ``arrived``
+    assert set(store.unsynced()) == expected
+    assert synced == []
+    store.blobs.remove(sent.info.hash)  # evicted meanwhile
+    store.synced(store.checkpoint(store.unsynced()))
+    assert set(synced) == expected
+    assert store.unsynced() == []
+    assert store.get(key) is not None
+    store.close()
+
+
+def test_what_a_power_cut_spoils_is_made_or_sent_again(tmp_path: Path) -> None:
+    """Files that had their name and size, but not yet their bytes, when the machine went down."""
+    store = Store(tmp_path / "s", GIB, 1e9)
+    done, whole = finished_job(store, 1.0), finished_job(store, 2.0)
+    waiting = store.add("f" * 64, Decompose(fov=50.0), [plane_of(3.0).info])
+    store.blobs.put(plane_of(3.0).data)
+    store.arrived("ada", plane_of(3.0).info.hash)
+    store.set_state(waiting.key, JobState.QUEUED)
+    for value in (1.5, 3.0):
+        store.blobs.path(plane_of(value).info.hash).write_bytes(bytes(400))
+    store.close()
+    store = Store(tmp_path / "s", GIB, 1e9)
+    jobs = [store.get(key) for key in (done, whole, waiting.key)]
+    assert [job.state for job in jobs if job] == [JobState.DONE, JobState.DONE, JobState.NEED]
+    assert [store.complete(job.outputs) for job in jobs[:2] if job] == [False, True]  # submit runs it again
+    assert store.queued() == []
+    assert not store.holds("ada", plane_of(3.0).info)
+    store.close()
+
+
+def test_a_plane_that_the_disk_refuses_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    blobs = BlobFolder(tmp_path / "b")
+    hash = blobs.put(b"1234")
+    monkeypatch.setattr(os, "fsync", fail)
+    blobs.sync(hash)  # a second sync would find nothing left to write
+    assert not blobs.has(hash, 4)
+
+
 # ---- versions, clocks, room
 
 
+def old_plane(value: float) -> Plane:
+    """A plane with the name it had before protocol 5."""
+    plane = plane_of(value)
+    old = hashlib.blake2b(plane.data, digest_size=32).hexdigest()
+    return Plane(msgspec.structs.replace(plane.info, hash=old), plane.data)
+
+
 def first_version(folder: Path) -> str:
-    """Write a store as version 1 did, with one finished job."""
+    """Write a store as version 1 did, with one finished job and one whose plane never came."""
     folder.mkdir(mode=0o700)
     blobs = BlobFolder(folder / "blobs")
-    given, made = plane_of(1.0), plane_of(1.5)
+    given, made, absent = old_plane(1.0), old_plane(1.5), old_plane(2.0)
     key = job_key(Decompose(), [given.info], "1")
     for plane in (given, made):
-        blobs.put(plane.data)
+        blobs.put(plane.data, plane.info.hash)
     with sqlite3.connect(folder / "jobs.sqlite3") as db:
         for statement in schema._FIRST.split(";"):
             db.execute(statement)
@@ -198,6 +261,11 @@ def first_version(folder: Path) -> str:
             "INSERT INTO jobs VALUES (?, 7, 'done', ?, ?, ?, '{}', 0, '', '', '', ?)",
             (key, encode(Decompose()), encode((given.info,)), encode((made.info,)), time.time()),
         )
+        db.execute(
+            "INSERT INTO jobs VALUES (?, 8, 'need', ?, ?, ?, '{}', 0, '', '', '', ?)",
+            ("e" * 64, encode(Decompose()), encode((absent.info,)), encode(()), time.time()),
+        )
+        db.execute("INSERT INTO refs VALUES (?, ?)", ("e" * 64, absent.info.hash))
         for plane in (given, made):
             db.execute("INSERT INTO refs VALUES (?, ?)", (key, plane.info.hash))
             db.execute("INSERT INTO held VALUES (?, 'ada')", (plane.info.hash,))
@@ -213,24 +281,33 @@ def test_a_store_of_version_1_is_brought_up(tmp_path: Path) -> None:
     assert job is not None
     assert (job.state, job.number, job.outputs) == (JobState.DONE, 7, (plane_of(1.5).info,))
     assert store.complete((*job.inputs, *job.outputs))
+    assert store.holds("ada", plane_of(1.0).info)
     assert store.room.size() == store.room.held_by("ada") == 800
+    assert store.get("e" * 64) is None
+    assert {hash for hash, _, _ in store.blobs.all()} == {plane_of(value).info.hash for value in (1.0, 1.5)}
+    assert set(store.unsynced()) == {plane_of(value).info.hash for value in (1.0, 1.5)}
     store.close()
     with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as db:
         assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
 
 
 def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first_version(tmp_path / "s")
+    key = first_version(tmp_path / "s")
 
-    def fail(db: sqlite3.Connection) -> None:
+    def fail(db: sqlite3.Connection, folder: Path) -> None:
+        schema._named_by_sha256(db, folder)  # which gives files second names
         db.execute("CREATE TABLE half_way (x)")
         raise sqlite3.OperationalError("power cut")
 
-    monkeypatch.setattr(schema, "_STEPS", (*schema._STEPS[:1], fail))
+    monkeypatch.setattr(schema, "_STEPS", (*schema._STEPS[:2], fail))
     with pytest.raises(InputError, match="cannot be opened: power cut"):
         Store(tmp_path / "s", GIB, 1e9)
     monkeypatch.undo()
-    Store(tmp_path / "s", GIB, 1e9).close()
+    store = Store(tmp_path / "s", GIB, 1e9)
+    job = store.get(key)
+    assert job is not None
+    assert store.complete((*job.inputs, *job.outputs))
+    store.close()
 
 
 def test_a_damaged_table_is_a_sentence(tmp_path: Path) -> None:

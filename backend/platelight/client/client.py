@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -131,9 +132,8 @@ class Client:
         Raises:
             PlatelightError: whatever went wrong, on this side or the other, as a sentence with a remedy.
         """
-        described = [
-            plane if isinstance(plane, Plane) else describe(name, plane) for name, plane in planes.items()
-        ]
+        with ThreadPoolExecutor(4, "hash") as pool:  # hashing lets go of the interpreter
+            described = list(pool.map(_described, *zip(*planes.items(), strict=True))) if planes else []
         if wrong := [name for name, one in zip(planes, described, strict=True) if one.info.name != name]:
             raise InputError(f"The plane '{wrong[0]}' was described by another name.", "Describe it anew.")
         fresh = True
@@ -252,6 +252,10 @@ class Client:
         if self._link is not None:
             self._link.close()
             self._link = None
+
+
+def _described(name: str, plane: np.ndarray[Any, Any] | Plane) -> Plane:
+    return plane if isinstance(plane, Plane) else describe(name, plane)
 
 
 class _Rising:

@@ -105,7 +105,7 @@ def describe(name: str, array: np.ndarray[Any, Any]) -> Plane:
         )
     flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
     data = flat.view(np.uint8).data
-    digest = hashlib.blake2b(data, digest_size=32).hexdigest()
+    digest = hashlib.sha256(data).hexdigest()
     dtype = "f2" if array.dtype.itemsize == 2 else "f4"
     try:
         info = msgspec.convert(
@@ -179,7 +179,7 @@ class Assembler:
         self._total = -(-info.nbytes // chunk_bytes)
         self._seen: set[int] = set()
         self._hashed = 0
-        self._hash = hashlib.blake2b(digest_size=32)
+        self._hash = hashlib.sha256()
 
     @classmethod
     def into(cls, info: PlaneInfo, buffer: memoryview, chunk_bytes: int = CHUNK_BYTES) -> Assembler:
@@ -234,7 +234,7 @@ class Assembler:
         if self.complete and self._hash.hexdigest() != self.info.hash:
             self._seen.clear()
             self._hashed = 0
-            self._hash = hashlib.blake2b(digest_size=32)
+            self._hash = hashlib.sha256()
             raise ProtocolError(f"The bytes of plane '{self.info.name}' do not have the hash that was told.")
 
 
@@ -242,16 +242,16 @@ class Assembler:
 
 
 def job_key(request: Request, planes: Sequence[PlaneInfo], model: str) -> str:
-    """Return the content key of a job: blake2b-256 over the model version, the parameters and the planes.
+    """Return the content key of a job: SHA-256 over the model version, the parameters and the planes.
 
-    The bytes hashed are MessagePack of ``["platelight-job-1", model, parameters, planes]``, parameters the map of
+    The bytes hashed are MessagePack of ``["platelight-job-2", model, parameters, planes]``, parameters the map of
     all fields of the request in order (numbers of float fields as float64), planes a list of
     ``[name, dtype, [sides], hash]`` sorted by name. Only the server has to compute it.
     """
     normal = _SUBMITTABLE.decode(msgspec.msgpack.encode(request))
     described = sorted([plane.name, plane.dtype, list(plane.shape), plane.hash] for plane in planes)
-    content = msgspec.msgpack.encode(["platelight-job-1", model, normal, described])
-    return hashlib.blake2b(content, digest_size=32).hexdigest()
+    content = msgspec.msgpack.encode(["platelight-job-2", model, normal, described])
+    return hashlib.sha256(content).hexdigest()
 
 
 def meta_to_text(meta: Mapping[str, Any]) -> str:

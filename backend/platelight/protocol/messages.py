@@ -58,7 +58,7 @@ class JobState(StrEnum):
 
 
 class PlaneInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One plane: its name, element type (little-endian), shape (H, W) or (H, W, C) and blake2b-256 of its bytes."""
+    """One plane: its name, element type (little-endian), shape (H, W) or (H, W, C) and SHA-256 of its bytes."""
 
     name: Name
     dtype: Dtype

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from platelight.protocol.errors import VersionSkew
 
-PROTOCOL_VERSION = 4
-SUPPORTED_VERSIONS: tuple[int, ...] = (4,)
+PROTOCOL_VERSION = 5
+SUPPORTED_VERSIONS: tuple[int, ...] = (5,)
 
 
 def negotiate(theirs: Iterable[int], ours: Iterable[int] = SUPPORTED_VERSIONS) -> int:

@@ -1,10 +1,16 @@
-"""Planes on disk by the hash of their bytes: written to a temporary file, synced, renamed, never changed."""
+"""Planes on disk by the hash of their bytes: written to a temporary file, renamed, synced, never changed.
+
+A rename is enough for whatever ends a process. What ends the machine can leave a file of the right size with the wrong
+bytes until ``BlobFolder.sync`` has returned, which is why the job table notes the planes that are not synced yet.
+Nobody waits for the disk this way.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,9 +19,20 @@ from pathlib import Path
 from platelight.protocol.errors import StoreFull
 from platelight.protocol.frames import Buffer
 
+log = logging.getLogger(__name__)
 _RESERVE = 64 * 1024 * 1024
+_BLOCK = 64 * 1024  # stays in the cache, and the broker's memory stays flat
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _HASH_LETTERS = frozenset("0123456789abcdef")
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal, without holding the interpreter's lock. Raises OSError."""
+    found = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:  # read, not mapped: a client may cut it short meanwhile
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
 
 
 class BlobWriter:
@@ -47,24 +64,15 @@ class BlobWriter:
         """Where the bytes lie until ``commit``."""
         return self._temporary
 
-    def digest(self) -> str:
-        """Return the hash of what the file holds now, without holding the interpreter's lock."""
-        with open(self._temporary, "rb", buffering=0) as file:
-            digest = hashlib.blake2b(digest_size=32)
-            while block := file.read(4 * 1024 * 1024):
-                digest.update(block)
-        return digest.hexdigest()
-
     def read(self, start: int, stop: int) -> bytes:
         """Return bytes written before."""
         return _read_at(self._file, stop - start, start)
 
     def commit(self) -> None:
-        """Sync and rename. Raises StoreFull when the disk is."""
+        """Close and rename. Raises StoreFull when the disk is."""
         try:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1
+            os.close(file)
             os.replace(self._temporary, self._final)
         except OSError as error:
             self.abort()
@@ -128,7 +136,7 @@ class BlobFolder:
 
     def put(self, data: Buffer, hash: str | None = None) -> str:
         """Store bytes and return their hash, which may be known. Raises StoreFull."""
-        hash = hash or hashlib.blake2b(data, digest_size=32).hexdigest()
+        hash = hash or hashlib.sha256(data).hexdigest()
         if not self.has(hash, len(data)):
             writer = self.writer(hash, len(data))
             try:
@@ -146,6 +154,31 @@ class BlobFolder:
             return _read_at(file, size, offset)
         finally:
             os.close(file)
+
+    def sync(self, hash: str) -> None:
+        """Wait until a blob is on the disk; one that the disk does not take is removed, one that is gone is no error.
+
+        Raises:
+            OSError: it cannot be tried now, for want of open files say.
+        """
+        try:
+            file = os.open(self.path(hash), os.O_RDWR | _FLAGS)
+        except FileNotFoundError:
+            return
+        try:
+            os.fsync(file)
+        except OSError:  # a second sync would succeed without the bytes that were lost
+            log.exception("a plane did not reach the disk; it is made or sent again")
+            self.remove(hash)
+        finally:
+            os.close(file)
+
+    def intact(self, hash: str) -> bool:
+        """True when the blob is here and is what its name says."""
+        try:
+            return digest(self.path(hash)) == hash
+        except OSError:
+            return False
 
     def remove(self, hash: str) -> None:
         """Remove a blob if it is here. On Windows one that a client has mapped stays until it is an orphan."""

@@ -151,8 +151,8 @@ class Broker:
                 self._tidy()
 
     def _tidy(self) -> None:
-        self._intake.checkpoint()
         try:
+            self._intake.catch_up()
             self._store.room.tidy()
             self._store.ballast.fill()
         except (OSError, sqlite3.Error):
@@ -292,7 +292,7 @@ class Broker:
         self._clients.send(session.identity, Credit(1))
 
     def _arrived(self, session: Session, plane: PlaneInfo) -> None:
-        self._store.hold(session.owner, [plane.hash])
+        self._store.arrived(session.owner, plane.hash)
         for key in session.satisfied(plane.hash):
             job = self._store.get(key)
             if job is not None:

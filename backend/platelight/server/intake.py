@@ -1,4 +1,4 @@
-"""Planes that have come whole, on their way to the disk: a sync can take a second, for which the loop does not wait."""
+"""Planes that have come whole, on their way into the store: hashing and the disk take time, for which the loop does not wait."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from platelight.server.sessions import Session, Upload
 from platelight.server.store import Store
 
 log = logging.getLogger(__name__)
+_AT_ONCE, _A_PASS = 2, 64  # planes; the table's log must not wait long for them
 
 
 class Intake:
-    """Stores planes in a thread of its own.
+    """Checks and names planes in threads, and has the disk catch up in another.
 
     Args:
-        arrived: is called, by :meth:`step`, for each plane that has reached the disk.
+        arrived: is called, by :meth:`step`, for each plane that is in the store.
     """
 
     def __init__(self, store: Store, clients: Clients, arrived: Callable[[Session, PlaneInfo], None]) -> None:
         self._store, self._clients, self._arrived = store, clients, arrived
-        self._thread = ThreadPoolExecutor(1, "store")
-        self._checkpoint: Future[None] | None = None
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "store")
+        self._disk = ThreadPoolExecutor(1, "disk")  # so that no plane waits for the sync of another
+        self._behind: Future[list[str]] | None = None
         self._storing: list[tuple[Session, Upload, Future[bool]]] = []
 
     @property
@@ -37,10 +39,10 @@ class Intake:
 
     def keep(self, session: Session, upload: Upload) -> None:
         """Begin to store a plane."""
-        self._storing.append((session, upload, self._thread.submit(upload.store())))
+        self._storing.append((session, upload, self._threads.submit(upload.store())))
 
     def step(self) -> None:
-        """Take in the planes that have reached the disk."""
+        """Take in the planes that are in the store."""
         for entry in [one for one in self._storing if one[2].done()]:
             self._storing.remove(entry)
             session, upload, outcome = entry
@@ -65,16 +67,24 @@ class Intake:
                 self._clients.send(session.identity, store_failed(error))
                 self._clients.drop(session.identity)
 
-    def checkpoint(self) -> None:
-        """Move the job table's log into the table, unless that is under way."""
-        if self._checkpoint is None or self._checkpoint.done():
-            if self._checkpoint is not None and (error := self._checkpoint.exception()) is not None:
-                log.error("the job table's log cannot be moved into the table: %s", error)
-            self._checkpoint = self._thread.submit(self._store.checkpoint)
+    def catch_up(self) -> None:
+        """Sync new planes, then move the job table's log into the table, unless that is under way.
+
+        Raises:
+            OSError, sqlite3.Error: why the last time failed; the next call tries again.
+        """
+        behind = self._behind
+        if behind is not None:
+            if not behind.done():
+                return
+            self._behind = None
+            self._store.synced(behind.result())
+        self._behind = self._disk.submit(self._store.checkpoint, self._store.unsynced(_A_PASS))
 
     def close(self) -> None:
         """Finish what is being stored and begin nothing more."""
-        self._thread.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
+        self._disk.shutdown(cancel_futures=True)
 
 
 def store_failed(error: OSError | sqlite3.Error, ticket: int | None = None) -> Refused:

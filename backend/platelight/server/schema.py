@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -11,8 +13,10 @@ import msgspec
 
 from platelight.protocol.errors import InputError
 from platelight.protocol.messages import PlaneInfo
+from platelight.server.blobs import digest
 
-SCHEMA_VERSION = 2
+log = logging.getLogger(__name__)
+SCHEMA_VERSION = 3
 _FIRST = """
 CREATE TABLE jobs (
     key TEXT PRIMARY KEY, number INTEGER NOT NULL, state TEXT NOT NULL, request BLOB NOT NULL,
@@ -28,7 +32,7 @@ CREATE INDEX refs_by_hash ON refs (hash);
 _PLANES: msgspec.msgpack.Decoder[tuple[PlaneInfo, ...]] = msgspec.msgpack.Decoder(tuple[PlaneInfo, ...])
 
 
-def _planes_with_sizes(db: sqlite3.Connection) -> None:
+def _planes_with_sizes(db: sqlite3.Connection, _folder: Path) -> None:
     """Version 2: the size of every plane that a job refers to, so that room is a sum and not a walk on disk."""
     db.execute("CREATE TABLE planes (hash TEXT PRIMARY KEY, size INTEGER NOT NULL)")
     for inputs, outputs in db.execute("SELECT inputs, outputs FROM jobs").fetchall():
@@ -40,12 +44,47 @@ def _planes_with_sizes(db: sqlite3.Connection) -> None:
     db.execute("CREATE INDEX owners_by_owner ON owners (owner)")
 
 
-def _create(db: sqlite3.Connection) -> None:
+def _named_by_sha256(db: sqlite3.Connection, folder: Path) -> None:
+    """Version 3: planes are named by SHA-256, as in protocol 5, and those not yet synced are noted.
+
+    A blob gets its new name beside the old one, which is swept later as a file that no job knows, so a step that fails
+    loses nothing. A job goes that lacks a plane, or whose planes lie where files cannot have two names.
+    """
+    db.execute("CREATE TABLE unsynced (hash TEXT PRIMARY KEY)")
+    blobs, named = folder / "blobs", dict[str, str]()
+    known = [row[0] for row in db.execute("SELECT hash FROM planes").fetchall()]
+    log.info("the job store's %d planes get names by SHA-256", len(known))
+    for old in known:
+        with contextlib.suppress(OSError):
+            new = digest(blobs / old)
+            with contextlib.suppress(FileExistsError):
+                os.link(blobs / old, blobs / new)
+            named[old] = new
+    encode = msgspec.msgpack.encode
+    for key, *fields in db.execute("SELECT key, inputs, outputs FROM jobs").fetchall():
+        planes = [_PLANES.decode(field) for field in fields]
+        if any(one.hash not in named for both in planes for one in both):
+            db.execute("DELETE FROM jobs WHERE key=?", (key,))
+            continue
+        renamed = [[msgspec.structs.replace(one, hash=named[one.hash]) for one in both] for both in planes]
+        db.execute("UPDATE jobs SET inputs=?, outputs=? WHERE key=?", (*map(encode, renamed), key))
+    for table in ("refs", "held", "planes"):
+        pairs = [(new, old) for old, new in named.items()]
+        db.executemany(f"UPDATE {table} SET hash=? WHERE hash=?", pairs)
+        db.executemany(f"DELETE FROM {table} WHERE hash=?", [(old,) for old in known])
+    db.execute("INSERT INTO unsynced SELECT hash FROM planes")  # a new name is no safer than a new file
+
+
+def _create(db: sqlite3.Connection, _folder: Path) -> None:
     for statement in _FIRST.split(";"):
         db.execute(statement)
 
 
-_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _planes_with_sizes)
+_STEPS: tuple[Callable[[sqlite3.Connection, Path], None], ...] = (
+    _create,
+    _planes_with_sizes,
+    _named_by_sha256,
+)
 
 
 def open_database(folder: Path) -> sqlite3.Connection:
@@ -63,6 +102,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
             "PRAGMA wal_autocheckpoint=0"
         )  # a checkpoint syncs the disk: Store.checkpoint, in a thread
         db.execute("PRAGMA foreign_keys=ON")
+        db.execute("PRAGMA cache_size=-256")  # KiB; the broker's memory does not grow with the table
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise InputError(
@@ -72,7 +112,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
             with db:
                 db.execute("BEGIN IMMEDIATE")
                 for step in _STEPS[version:]:
-                    step(db)
+                    step(db, folder)
                 db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
         db.close()

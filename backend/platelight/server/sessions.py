@@ -11,7 +11,7 @@ from pathlib import Path
 from platelight.protocol.errors import ProtocolError
 from platelight.protocol.frames import Assembler, Buffer
 from platelight.protocol.messages import Chunk, PlaneInfo
-from platelight.server.blobs import BlobFolder, BlobWriter
+from platelight.server.blobs import BlobFolder, BlobWriter, digest
 
 
 class Upload:
@@ -45,9 +45,9 @@ class Upload:
         return self._writer.path
 
     def store(self) -> Callable[[], bool]:
-        """Return what syncs the file to disk and names it, False if its hash is wrong.
+        """Return what checks the file and names it, False if its hash is wrong.
 
-        It can take a second, so it is to be called in another thread; this upload takes nothing more.
+        It can take a while, so it is to be called in another thread; this upload takes nothing more.
         """
         writer, checked = self._writer, self._assembler is not None and self._assembler.complete
         if writer is None or self._storing:
@@ -56,7 +56,7 @@ class Upload:
 
         def commit() -> bool:
             try:
-                if not checked and writer.digest() != self.info.hash:
+                if not checked and digest(writer.path) != self.info.hash:
                     return False
                 writer.commit()
                 return True

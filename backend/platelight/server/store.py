@@ -96,6 +96,7 @@ class Store:
         self._db.execute("UPDATE jobs SET state='queued' WHERE state IN ('leased', 'running')")
         # a wall clock that was ahead must not make results live longer than the rest
         self._db.execute("UPDATE jobs SET used=? WHERE used>?", (self._now(), self._now()))
+        self._check_unsynced()
         row = self._db.execute("SELECT coalesce(max(number), 0) FROM jobs").fetchone()
         self._number = int(row[0])
 
@@ -104,10 +105,38 @@ class Store:
         self._db.close()
         os.close(self._lock)
 
-    def checkpoint(self) -> None:
-        """Move what was written into the table's file; may be called from another thread, as it waits for the disk."""
+    def checkpoint(self, planes: list[str]) -> list[str]:
+        """Sync planes, then move what was written into the table's file; returns the planes, for ``synced``.
+
+        It waits for the disk, so it may be called from another thread.
+        """
+        for hash in planes:
+            self.blobs.sync(hash)
         with contextlib.closing(sqlite3.connect(self.folder / "jobs.sqlite3")) as db:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        return planes
+
+    def unsynced(self, most: int = -1) -> list[str]:
+        """Return the planes that may not be on the disk yet, all or at most so many."""
+        return [row[0] for row in self._db.execute("SELECT hash FROM unsynced LIMIT ?", (most,))]
+
+    @kept
+    def synced(self, planes: Iterable[str]) -> None:
+        """Note that planes are on the disk."""
+        self._db.executemany("DELETE FROM unsynced WHERE hash=?", ((hash,) for hash in planes))
+
+    def _check_unsynced(self) -> None:
+        """Remove planes that a power cut left incomplete. A job that waits for one needs it sent again."""
+        for hash in self.unsynced():
+            if not self.blobs.intact(hash):
+                log.warning(
+                    "a plane had not reached the disk when the server ended; it is made or sent again"
+                )
+                self.blobs.remove(hash)
+                self._db.execute(
+                    "UPDATE jobs SET state='need' WHERE state='queued' AND key IN"
+                    " (SELECT key FROM refs WHERE hash=?)", (hash,),
+                )  # fmt: skip
 
     def _now(self) -> float:
         return self._clock + time.monotonic()
@@ -181,6 +210,7 @@ class Store:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self.room.refer(key, outputs)
+            self._note_unsynced(plane.hash for plane in outputs)
             self._db.execute(
                 "UPDATE jobs SET state='done', outputs=?, meta=?, used=? WHERE key=?",
                 (_encode(outputs), meta, self._now(), key),
@@ -234,6 +264,17 @@ class Store:
         """True when the plane is here and this client has sent it or was given it: a hash alone proves nothing."""
         held = self._db.execute("SELECT 1 FROM held WHERE hash=? AND owner=?", (plane.hash, owner)).fetchone()
         return held is not None and self.blobs.has(plane.hash, plane.nbytes)
+
+    @kept
+    def arrived(self, owner: str, hash: str) -> None:
+        """Note that a client has sent a plane, which is in the store but may not be on the disk yet."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._note_unsynced([hash])
+            self.hold(owner, [hash])
+
+    def _note_unsynced(self, hashes: Iterable[str]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO unsynced VALUES (?)", ((hash,) for hash in hashes))
 
     @kept
     def hold(self, owner: str, hashes: Iterable[str]) -> None:
