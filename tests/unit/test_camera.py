@@ -13,6 +13,7 @@ import torch
 from platelight.commands import options
 from platelight.commands.camera import ShotCamera
 from platelight.commands.lighting import Lighting
+from platelight.commands.lights import Light
 from platelight.images import Frame, write_light
 from platelight.protocol.errors import InputError
 from platelight.shading.environment import directions, sample, seen_from, solid_angles, turn
@@ -185,12 +186,12 @@ def test_the_light_stays_in_the_world(tmp_path: Path, tilt: float) -> None:
     placed.AddRotateYOp().Set(70.0)
     placed.AddRotateXOp().Set(tilt)
     stage.Save()
-    line = parsed(light=str(tmp_path / "sky.exr"), camera=str(tmp_path / "shot.usda"), rotation=15.0)
+    line = parsed(light=[Light(str(tmp_path / "sky.exr"))], camera=str(tmp_path / "shot.usda"), rotation=15.0)
     lighting = Lighting.of(line, [frame()], ShotCamera.of(line, [frame()]))
     request = lighting.request(frame())
     assert request["fov"] == pytest.approx(90.0)
     assert request["rotation"] == pytest.approx(85.0 if tilt == 0.0 else 0.0)
-    pixels = lighting.read(frame())
+    pixels = lighting.read(frame())["light"]
     assert pixels is not None
     axes = ShotCamera.open(str(tmp_path / "shot.usda")).at(frame()).axes
     rng = np.random.default_rng(0)
