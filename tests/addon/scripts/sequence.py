@@ -30,7 +30,7 @@ def answer(
     """
     reporter.progress(0.5, "thinking")
     asked.append(type(request).__name__)
-    shape = next(iter(planes.values())).shape[:2]
+    shape = planes["plate" if "plate" in planes else "matte"].shape[:2]
     one = np.ones(shape, np.float32)
     if asked[-1] == "Decompose":
         cavity = CAVITIES[round(float(planes["plate"].mean()), 1)]
