@@ -94,7 +94,7 @@ def test_albedo_is_diffuse_render_over_shading() -> None:
     plate, matte = picture()
     shading = torch.rand(1, 3, 64, 64) + 2.0
     normal = torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-    diffuse, albedo = DiffuseNet().eval().predict(plate, matte, normal, shading, normal * 0)
+    _, diffuse, albedo = DiffuseNet().eval().predict(plate, matte, normal, shading, normal * 0)
     torch.testing.assert_close(albedo, (diffuse / shading).clamp(0, 1))
 
 

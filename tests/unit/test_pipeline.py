@@ -12,6 +12,7 @@ from platelight.pipeline import service
 from platelight.pipeline.resample import (
     Window,
     fitted,
+    from_solid,
     fuse,
     guided_upsample,
     in_tiles,
@@ -305,6 +306,39 @@ def test_tiles_leave_no_seam_and_meet_the_network_padded() -> None:
     torch.testing.assert_close(out, image * 3)
     assert set(sizes) == {(64, 64)}
     assert len(sizes) == 3 * 5
+
+
+def test_a_soft_rim_has_what_is_solid_beside_it() -> None:
+    across = torch.linspace(0, 1, 200).expand(1, 1, 60, 200)
+    matte = ((across - 0.3) / 0.02).clamp(0, 1)  # empty, a rim of four pixels, solid
+    field = torch.where(matte > 0.5, across, torch.full_like(across, 5.0))
+    found = from_solid(field, matte)
+    rim, solid = (matte > 0) & (matte < 0.5), matte == 1
+    assert float((found - across)[rim].abs().max()) < 0.1
+    assert torch.equal(found[solid], field[solid])
+    thin = 0.4 * (across > 0.6)  # nothing solid anywhere
+    assert torch.equal(from_solid(field, thin), field)
+
+
+def test_no_halo_around_a_soft_rim() -> None:
+    """A ball of one paint whose rim is soft: neither its albedo nor the refiner takes thin pixels for dark ones."""
+    c = (np.arange(192) + 0.5) / 192 * 2.4 - 1.2
+    x, y = np.meshgrid(c, -c)
+    matte = np.clip((1 - np.hypot(x, y)) / 0.08, 0, 1).astype(np.float32)
+    plate = np.full((192, 192, 3), (0.3, 0.25, 0.2), np.float32)
+    plate *= (0.6 + 0.4 * y)[..., None].astype(np.float32)
+    maps = service.run_job(Decompose(matte="given"), {"plate": plate, "matte": matte}).planes
+    light = np.full((16, 32, 3), 1.0, np.float32)
+    relit = service.run_job(
+        Relight(), {**{k: v for k, v in maps.items() if k != "light"}, "light": light}
+    ).planes
+    factors = {
+        "albedo": maps["albedo"].mean(-1) / np.maximum(plate.mean(-1), 1e-3),
+        "refiner": relit["relit"][..., :3].mean(-1) / np.maximum(relit["pbr"].mean(-1) * matte, 1e-4),
+    }
+    thin, beside = (matte > 0.05) & (matte < 0.3), (matte > 0.95) & (np.hypot(x, y) > 0.8)
+    for name, factor in factors.items():
+        assert np.median(factor[thin]) < 1.3 * np.median(factor[beside]), name
 
 
 def test_guided_upsampling_follows_the_guide() -> None:

@@ -19,10 +19,9 @@ from platelight.client.keys import load_or_make_keys
 from platelight.images.sanitize import Pixels
 from platelight.protocol.errors import PlatelightError
 from platelight.protocol.frames import describe
-from platelight.protocol.requests import Relight
+from platelight.protocol.requests import Relight, maps_of
 
 TIMES = 9
-MAPS = ("foreground", "matte", "normal", "albedo", "roughness", "reflectivity", "cavity")
 
 
 @contextmanager
@@ -64,7 +63,9 @@ def change_seconds(
     Raises:
         PlatelightError: the server does not start, or a job fails.
     """
-    maps = {name: describe(name, planes[name].astype(np.float16)) for name in MAPS if name in planes}
+    maps = {
+        name: describe(name, planes[name].astype(np.float16)) for name in maps_of(Relight()) if name in planes
+    }
     same = describe("light", light)
     with _served(device, threads) as client:
 

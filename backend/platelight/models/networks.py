@@ -67,6 +67,11 @@ def unit_normal(raw: Tensor) -> Tensor:
     return F.normalize(raw + raw.new_tensor([0.0, 0.0, 1e-4]).view(1, 3, 1, 1), dim=1)
 
 
+# In doubt a network answers with the mean of what it thinks possible, and the mean of tilted normals faces the camera.
+# On photographs it doubts more than on its own pictures; docs/training.md has the figures by which this was chosen.
+NORMAL_CONTRAST = 1.5
+
+
 def stretched(normal: Tensor, contrast: float | Tensor) -> Tensor:
     """Unit normals (N, 3, H, W) with their tilt from the camera's axis made larger by a factor."""
     return F.normalize(torch.cat([normal[:, :2] * contrast, normal[:, 2:]], 1), dim=1)
@@ -127,16 +132,16 @@ class DiffuseNet(UNet):
 
     def predict(
         self, plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor, brighter: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """-> (diffuse render, albedo), both (N, 3, H, W).
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """-> (normals read again, diffuse render, albedo), all (N, 3, H, W).
 
         The diffuse render is what the plate would be as a purely diffuse, unshadowed surface under the inferred light:
         the shading times a corrected plate. albedo = diffuse render / shading. Written so, an error of the shading
         does not reach the albedo unless the network makes use of it.
         """
-        _, correction = self.everything(plate, matte, normal, shading, brighter)
+        again, correction = self.everything(plate, matte, normal, shading, brighter)
         diffuse = (plate.clamp_min(0) + FLOOR) * torch.exp(correction) * shading
-        return diffuse, (diffuse / shading.clamp_min(1e-6)).clamp(0.0, 1.0)
+        return again, diffuse, (diffuse / shading.clamp_min(1e-6)).clamp(0.0, 1.0)
 
 
 class SpecularNet(UNet):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from platelight.models import registry
 from platelight.models.form import brighter
 from platelight.models.networks import (
+    NORMAL_CONTRAST,
     DiffuseNet,
     Illumination,
     IllumNet,
@@ -23,7 +24,7 @@ from platelight.models.networks import (
     stretched,
 )
 from platelight.models.precision import half_precision
-from platelight.pipeline.resample import fitted, fuse, in_tiles, padded, resize
+from platelight.pipeline.resample import fitted, from_solid, fuse, in_tiles, padded, resize
 from platelight.pipeline.room import Large
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,7 @@ MIRRORS: tuple[tuple[int, ...], ...] = (
 # is neither form nor texture: eyes, nose, lips, folds. Of each pass only what is finer than its cut is believed.
 MIDDLE_SIDE, FORM_CUT, MIDDLE_CUT = 384, 128, 192
 TILE, OVERLAP = 1024, 128  # larger pictures are run in tiles
-# In doubt a network answers with the mean of what it thinks possible, and the mean of tilted normals faces the camera.
-# On photographs it doubts more than on its own pictures; docs/training.md has the figures by which this was chosen.
-NORMAL_CONTRAST = 1.5
-AGAIN_CONTRAST = 1.4  # of normals that are read again
+AGAIN_CONTRAST = 1.4  # as NORMAL_CONTRAST, of normals that are read again
 
 
 @dataclass(frozen=True)
@@ -104,8 +102,8 @@ def in_passes(
 ) -> Tensor:
     """Run a network on its inputs where the whole is seen and again for detail: (1, K, h, w) at the working size.
 
-    The first input decides the size; all are (1, C, H, W) of one size. ``whole`` is what runs where the whole is seen, if
-    it is another than ``run``; it gets pictures of sides that are multiples of 32.
+    The first input decides the size, the second is the matte; all are (1, C, H, W) of one size. ``whole`` is what runs
+    where the whole is seen, if it is another than ``run``; it gets pictures of sides that are multiples of 32.
     """
     size = (inputs[0].shape[-2], inputs[0].shape[-1])
     target = fitted(size, min(GLOBAL_SIDE, working))
@@ -113,7 +111,8 @@ def in_passes(
     # In float32 whatever the detail is in: here the level of the field is read, and bfloat16 moves it by up to 1.3 %.
     with torch.autocast(seen[0].device.type, enabled=False):
         coarse = (whole or run)(*seen)[..., : target[0], : target[1]]
-    return with_detail(coarse, run, working, *inputs)
+    field = with_detail(coarse, run, working, *inputs)
+    return from_solid(field, resize(inputs[1], (field.shape[-2], field.shape[-1])))
 
 
 def turned(directions: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -12,6 +12,10 @@ from torch.nn import functional as F
 from platelight.pipeline.room import Large, scaled
 
 MULTIPLE = 32  # the encoder halves five times
+RIM, KNOWN = (
+    0.015,
+    0.02,
+)  # how far solid parts reach, a share of the long side; share of them that counts as near
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,24 @@ def in_tiles(run: Callable[..., Tensor], tile: int, overlap: int, *inputs: Tenso
 def _box(image: Tensor, radius: int) -> Tensor:
     kernel = 2 * radius + 1
     return F.avg_pool2d(image, kernel, 1, radius, count_include_pad=False)
+
+
+def from_solid(field: Tensor, matte: Tensor) -> Tensor:
+    """A network's field (1, C, h, w) whose soft rim has what solid parts of the subject near it have.
+
+    Networks see foregrounds times their matte: where that is thin, they take what is bright for what is dark and in
+    shadow, and correct it by several stops. Where the matte (1, 1, h, w) has no solid part near, as in flyaway hair, the
+    field stays.
+    """
+    solid = (2.0 * matte - 1.0).clamp(0.0, 1.0)
+    radius = max(1, round(RIM * max(matte.shape[-2:])))
+
+    def near(x: Tensor) -> Tensor:
+        return _box(_box(x, radius), radius)
+
+    known = near(solid)
+    spread = near(field * solid) / known.clamp_min(1e-6)
+    return torch.lerp(field, spread, (1.0 - solid) * (known / KNOWN).clamp(0.0, 1.0))
 
 
 @dataclass(frozen=True)

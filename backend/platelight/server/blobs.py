@@ -21,18 +21,14 @@ from platelight.protocol.frames import Buffer
 
 log = logging.getLogger(__name__)
 _RESERVE = 64 * 1024 * 1024
-_BLOCK = 64 * 1024  # stays in the cache, and the broker's memory stays flat
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _HASH_LETTERS = frozenset("0123456789abcdef")
 
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, hexadecimal, without holding the interpreter's lock. Raises OSError."""
-    found = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:  # read, not mapped: a client may cut it short meanwhile
-        while block := file.read(_BLOCK):
-            found.update(block)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class BlobWriter:

@@ -16,6 +16,7 @@ from platelight.models.form import brighter, lit_as
 from platelight.models.networks import (
     FLOOR,
     GRID,
+    NORMAL_CONTRAST,
     DiffuseNet,
     Illumination,
     IllumNet,
@@ -79,14 +80,14 @@ class Frozen:
             assert isinstance(normal_net, NormalNet)
             features, normal = normal_net.features_and_normal(plate, matte)
             features = [f.float() for f in features]
-        if self.contrast > 1:
-            span = torch.rand(len(plate), 1, 1, 1, device=plate.device)
-            normal = stretched(normal, 1 + (self.contrast - 1) * span)
         if "illum" not in self.networks:
             return Maps(features, normal)
         illum = self.networks["illum"]
         assert isinstance(illum, IllumNet)
         light = illum.predict(features, plate, matte, normal)
+        if self.contrast > 1:  # IllumNet sees NormalNet's own answer, in use too
+            span = torch.rand(len(plate), 1, 1, 1, device=plate.device)
+            normal = stretched(normal, 1 + (self.contrast - 1) * span)
         shading = lit_as(luminance(plate), matte, normal, diffuse_shading(light, normal))
         slope = brighter(shading, matte, normal)
         if "diffuse" not in self.networks:
@@ -94,9 +95,8 @@ class Frozen:
         with half_precision(batch.plate.device):
             diffuse = self.networks["diffuse"]
             assert isinstance(diffuse, DiffuseNet)
-            again, correction = diffuse.everything(plate, matte, normal, shading, slope)
+            again, _, albedo = diffuse.predict(plate, matte, normal, shading, slope)
             normal = F.normalize(normal + again, dim=1)
-        albedo = ((plate.clamp_min(0) + FLOOR) * torch.exp(correction)).clamp(0, 1)
         if "specular" not in self.networks:
             return Maps(features, normal, light, shading, slope, albedo)
         with half_precision(batch.plate.device):
@@ -227,7 +227,7 @@ class DiffuseStage(Stage):
     name = "diffuse"
     needs = ("normal", "illum")
     FORM, RELIEF = 1.0, 2.0  # weights of the normals that are read again, and of their differences
-    contrast = 1.5  # in use normals are stretched by as much at most
+    contrast = NORMAL_CONTRAST  # normals are stretched by as much at most, as photographs need more of it than these pictures
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         maps = self.maps(batch)
