@@ -125,6 +125,27 @@ def test_progress_rises_to_one(maps: dict[str, np.ndarray]) -> None:
     assert seen[-1] == 1.0
 
 
+@pytest.mark.parametrize("halves", [False, True])
+def test_maps_are_given_away_as_soon_as_they_are_there(halves: bool) -> None:
+    plate, matte, _ = ball()
+    heard: list[str] = []
+    given: dict[str, np.ndarray] = {}
+    values: dict[str, np.ndarray] = {}
+
+    def made(name: str, plane: np.ndarray) -> None:
+        heard.append(name)
+        given[name], values[name] = plane, plane.copy()
+
+    request = Decompose(matte="given", working_size=SMALL, halves=halves)
+    planes = {"plate": plate, "matte": matte}
+    result = service.run_job(request, planes, lambda _, stage: heard.append(f"stage {stage}"), made=made)
+    assert set(heard[heard.index("stage depth") :]) == {"stage depth", "stage done", "depth", "light"}
+    assert list(given) == list(result.planes)
+    for name, plane in result.planes.items():
+        assert plane is given[name]
+        np.testing.assert_array_equal(plane, values[name])  # not changed after it was given away
+
+
 def test_physical_render_is_linear_in_light(maps: dict[str, np.ndarray]) -> None:
     one = service.run_job(Relight(pbr_only=True), {**maps, "light": sky(1.0)}).planes
     two = service.run_job(Relight(pbr_only=True, exposure=1.0), {**maps, "light": sky(1.0)}).planes

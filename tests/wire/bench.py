@@ -1,4 +1,4 @@
-"""Measure the wire on this machine: ``python tests/wire/bench.py [--model] [--json FILE]``.
+"""Measure the wire on this machine: ``python tests/wire/bench.py [--model] [--only PART] [--json FILE]``.
 
 Every ratio is taken in one run, against a bound measured beside it: raw TCP for tcp, one message for chunks, memcpy
 for files, the pipeline in this process for serving. Peers are separate processes. docs/performance-server.md
@@ -8,6 +8,7 @@ holds a run's table.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -28,9 +29,11 @@ from platelight.client import samehost
 from platelight.protocol import messages as m
 from platelight.protocol.frames import describe
 from platelight.protocol.requests import Decompose
+from serving import show_overhead
 from test_abuse import Peer
 
 MIB = 2**20
+Show = Callable[[str, float, str], float]
 SHAPE = (2160, 3840, 3)
 TOTAL = 2160 * 3840 * 3 * 2  # bytes of a 4K RGB half frame
 
@@ -144,30 +147,56 @@ def hash_frame(algorithm: str) -> float:
     return best(lambda: hashlib.new(algorithm, data), 5)
 
 
-def files_frame() -> tuple[float, float]:
-    """Seconds of a frame's way into a server-named file and out of it again, and of copying it there and back."""
+def files_frame(folder: str, fresh: bool, times: int = 15) -> tuple[list[float], list[float]]:
+    """Seconds of a frame's way into a server-named file and out of it into the reader's memory, and of copying it twice.
+
+    Both are measured by turns. ``fresh``: every page is a new one on either side, as for the first job of a kind: a new
+    file, new memory. Otherwise the same file and the same memory again.
+    """
     plane = describe("plate", np.ones(SHAPE, np.float16))
-    target = np.empty(TOTAL, np.uint8)
-    with tempfile.NamedTemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
-        file.truncate(TOTAL)
-
-        def there_and_back() -> None:
-            assert samehost.write_plane(file.name, plane.data)
-            pages = samehost.map_plane(file.name, plane.info)
-            assert pages is not None
-            np.copyto(target, np.frombuffer(pages, np.uint8))
-
-        there_and_back()
-        spent = best(there_and_back)
     source = np.frombuffer(plane.data, np.uint8)
-    middle = np.empty_like(target)
+    path = os.path.join(folder, f"bench-{os.getpid()}")
+    kept = np.ones(TOTAL, np.uint8), np.ones(TOTAL, np.uint8)
+
+    def memory() -> tuple[np.ndarray, np.ndarray]:
+        return (np.empty(TOTAL, np.uint8), np.empty(TOTAL, np.uint8)) if fresh else kept
+
+    def there_and_back() -> None:
+        if fresh or not os.path.exists(path):
+            with open(path, "wb") as file:
+                file.truncate(TOTAL)
+        assert samehost.write_plane(path, plane.data)
+        pages = samehost.map_plane(path, plane.info)
+        assert pages is not None
+        np.copyto(memory()[0], np.frombuffer(pages, np.uint8))
+        if fresh:
+            os.unlink(path)
 
     def copies() -> None:
+        middle, target = memory()
         np.copyto(middle, source)
         np.copyto(target, middle)
 
-    copies()
-    return spent, best(copies)
+    spent: tuple[list[float], list[float]] = ([], [])
+    try:
+        for _ in range(times):
+            spent[0].append(best(there_and_back, 1))
+            spent[1].append(best(copies, 1))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    return spent[0][1:], spent[1][1:]
+
+
+def show_files(show: Show) -> None:
+    """The way through files over memcpy, where temporary files lie (or ``TMPDIR``: the store's disk) and on tmpfs."""
+    for folder in [tempfile.gettempdir(), *(["/dev/shm"] if os.path.isdir("/dev/shm") else [])]:
+        for fresh in (False, True):
+            files, copies = files_frame(folder, fresh)
+            kind = f"in {folder}, {'fresh' if fresh else 'warm'} pages"
+            show(f"files there and back {kind}", 1000 * min(files), "ms")
+            for name, of in (("minima", np.min), ("medians", np.median)):
+                show(f"files / memcpy {kind}, {name} (<= 3)", float(of(files) / of(copies)), "x")
 
 
 # ---- the server
@@ -265,43 +294,8 @@ def decode_header() -> float:
     return 1e6 * min(spent)
 
 
-def serving_overhead(folder: Path) -> dict[str, float]:
-    """Seconds of a 1080p decompose in a process of its own and through a server, each warm."""
-    plate = np.random.default_rng(0).random((1080, 1920, 3), dtype=np.float32)
-    server = Server(folder, ["--job", "platelight.pipeline.service:run_job", "--spares", "0"])
-    server.start()
-    bare, served = [], []
-    from platelight.pipeline import service
-
-    service.configure("cpu", None)
-    with server.client() as client:
-        for index in range(4):  # by turns, so that another load on the machine meets both
-            request = Decompose(matte="full", fov=40.0 + index)
-            began = time.perf_counter()
-            service.run_job(request, {"plate": plate})
-            bare.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            client.run(request, {"plate": plate}, timeout=600)
-            served.append(time.perf_counter() - began)
-    server.stop()
-    return {"bare": min(bare[1:]), "served": min(served[1:])}
-
-
-def main() -> int:
-    """Entry."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--model", action="store_true", help="also time a real 1080p job with and without a server"
-    )
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    figures: dict[str, float] = {}
-
-    def show(name: str, value: float, unit: str) -> float:
-        figures[f"{name}, {unit}"] = value
-        print(f"{name:58} {value:10.2f} {unit}", flush=True)
-        return value
-
+def show_wire(show: Show) -> None:
+    """The transport alone."""
     rate = TOTAL / MIB
     show("memcpy", rate / copy_frame(), "MiB/s")
     show("SHA-256, which names planes", rate / hash_frame("sha256"), "MiB/s")
@@ -311,12 +305,14 @@ def main() -> int:
     chunked = show("tcp, 1 MiB chunks under credit", rate / zmq_frame(MIB, False), "MiB/s")
     one = show("CURVE, one message", rate / zmq_frame(TOTAL, True), "MiB/s")
     curve = show("CURVE, 1 MiB chunks under credit", rate / zmq_frame(MIB, True), "MiB/s")
-    files, copies = files_frame()
-    show("files there and back", 1000 * files, "ms")
     show("chunked tcp / raw TCP (>= 0.5 busy, 0.8 quiet)", chunked / tcp, "x")
     show("CURVE chunked / one message (>= 2.5)", curve / one, "x")
-    show("files / memcpy of the same bytes (<= 3)", files / copies, "x")
+    show_files(show)
     show("header decode, processor time (<= 10)", decode_header(), "us")
+
+
+def show_server(show: Show) -> None:
+    """A server of toys."""
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder)).start()
         show("4K job through files, new", 1000 * round_trip(server, True), "ms")
@@ -324,12 +320,30 @@ def main() -> int:
         for name, value in answers_while_uploading(server).items():
             show(f"{name} during a 4K upload (p99 <= 50)", value, "ms")
         server.stop()
-    if options.model:
-        with tempfile.TemporaryDirectory() as folder:
-            spent = serving_overhead(Path(folder))
-        show("1080p decompose in this process", spent["bare"], "s")
-        show("1080p decompose through a server", spent["served"], "s")
-        show("serving overhead (<= 10)", 100 * (spent["served"] / spent["bare"] - 1), "%")
+
+
+def main() -> int:
+    """Entry."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", action="store_true", help="also real 1080p jobs with and without a server")
+    parser.add_argument("--rounds", type=int, default=10, help="real jobs of either kind (default 10)")
+    parser.add_argument("--only", choices=("wire", "server", "model"), help="measure nothing else")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    figures: dict[str, float] = {}
+
+    def show(name: str, value: float, unit: str) -> float:
+        figures[f"{name}, {unit}"] = value
+        print(f"{name:62} {value:10.2f} {unit}", flush=True)
+        return value
+
+    if options.only in (None, "wire"):
+        show_wire(show)
+    if options.only in (None, "server"):
+        show_server(show)
+    if options.only == "model" or (options.model and options.only is None):
+        for halves in (False, True):
+            show_overhead(show, halves, options.rounds)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))
     return 0

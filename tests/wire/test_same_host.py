@@ -15,6 +15,7 @@ from platelight.protocol.errors import InputError
 from platelight.protocol.frames import describe
 from platelight.protocol.requests import Decompose
 from platelight.protocol.version import SUPPORTED_VERSIONS
+from platelight.server.blobs import BlobFolder
 from test_abuse import Peer, refused
 
 RNG = np.random.default_rng(7)
@@ -126,6 +127,24 @@ def test_only_plain_files_of_the_right_size_are_opened(tmp_path: Path) -> None:
         assert not samehost.write_plane(str(path), plane.data)
         assert samehost.map_plane(str(path), plane.info) is None
     assert target.read_bytes() == bytes(63)
+
+
+def test_a_mapped_result_outlives_its_file(tmp_path: Path) -> None:
+    """A blob is replaced or unlinked, never cut short or written again: a mapping of it cannot end its reader."""
+    plane = describe("plate", RNG.random((600, 400, 3), dtype=np.float32))
+    blobs = BlobFolder(tmp_path)
+    blobs.put(plane.data)
+    pages = samehost.map_plane(str(blobs.path(plane.info.hash)), plane.info)
+    assert pages is not None
+    again = blobs.writer(
+        plane.info.hash, plane.info.nbytes
+    )  # the same plane from elsewhere, at the same time
+    again.write(0, bytes(plane.info.nbytes))
+    again.commit()
+    blobs.put(bytes(plane.info.nbytes), plane.info.hash)
+    assert not blobs.intact(plane.info.hash)
+    blobs.remove(plane.info.hash)
+    assert bytes(pages) == plane.data  # every page is read from the file only now
 
 
 @pytest.mark.parametrize(

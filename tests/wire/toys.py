@@ -19,7 +19,7 @@ from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Request
 
 DOUBLE, SLOW, DIE, FAIL, TYPED, DEAF, DIE_ONCE, BAD_META, COUNT = (float(n) for n in range(10, 19))
-STEPS, HUNGRY, GREEDY, HOARD, FILL, ECHO = (float(n) for n in range(19, 25))
+STEPS, HUNGRY, GREEDY, HOARD, FILL, ECHO, EARLY = (float(n) for n in range(19, 26))
 AHEAD = 3
 _lean = False
 _ahead = 0
@@ -43,8 +43,9 @@ def idle() -> bool:
 
 
 def run(
-    request: Request, planes: Planes, progress: Callable[[float, str], None], cancelled: Callable[[], bool]
-) -> ToyResult:
+    request: Request, planes: Planes, progress: Callable[[float, str], None], cancelled: Callable[[], bool],
+    made: Callable[[str, np.ndarray[Any, Any]], None],
+) -> ToyResult:  # fmt: skip
     note = os.environ["PLATELIGHT_TOY_LOG"]
     with open(note, "a", encoding="ascii") as file:
         file.write(f"{request.fov} {os.getpid()}\n")
@@ -91,6 +92,12 @@ def run(
         meta["text"] = "x" * 100_000
     if toy == ECHO:
         return ToyResult(dict(planes), meta)
+    if toy == EARLY:
+        early = planes["plate"] + 1
+        made("early", early)
+        if "matte" in planes:
+            raise RuntimeError("the toy broke")
+        return ToyResult({"early": early, "late": early + 1}, meta)
     progress(1.0, "doubling")
     return ToyResult({f"{name}_twice": plane * plane.dtype.type(2) for name, plane in planes.items()}, meta)
 

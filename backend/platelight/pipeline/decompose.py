@@ -36,6 +36,11 @@ USUAL_BRIGHT, MOST_BRIGHTENED = 0.7, 1.6  # white cloth and paper; dark subjects
 Pixels = npt.NDArray[np.float32]
 Map = npt.NDArray[Any]  # float32, or float16 where memory is bounded
 Progress = Callable[[float, str], None]
+Made = Callable[[str, Map], None]  # takes a map that does not change any more, by its name
+
+NAMES = (
+    "foreground", "matte", "normal", "albedo", "roughness", "reflectivity", "cavity", "depth", "light",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,7 @@ class Decomposition:
 
     def planes(self) -> dict[str, Map]:
         """The maps by the names that requests and files use."""
-        names = (
-            "foreground",
-            "matte",
-            "normal",
-            "albedo",
-            "roughness",
-            "reflectivity",
-            "cavity",
-            "depth",
-            "light",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in NAMES}
 
 
 def to_tensor(image: Pixels, device: torch.device) -> Tensor:
@@ -162,8 +156,11 @@ def decompose(
     progress: Progress,
     cancelled: Callable[[], bool],
     room: Room = UNBOUNDED,
+    made: Made = lambda name, plane: None,
 ) -> Decomposition:
     """Take a plate (H, W, 3), linear Rec.709, apart, in bands of rows where it is large.
+
+    ``made`` is given each map as soon as it is there: most of them before depth, which keeps one core busy only.
 
     Raises:
         NoSubjectError: the matte is empty.
@@ -216,11 +213,15 @@ def decompose(
     fields = torch.cat([normal, reflectance, specular, deep], 1)
     maps = _grown(fields, small_plate, small_matte, plate, cover, (height, width), window, room)
     check_cancelled(cancelled)
+    for name, plane in zip(NAMES, (foreground, alpha, *maps), strict=False):
+        made(name, plane)
 
     progress(0.85, "depth")
     depth = integrate_normals(maps[0], alpha, request.fov)
-    progress(1.0, "done")
+    made("depth", depth)
     latlong = to_image(light.latlong * cast * brighter / gain)
+    made("light", latlong)
+    progress(1.0, "done")
     return Decomposition(foreground, alpha, *maps, depth, latlong, counts)
 
 

@@ -105,8 +105,11 @@ def run_job(
     planes: dict[str, npt.NDArray[Any]],
     progress: Callable[[float, str], None] = lambda fraction, stage: None,
     cancelled: Callable[[], bool] = lambda: False,
+    made: Callable[[str, Map], None] = lambda name, plane: None,
 ) -> JobResult:
     """Carry out one request; see ``platelight.protocol.requests`` for the planes.
+
+    ``made`` may be given planes of the result before the rest is there, so that whoever stores or sends them can begin.
 
     Raises:
         PlatelightError: with a sentence for the user.
@@ -117,13 +120,16 @@ def run_job(
     if isinstance(request, Decompose):
         if "plate" not in given:
             raise InputError("The plate is missing.", "Send the plane 'plate'.")
-        loaded = networks()
-        result = decompose(loaded, given["plate"], request, given.get("matte"), progress, cancelled, _room)
-        made = result.planes()
-        if request.halves:
-            made = {name: plane if name in _FLOATS else half(plane) for name, plane in made.items()}
+        loaded, finished = networks(), dict[str, Map]()
+
+        def finish(name: str, plane: Map) -> None:
+            finished[name] = half(plane) if request.halves and name not in _FLOATS else plane
+            made(name, finished[name])
+
+        plate, matte = given["plate"], given.get("matte")
+        result = decompose(loaded, plate, request, matte, progress, cancelled, _room, finish)
         notes = {name: getattr(result.counts, name) for name in ("nan", "inf", "negative", "huge")}
-        return JobResult(made, {"platelight": __version__, "models": loaded.versions, "replaced": notes})
+        return JobResult(finished, {"platelight": __version__, "models": loaded.versions, "replaced": notes})
     bare = isinstance(request, Relight) and request.pbr_only
     used = None if bare else networks()
     # Who sends halves wants no more: previews take half the room on their way.

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,8 +59,11 @@ class _Result(Protocol):
 
 
 JobFunction = Callable[
-    [Request, dict[str, np.ndarray[Any, Any]], Callable[[float, str], None], Callable[[], bool]], _Result
-]
+    [
+        Request, dict[str, np.ndarray[Any, Any]], Callable[[float, str], None], Callable[[], bool],
+        Callable[[str, np.ndarray[Any, Any]], None],
+    ], _Result
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,47 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+class Keeper:
+    """Hashes and writes planes in threads, those that are finished early while the rest is computed.
+
+    Both let go of the interpreter. What was begun for a job that fails is an orphan, which the store removes in time.
+    """
+
+    def __init__(self, blobs: BlobFolder) -> None:
+        self._blobs = blobs
+        self._beside = ThreadPoolExecutor(1, "early")  # the job needs the other cores
+        self._pool = ThreadPoolExecutor(4, "keep")
+        self._begun: dict[str, tuple[np.ndarray[Any, Any], Future[PlaneInfo]]] = {}
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beside.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, name: str, plane: np.ndarray[Any, Any]) -> None:
+        """Begin to store a plane that does not change any more."""
+        self._begun[name] = plane, self._beside.submit(self._keep, name, plane)
+
+    def keep(self, planes: Mapping[str, np.ndarray[Any, Any]]) -> tuple[PlaneInfo, ...]:
+        """Store a job's planes, but for those begun before, and wait for all. Raises StoreFull, InputError."""
+        stored = []
+        for name, plane in planes.items():
+            early, future = self._begun.get(name, (None, None))
+            if (
+                future is None or early is not plane or future.cancel()
+            ):  # not begun yet: more threads are free now
+                future = self._pool.submit(self._keep, name, plane)
+            stored.append(future)
+        return tuple(future.result() for future in stored)
+
+    def _keep(self, name: str, plane: np.ndarray[Any, Any]) -> PlaneInfo:
+        described = describe(name, plane)
+        self._blobs.put(described.data, described.info.hash)
+        return described.info
 
 
 class Worker:
@@ -178,28 +222,22 @@ class Worker:
     def _attempt(self, run: Run, code: JobCode) -> tuple[tuple[PlaneInfo, ...], str]:
         """Run a job, once more with smaller tiles if memory runs out; keep its planes."""
         try:
-            result = self._call(run, code)
+            return self._call(run, code)
         except Exception as error:
             if not out_of_memory(error) or run.lean or not code.make_room():
                 raise
-        else:
-            return self._keep_all(run, result)
         # out of the except block, so that the traceback no longer holds the first attempt's arrays
         log.warning("ran out of memory; once more with smaller tiles", extra={"job": run.key})
         self._send(Working(run.lease, 0.0, "starting again with less memory"))
-        return self._keep_all(run, self._call(run, code))
+        return self._call(run, code)
 
-    def _call(self, run: Run, code: JobCode) -> _Result:
+    def _call(self, run: Run, code: JobCode) -> tuple[tuple[PlaneInfo, ...], str]:
         planes = {info.name: self._map(info) for info in run.planes}
-        result = code.run(run.request, planes, self._progress(run), self._cancelled(run))
-        if self._cancelled(run)():
-            raise Cancelled("The job was cancelled.")
-        return result
-
-    def _keep_all(self, run: Run, result: _Result) -> tuple[tuple[PlaneInfo, ...], str]:
-        # Hashing, writing and the disk's sync let go of the interpreter.
-        with ThreadPoolExecutor(4, "keep") as pool:
-            outputs = tuple(pool.map(self._keep, *zip(*result.planes.items(), strict=True)))
+        with Keeper(self._blobs) as keeper:
+            result = code.run(run.request, planes, self._progress(run), self._cancelled(run), keeper.begin)
+            if self._cancelled(run)():
+                raise Cancelled("The job was cancelled.")
+            outputs = keeper.keep(result.planes)
         check_planes(outputs, Limits())
         return outputs, meta_to_text(result.meta)
 
@@ -208,11 +246,6 @@ class Worker:
             # private pages: the pipeline may write into its arrays, the blob never changes
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         return restore(info, memoryview(data))
-
-    def _keep(self, name: str, plane: np.ndarray[Any, Any]) -> PlaneInfo:
-        described = describe(name, plane)
-        self._blobs.put(described.data, described.info.hash)
-        return described.info
 
     def _progress(self, run: Run) -> Callable[[float, str], None]:
         def progress(fraction: float, stage: str) -> None:

@@ -48,8 +48,9 @@ def by_torch(request: Relight, planes: Planes) -> Planes:
 
 
 def run_job(
-    request: Any, planes: Planes, progress: Callable[[float, str], None], cancelled: Callable[[], bool]
-) -> Result:
+    request: Any, planes: Planes, progress: Callable[[float, str], None], cancelled: Callable[[], bool],
+    *_: Any,
+) -> Result:  # fmt: skip
     """Stand in for ``platelight.pipeline.service.run_job``."""
     if request.fov == NOBODY:
         raise NoSubjectError("No subject was found in the plate.", "Give a matte.")
