@@ -23,6 +23,7 @@ from platelight.server.room import Ballast, Room
 from platelight.server.schema import lock_folder, open_database
 
 log = logging.getLogger(__name__)
+LOG_BYTES = 16 * 1024 * 1024  # how long the table's log gets under load; at rest it is empty
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _REQUEST: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
@@ -97,6 +98,7 @@ class Store:
         # a wall clock that was ahead must not make results live longer than the rest
         self._db.execute("UPDATE jobs SET used=? WHERE used>?", (self._now(), self._now()))
         self._check_unsynced()
+        self._logged = -1  # pages in the table's log at the last checkpoint
         row = self._db.execute("SELECT coalesce(max(number), 0) FROM jobs").fetchone()
         self._number = int(row[0])
 
@@ -112,8 +114,16 @@ class Store:
         """
         for hash in planes:
             self.blobs.sync(hash)
-        with contextlib.closing(sqlite3.connect(self.folder / "jobs.sqlite3")) as db:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        path = self.folder / "jobs.sqlite3"
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            _, written, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            # Where something is always written meanwhile, the log would never begin anew, so when it has grown long,
+            # writers wait: not long, as the passive pass has left little to sync. At rest nobody has to.
+            size = path.with_name(f"{path.name}-wal").stat().st_size
+            at_rest = written == moved == self._logged
+            self._logged = written
+            if size > LOG_BYTES or (size and at_rest):
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return planes
 
     def unsynced(self, most: int = -1) -> list[str]:
