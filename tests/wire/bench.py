@@ -29,7 +29,7 @@ from platelight.client import samehost
 from platelight.protocol import messages as m
 from platelight.protocol.frames import describe
 from platelight.protocol.requests import Decompose
-from serving import show_overhead
+from serving import show_batching, show_overhead
 from test_abuse import Peer
 
 MIB = 2**20
@@ -327,7 +327,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", action="store_true", help="also real 1080p jobs with and without a server")
     parser.add_argument("--rounds", type=int, default=10, help="real jobs of either kind (default 10)")
-    parser.add_argument("--only", choices=("wire", "server", "model"), help="measure nothing else")
+    parser.add_argument("--threads", type=int, help="of the networks; one where others use the machine too")
+    parser.add_argument("--only", choices=("wire", "server", "model", "batch"), help="measure nothing else")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     figures: dict[str, float] = {}
@@ -343,7 +344,9 @@ def main() -> int:
         show_server(show)
     if options.only == "model" or (options.model and options.only is None):
         for halves in (False, True):
-            show_overhead(show, halves, options.rounds)
+            show_overhead(show, halves, options.rounds, options.threads)
+    if options.only == "batch":
+        show_batching(show, options.threads)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))
     return 0
