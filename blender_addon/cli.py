@@ -121,7 +121,18 @@ def relight(args: argparse.Namespace) -> int:
         for thing in bpy.context.scene.objects:
             thing.hide_render = True
         bpy.context.scene.world = None
-    kept = ("matte", "backdrop", "fov", "working_size", "strength", "pbr_only", "samples", "lamp", "distance")
+    kept = (
+        "matte",
+        "backdrop",
+        "fov",
+        "working_size",
+        "faces",
+        "strength",
+        "pbr_only",
+        "samples",
+        "lamp",
+        "distance",
+    )
     return cli_batch.run([job(frame) for frame in frames], make, _ledger(folder, "cycles", args, kept), args)
 
 
@@ -137,6 +148,7 @@ def _relight(frame: Any, job: Job, args: argparse.Namespace) -> None:
     try:
         plate = active_plate(state)
         plate.fov, plate.working_size, plate.distance = args.fov, args.working_size, args.distance
+        plate.faces = args.faces == "on"
         plate.matte = args.matte if "matte" not in files else "given"
         plate.matte_path = str(files["matte"].resolve()) if "matte" in files else ""
         state.samples, state.strength = args.samples, args.strength

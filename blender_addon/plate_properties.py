@@ -148,7 +148,7 @@ class PlatelightPlate(bpy.types.PropertyGroup):
 PlatelightPlate.__annotations__.update(
     {name: bpy.props.PointerProperty(name=title, type=bpy.types.Image) for name, title, _ in MAPS}
 )
-PlatelightPlate.__annotations__.update(options(wire.Decompose, "matte", "working_size", "fov"))
+PlatelightPlate.__annotations__.update(options(wire.Decompose, "matte", "working_size", "fov", "faces"))
 
 
 # Functions, not methods: bpy 4.2 crashes at exit when a PropertyGroup has any Python function of its own.

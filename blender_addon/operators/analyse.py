@@ -59,6 +59,7 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
             matte=plate.matte,
             working_size=plate.working_size,
             fov=scene.field_of_view(plate),
+            faces="on" if plate.faces else "off",
             halves=True,  # as the files of maps are
         )
         settings = preferences.settings()

@@ -161,6 +161,7 @@ def maps(layout: Any, state: Any) -> None:
     active = active_plate(state)
     if active is not None:
         layout.prop(active, "working_size")
+        layout.prop(active, "faces")
     layout.operator("platelight.analyse", icon="NODE_COMPOSITING")
     if active is not None and active.is_sequence:
         layout.operator("platelight.analyse", text="Analyze Range", icon="SEQUENCE").whole_range = True

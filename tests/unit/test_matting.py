@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
+from pathlib import Path
+
 import numpy as np
 import pytest
 import skimage.data
 from platelight.images.color import srgb_to_linear
+from platelight.models import packaged
 from platelight.pipeline import matting, segmentation
 from platelight.protocol.errors import NoSubjectError, PlatelightError
 
@@ -114,14 +116,14 @@ def test_hard_and_full_mattes_leave_the_plate() -> None:
     np.testing.assert_array_equal(matting.estimate_foreground(plate, np.ones((60, 80), np.float32)), plate)
 
 
-def test_damaged_weights_are_refused(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    assert segmentation.weights_ok()
-    broken = tmp_path / "selfie_segmentation.tflite"
-    broken.write_bytes(segmentation.WEIGHTS.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(segmentation, "WEIGHTS", broken)
-    segmentation._interpreter.cache_clear()
+@pytest.mark.parametrize("name", sorted(packaged.SHA256))
+def test_damaged_weights_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert packaged.is_whole(name)
+    (tmp_path / f"{name}.tflite").write_bytes(packaged.path_of(name).read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path)
+    packaged._interpreter.cache_clear()
     try:
         with pytest.raises(PlatelightError, match="missing or damaged"):
-            segmentation.person_probability(cv2.resize(np.zeros((8, 8, 3), np.float32), (16, 16)))
+            packaged.run(name, np.zeros((8, 8, 3), np.float32))
     finally:
-        segmentation._interpreter.cache_clear()
+        packaged._interpreter.cache_clear()

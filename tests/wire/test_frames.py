@@ -98,7 +98,7 @@ def test_vectors() -> None:
     assert plane.info.hash == hashlib.sha256(bytes.fromhex("0000003c")).hexdigest()
     assert (
         job_key(Decompose(), [plane.info], "1")
-        == "c6f89b7797cb2a5da750394c33cea0ac023993476c44400d465ab86e56f544d5"
+        == "89f4a33d79ec3d8f9d829ac2627a51efd64486e5b3e1643ad7d9eac8b6c4ce5d"
     )
 
 

@@ -19,6 +19,7 @@ from platelight.models.form import lit_as
 from platelight.models.networks import FLOOR, diffuse_shading, exposure_of_sums, luminance
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
+from platelight.pipeline.face_form import faces_in, with_faces
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
 from platelight.pipeline.paint import evened
 from platelight.pipeline.resample import Guided, Window, resize, subject_window
@@ -183,6 +184,8 @@ def decompose(
     normal = predict_normal(networks, plate, cover, working)
     size = (normal.shape[-2], normal.shape[-1])
     small_plate, small_matte = resize(plate, size), resize(cover, size)
+    if request.faces == "on":
+        normal = with_faces(normal, small_matte, faces_in(plate, cover, size))
     check_cancelled(cancelled)
 
     progress(0.45, "light")

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import logging
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from platelight.images.quiet import collected_output
 from platelight.images.sanitize import Pixels
-from platelight.protocol.errors import NoSubjectError, PlatelightError
+from platelight.models import packaged
+from platelight.protocol.errors import NoSubjectError
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = Path(__file__).parent.parent / "weights" / "selfie_segmentation.tflite"
-WEIGHTS_SHA256 = "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
 NETWORK_SIZE = 256
 COLOR_MODEL_SIDE = 384
-
-_lock = threading.Lock()  # one interpreter, and it is not reentrant
 
 Mask = npt.NDArray[np.bool_]
 
@@ -66,37 +58,12 @@ def find_subject(encoded: Pixels) -> Coarse:
 
 def person_probability(encoded: Pixels) -> Pixels:
     """The network's answer (H, W) for (H, W, 3) sRGB in [0, 1], averaged with that for the mirror image."""
-    with _lock:
-        square = (NETWORK_SIZE, NETWORK_SIZE)
-        small = np.asarray(cv2.resize(encoded, square, interpolation=cv2.INTER_AREA), dtype=np.float32)
-        both = [_invoke(small), _invoke(np.ascontiguousarray(small[:, ::-1]))[:, ::-1]]
+    square = (NETWORK_SIZE, NETWORK_SIZE)
+    small = np.asarray(cv2.resize(encoded, square, interpolation=cv2.INTER_AREA), dtype=np.float32)
+    both = [packaged.run("selfie_segmentation", x)[0][..., 0] for x in (small, small[:, ::-1])]
+    both[1] = both[1][:, ::-1]
     mean = (both[0] + both[1]) * np.float32(0.5)
     return np.asarray(_resize(mean, encoded.shape[:2]), dtype=np.float32)
-
-
-def weights_ok() -> bool:
-    """Whether the packaged network is there and whole."""
-    return WEIGHTS.is_file() and hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == WEIGHTS_SHA256
-
-
-def _invoke(small: Pixels) -> Pixels:
-    network = _interpreter()
-    network.set_tensor(network.get_input_details()[0]["index"], small[None])
-    network.invoke()
-    return np.array(network.get_tensor(network.get_output_details()[0]["index"])[0, ..., 0], dtype=np.float32)
-
-
-@functools.lru_cache(maxsize=1)
-def _interpreter() -> Any:
-    if not weights_ok():
-        raise PlatelightError(f"{WEIGHTS} is missing or damaged.", "Reinstall platelight.")
-    with collected_output() as said:
-        from ai_edge_litert.interpreter import Interpreter
-
-        network = Interpreter(model_content=WEIGHTS.read_bytes(), num_threads=1)
-        network.allocate_tensors()
-    log.debug("%s", said)
-    return network
 
 
 def _person(encoded: Pixels) -> Pixels | None:

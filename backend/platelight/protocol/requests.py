@@ -69,6 +69,14 @@ Fov = Annotated[
         description="horizontal field of view of the camera, in degrees",
     ),
 ]
+Faces = Annotated[
+    Literal["off", "on"],
+    Meta(
+        title="Faces",
+        description="faces that are found get the form of a face; off leaves all form to shading, which serves masks, "
+        "reliefs and hands before a face",
+    ),
+]
 Rotation = Annotated[
     float,
     Meta(
@@ -132,6 +140,7 @@ class Decompose(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="de
     matte: Matte = "auto"
     working_size: WorkingSize = 512
     fov: Fov = 40.0
+    faces: Faces = "on"
     halves: bool = False
 
 
