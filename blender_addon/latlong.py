@@ -8,6 +8,7 @@ vectors (..., 3) in the frame of the camera's heading: +X right, +Y up, -Z forwa
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _SUN_CONTRAST = 8.0  # a sun is at least this many times brighter than the median direction
 _SUN_LEVEL = 0.2  # share of the peak, above its surroundings, down to which a pixel belongs to the sun
 _SUN_REACH = math.radians(25.0)
+_WITHIN = 3  # samples along each side of a pixel when a light is turned
+_BAND = 64
+_SUNS = 64
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,10 @@ class Sun:
     angle: float
 
 
-def directions(height: int) -> Pixels:
-    """Unit directions (h, 2h, 3) of the centers of a light's pixels."""
+def directions(height: int, rows: slice = slice(None)) -> Pixels:
+    """Unit directions (h, 2h, 3) of the centers of a light's pixels, or of some of its rows."""
     azimuth = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * math.pi
-    elevation = (0.5 - (np.arange(height) + 0.5) / height) * math.pi
+    elevation = (0.5 - (np.arange(height)[rows] + 0.5) / height) * math.pi
     a, e = np.meshgrid(azimuth, elevation)
     return np.stack([np.sin(a) * np.cos(e), np.sin(e), -np.cos(a) * np.cos(e)], -1).astype(np.float32)
 
@@ -121,12 +125,54 @@ def split_sun(light: Pixels) -> tuple[Sun, Pixels]:
 def turned(light: Pixels, axes: Pixels, rotation: float) -> Pixels:
     """The light as a camera sees it that is pitched or rolled.
 
+    Each pixel is the mean of ``_WITHIN``² samples, weighted by solid angle, as in ``platelight.shading.environment.seen_from``. What the
+    brightest pixels have above the others is moved as points that keep their energy: by one sample, a sun of one pixel would shine
+    several times stronger or weaker, and flicker as it turns. In bands of rows, for memory.
+
     Args:
         axes: (3, 3), the camera's axes as columns in the frame of its heading.
         rotation: degrees; positive moves what is seen to the right.
     """
     height = light.shape[0]
-    way = directions(height) @ axes.T.astype(np.float32)
+    fine = _WITHIN * height
+    weights = solid_angles(fine)[..., None]
+    bright, excess = _standing_out(light)
+    light = light.copy()
+    light.reshape(-1, 3)[bright] -= excess
+    out = np.empty((height, 2 * height, 3), np.float32)
+    for top in range(0, height, _BAND):
+        rows = slice(_WITHIN * top, _WITHIN * min(height, top + _BAND))
+        share = weights[rows]
+        seen = _sampled(light, directions(fine, rows) @ axes.T.astype(np.float32), rotation) * share
+        sums = seen.reshape(-1, _WITHIN, 2 * height, _WITHIN, 3).sum(axis=(1, 3))
+        out[top : top + _BAND] = sums / (_WITHIN * share.reshape(-1, _WITHIN).sum(axis=1))[:, None, None]
+    energy = excess * solid_angles(height)[bright // (2 * height)]
+    ways = _about(directions(height).reshape(-1, 3)[bright], rotation) @ axes.astype(np.float32)
+    pixels, angles = out.reshape(-1, 3), solid_angles(height)
+    for row, column, share in _around(ways, height, 0.0):
+        np.add.at(pixels, row * 2 * height + column, energy * share / angles[row])
+    return out
+
+
+def _standing_out(light: Pixels) -> tuple[np.ndarray, Pixels]:
+    """Indices of the brightest pixels, and what they have (N, 3) above the brightest of the others."""
+    luminance = (light @ LUMINANCE).ravel()
+    brightest = np.argpartition(luminance, -_SUNS - 1)[-_SUNS - 1 :]
+    level = luminance[brightest].min()
+    bright = brightest[luminance[brightest] > level]
+    share = 1.0 - level / luminance[bright]
+    return bright, np.asarray(light.reshape(-1, 3)[bright] * share[:, None], np.float32)
+
+
+def _about(way: Pixels, rotation: float) -> Pixels:
+    """Directions (N, 3) turned about the vertical; positive degrees move them to the right."""
+    c, s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    x, y, z = way.T
+    return np.stack([x * c - z * s, y, z * c + x * s], -1)
+
+
+def _around(way: Pixels, height: int, rotation: float) -> Iterator[tuple[np.ndarray, np.ndarray, Pixels]]:
+    """The four pixels around directions (..., 3) in a light that ``rotation`` degrees have turned: row, column, share (..., 1)."""
     azimuth = np.arctan2(way[..., 0], -way[..., 2]) - math.radians(rotation)
     elevation = np.arcsin(np.clip(way[..., 1], -1.0, 1.0))
     x = ((azimuth / (2 * math.pi) + 0.5) * 2 * height - 0.5) % (2 * height)
@@ -135,6 +181,12 @@ def turned(light: Pixels, axes: Pixels, rotation: float) -> Pixels:
     fx, fy = (x - x0)[..., None], (y - y0)[..., None]
     x1, y1 = (x0 + 1) % (2 * height), np.minimum(y0 + 1, height - 1)
     x0 %= 2 * height
-    top = light[y0, x0] * (1 - fx) + light[y0, x1] * fx
-    low = light[y1, x0] * (1 - fx) + light[y1, x1] * fx
-    return np.asarray(top * (1 - fy) + low * fy, np.float32)
+    yield y0, x0, (1 - fx) * (1 - fy)
+    yield y0, x1, fx * (1 - fy)
+    yield y1, x0, (1 - fx) * fy
+    yield y1, x1, fx * fy
+
+
+def _sampled(light: Pixels, way: Pixels, rotation: float) -> Pixels:
+    """The light in directions (..., 3), bilinear, after it was turned by ``rotation`` degrees."""
+    return sum(light[row, column] * share for row, column, share in _around(way, light.shape[0], rotation))

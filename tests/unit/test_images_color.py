@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from platelight.images import exr, maps, plate, raster
 from platelight.images.color import linear_to_srgb, matrix_to_rec709, shoulder, srgb_to_linear, to_linear
 from platelight.images.sanitize import Counts, sanitize
 from platelight.protocol.errors import InputError
 
+CHECKER = """735244 c29682 627a9d 576c43 8580b1 67bdaa d67e2c 505ba6 c15a63 5e3c6c 9dbc40 e0a32e
+383d96 469449 af363c e7c71f bb5695 0885a1 f3f3f2 c8c8c8 a0a0a0 7a7a79 555555 343434"""
+"""The 24 patches of the color checker, sRGB codes; the last six are gray."""
 AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
 
 
@@ -40,6 +46,34 @@ def test_ocio_name_agrees_with_the_chromaticities_of_the_same_space() -> None:
 def test_srgb_through_ocio_is_our_srgb() -> None:
     values = np.random.default_rng(1).uniform(0, 1, (4, 4, 3)).astype(np.float32)
     np.testing.assert_allclose(to_linear(values, "sRGB - Texture"), srgb_to_linear(values), atol=1e-4)
+
+
+def test_a_color_checker_comes_through_each_path(tmp_path: Path) -> None:
+    codes = np.array([list(bytes.fromhex(code)) for code in CHECKER.split()], np.float32)
+    patches = srgb_to_linear(codes.reshape(4, 6, 3) / 255.0)
+    assert float(np.ptp(patches[3], axis=-1).max()) < 0.01
+
+    def stored(name: str, pixels: np.ndarray, **attributes: object) -> Path:
+        exr.write_exr(
+            tmp_path / name, {key: exr.half(pixels[..., i]) for i, key in enumerate("RGB")}, attributes
+        )
+        return tmp_path / name
+
+    acescg = patches @ np.linalg.inv(matrix_to_rec709(AP1)).T
+    light = np.tile(patches, (3, 4, 1))
+    raster.write_png(tmp_path / "a.png", patches, bits=16, highlights="clip")
+    maps.write_light(tmp_path / "a.light.exr", light, {})
+    by_path = {
+        "half floats": plate.read_plate(stored("a.exr", patches)).pixels,
+        "ACEScg by its chromaticities": plate.read_plate(stored("b.exr", acescg, chromaticities=AP1)).pixels,
+        "ACEScg by name": plate.read_plate(stored("c.exr", acescg), "ACEScg").pixels,
+        "an ACEScg light": plate.read_light(stored("d.exr", np.tile(acescg, (3, 4, 1))), "ACEScg")[:4, :6],
+        "a light written and read": plate.read_light(tmp_path / "a.light.exr")[:4, :6],
+        "PNG of 16 bits": plate.read_plate(tmp_path / "a.png").pixels,
+    }
+    for name, found in by_path.items():
+        brightest = patches.max(axis=-1, keepdims=True)
+        assert float((np.abs(found - patches) / brightest).max()) <= 0.005, name
 
 
 def test_unknown_space_is_a_sentence() -> None:
