@@ -102,7 +102,7 @@ class Painter:
         self._textures["lightAtlas"] = texture(atlas.pixels / np.float32(self._unit))
         self._textures["lightTiles"] = texture(atlas.tiles[None], "RGBA32F")
         lamps = atlas.lamps.copy()
-        lamps[1] /= self._unit
+        lamps[1::2, :, :3] /= self._unit
         self._textures["lightLamps"] = texture(lamps, "RGBA32F")
 
     def set_maps(self, surface: Pixels, color: Pixels, matte: Pixels) -> None:

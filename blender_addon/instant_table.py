@@ -53,7 +53,7 @@ def table() -> Table:
         blocks.append(np.pad(some, ((0, 0), (0, 0), (0, 4 - some.shape[2]))))
     defines = {
         "LEVELS": len(prefilter.ALPHAS),
-        "LAMPS": prefilter.LAMPS,
+        "CLUSTERS": prefilter.CLUSTERS,
         "ALPHA": repr(float(prefilter.ALPHAS[0])),
         "RATIO": repr(float(prefilter.RATIO)),
         "BEND": repr(bend),

@@ -8,8 +8,8 @@ takes them. Each level is the light convolved with
 GGX as seen straight on, evaluated on a lat-long grid of about three rows per α. Four more tiles end at the horizon of a normal:
 irradiance over π, and the light weighted by n·l / (n·l + c). Tiles lie in one picture, each with a wrapped column and a row
 beyond the pole on every side, so that bilinear reading knows no seam. What the brightest texels have above the others is taken
-out of the light: suns and bulbs are evaluated one by one in every pixel, as composed lobes are least exact where all light
-comes from one point.
+out of the light: suns, bulbs and softboxes are evaluated in every pixel, in clusters where the lobe allows, as composed lobes are
+least exact where all light comes from one place.
 ``shaders/glsl/platelight_relight.glsl`` reads them; ``shaders/glsl/fit_lobes.py`` composes Cook-Torrance of them.
 """
 
@@ -30,8 +30,9 @@ ALPHAS = tuple(0.01 * RATIO**-k for k in range(-3, 19))
 lobes are narrower across the plane of incidence than α: 0.01 (roughness 0.1) would not do."""
 HORIZONS = (0.03, 0.1, 0.35)
 """The c of the tiles that end at the horizon: with c = n·v they are rough lobes at grazing angles."""
-LAMPS = 64
-"""Texels that are lamps."""
+LAMPS, CLUSTERS = 1024, 128
+"""Texels that are lamps, at most, and the squares of ``_SIDE`` texels that they are in: softboxes have many."""
+_SIDE = 4
 ROWS = 512
 """Rows of the finest level, and of the light that is filtered."""
 _CELLS = 3.0  # rows per α
@@ -43,7 +44,11 @@ _BLOCK = 16  # orders m that are worked on at once: their Legendre functions sta
 @dataclass(frozen=True)
 class Atlas:
     """``pixels`` (H, W, 4) float32, and for each level, then for irradiance and ``HORIZONS``, ``tiles`` (n, 4): column and row of
-    the inner corner, inner rows, and 0; ``lamps`` (2, ``LAMPS``, 4): directions, then radiance times solid angle."""
+    the inner corner, inner rows, and 0.
+
+    ``lamps`` (4, ``LAMPS``, 4): directions of texels and their radiance times solid angle, sorted by cluster; then for up to
+    ``CLUSTERS`` clusters, strongest first, their middles with the end of their texels, and their sums with their radius in rad.
+    Behind the last the end is 0."""
 
     pixels: Pixels
     tiles: Pixels
@@ -122,16 +127,36 @@ def split_lamps(light: Pixels) -> tuple[Pixels, Pixels]:
     """``lamps``, and the light without them."""
     height = light.shape[0]
     luminance = (light @ LUMINANCE).ravel()
-    brightest = np.argpartition(luminance, -LAMPS - 1)[-LAMPS - 1 :]
+    count = min(LAMPS, luminance.size - 1)
+    brightest = np.argpartition(luminance, -count - 1)[-count - 1 :]
     brightest = brightest[np.argsort(luminance[brightest])]
     level, chosen = luminance[brightest[0]], brightest[1:]
-    share = 1.0 - level / np.maximum(luminance[chosen], 1e-20)
+    chosen = chosen[luminance[chosen] > 1.0001 * level]
+    share = 1.0 - level / luminance[chosen]
+    angles = solid_angles(height)[chosen // (2 * height)]
+    power = light.reshape(-1, 3)[chosen] * share[:, None] * angles
+    row, column = chosen // (2 * height) // _SIDE, chosen % (2 * height) // _SIDE
+    _, cluster = np.unique(row * height + column, return_inverse=True)
+    strength = np.bincount(cluster, power @ LUMINANCE)
+    ranked = np.argsort(-strength, kind="stable")
+    rank = np.argsort(ranked)
+    kept = min(CLUSTERS, len(strength))
+    cluster = rank[cluster]
+    order = np.argsort(cluster, kind="stable")
+    order = order[cluster[order] < kept]
+    chosen, cluster, power, angles = chosen[order], cluster[order], power[order], angles[order]
     rest = light.reshape(-1, 3).copy()
-    taken = rest[chosen] * share[:, None]
-    rest[chosen] -= taken
-    lamps = np.zeros((2, LAMPS, 4), np.float32)
-    lamps[0, :, :3] = directions(height).reshape(-1, 3)[chosen]
-    lamps[1, :, :3] = taken * solid_angles(height)[chosen // (2 * height)]
+    rest[chosen] -= power / angles
+    lamps = np.zeros((4, LAMPS, 4), np.float32)
+    ways = directions(height).reshape(-1, 3)[chosen]
+    lamps[0, : len(chosen), :3], lamps[1, : len(chosen), :3] = ways, power
+    for index in range(kept):
+        members = np.flatnonzero(cluster == index)
+        middle = (power[members] @ LUMINANCE) @ ways[members]
+        middle /= np.linalg.norm(middle)
+        radius = np.linalg.norm(ways[members] - middle, axis=1).max()
+        lamps[2, index] = *middle, members[-1] + 1
+        lamps[3, index] = *power[members].sum(axis=0), radius
     return lamps, rest.reshape(light.shape)
 
 

@@ -5,7 +5,7 @@
  * The split sum with several lobes in place of one. For one angle between n and v and one roughness the lobe D V n.l is
  * a sum of round ones, whose places, widths and weights stand in lobeTable (fit_lobes.py); lightAtlas holds the light
  * blurred by each width (blender_addon/prefilter.py). The light's rotation moves the columns that are read, so that
- * turning filters nothing. Suns and bulbs are not in it: lightLamps has them (directions, then radiance times solid angle).
+ * turning filters nothing. Suns and bulbs are not in it: lightLamps has them, texel by texel and in clusters (prefilter.py, Atlas).
  *
  * Whoever compiles this declares the samplers lightAtlas, lightTiles, lightLamps, lobeTable, albedoTable and the numbers lightTurn (in
  * turns) and lightGain, and defines the PLATELIGHT_... constants of blender_addon/instant_table.py.
@@ -14,6 +14,7 @@
 #define PLATELIGHT_PI 3.14159265358979
 #define PLATELIGHT_MIN_COSINE 0.01
 #define PLATELIGHT_MIN_ROUGHNESS 0.1
+#define PLATELIGHT_EVEN 0.04
 
 /* Place on a lat-long picture in [0, 1], row 0 up. */
 vec2 platelight_place(vec3 d)
@@ -54,6 +55,18 @@ vec2 platelight_lamp(vec3 n, vec3 view, float nv, float alpha, vec3 l)
   float to_view = nv * sqrt(nl * nl * (1.0 - a2) + a2);
   float lobe = a2 / (PLATELIGHT_PI * d * d) * 0.5 / (to_light + to_view) * nl;
   return lobe * vec2(1.0, pow(1.0 - min(0.5 * across, 1.0), 5.0));
+}
+
+/* Whether the lobe hardly changes within `radius` of direction d. */
+bool platelight_even(vec3 n, vec3 view, float alpha, vec3 d, float radius)
+{
+  float nl = dot(n, d);
+  float across = sqrt(max(2.0 + 2.0 * dot(d, view), 1e-8));
+  float nh = (nl + dot(n, view)) / across;
+  float wide = (1.0 - nh * nh) + alpha * alpha * nh * nh;
+  /* A half vector turns by 1 / across of what its light does. */
+  float turn = radius / across;
+  return abs(nl) > radius && turn * turn < PLATELIGHT_EVEN * wide;
 }
 
 vec4 platelight_lobe(int row, vec2 at)
@@ -137,14 +150,30 @@ void platelight_shade(vec3 normal, vec3 albedo, float roughness, float f0, vec3 
 
   float c = cos(2.0 * PLATELIGHT_PI * lightTurn);
   float s = sin(2.0 * PLATELIGHT_PI * lightTurn);
-  for (int lamp = 0; lamp < PLATELIGHT_LAMPS; lamp++) {
-    vec3 d = texelFetch(lightLamps, ivec2(lamp, 0), 0).xyz;
-    vec3 power = texelFetch(lightLamps, ivec2(lamp, 1), 0).rgb;
-    d = vec3(d.x * c - d.z * s, d.y, d.z * c + d.x * s);
-    vec2 lobe = platelight_lamp(n, view, nv, alpha, d);
-    white += lobe.x * power;
-    edge += lobe.y * power;
-    falling += max(dot(normal, d), 0.0) / PLATELIGHT_PI * power;
+  int next = 0;
+  for (int cluster = 0; cluster < PLATELIGHT_CLUSTERS; cluster++) {
+    vec4 middle = texelFetch(lightLamps, ivec2(cluster, 2), 0);
+    vec4 power = texelFetch(lightLamps, ivec2(cluster, 3), 0);
+    int end = int(middle.w + 0.5);
+    if (end <= next) {
+      break;
+    }
+    vec3 d = vec3(middle.x * c - middle.z * s, middle.y, middle.z * c + middle.x * s);
+    /* Texels one by one where the lobe or the horizon changes within the cluster. */
+    bool whole = platelight_even(n, view, alpha, d, power.w) && abs(dot(normal, d)) > power.w;
+    int first = whole ? cluster : next;
+    int last = whole ? cluster + 1 : end;
+    int row = whole ? 2 : 0;
+    for (int lamp = first; lamp < last; lamp++) {
+      d = texelFetch(lightLamps, ivec2(lamp, row), 0).xyz;
+      power = texelFetch(lightLamps, ivec2(lamp, row + 1), 0);
+      d = vec3(d.x * c - d.z * s, d.y, d.z * c + d.x * s);
+      vec2 lobe = platelight_lamp(n, view, nv, alpha, d);
+      white += lobe.x * power.rgb;
+      edge += lobe.y * power.rgb;
+      falling += max(dot(normal, d), 0.0) / PLATELIGHT_PI * power.rgb;
+    }
+    next = end;
   }
   specular = lightGain * (edge + f0 * (white - edge));
 

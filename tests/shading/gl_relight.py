@@ -99,10 +99,12 @@ class Relight:
         given = (roughness, f0, albedo, float(layered))
         surfaces = np.stack([np.broadcast_to(np.asarray(value, np.float32), (count,)) for value in given], -1)
         unit = float(atlas.pixels[..., :3].max()) / 30000.0
+        lamps = atlas.lamps.copy()
+        lamps[1::2, :, :3] /= unit
         textures = {
             "lightAtlas": self._texture(atlas.pixels / unit, "f2"),
             "lightTiles": self._texture(atlas.tiles[None]),
-            "lightLamps": self._texture(atlas.lamps / np.array([1.0, unit], np.float32)[:, None, None]),
+            "lightLamps": self._texture(lamps),
             "normals": self._texture(grid(normals)),
             "views": self._texture(grid(views)),
             "surfaces": self._texture(grid(surfaces)),

@@ -20,13 +20,8 @@ NAMES = ("city", "courtyard", "forest", "interior", "night", "studio", "sunrise"
 ROWS = {0.1: 512, 0.2: 512, 0.3: 256, 0.45: 256, 0.6: 128, 0.8: 128, 1.0: 128}
 
 
-# What is above 1 %: few pixels that mirror a bright patch too wide to be lamps hold most of the light (docs/shading.md).
-LOOSE = {
-    "courtyard": {0.1: 0.03, 1.0: 0.015},
-    "forest": {0.1: 0.025},
-    "interior": {0.1: 0.015},
-    "studio": {0.1: 0.035, 0.2: 0.04, 0.3: 0.015, 0.45: 0.015},
-}
+# What is above 1 %: a few pixels at grazing angles, whose lobe is narrower than the finest level (docs/shading.md).
+LOOSE = {"courtyard": {0.1: 0.03}, "forest": {0.1: 0.025}}
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +163,7 @@ def test_a_lamp_is_exact(relight: Relight) -> None:
     light = np.full((64, 128, 3), 1e-3, np.float32)
     light[20, 50] = 5000.0, 3000.0, 1000.0
     atlas = addon_module("prefilter").prefilter(light)
-    assert (atlas.lamps[1, :, 0] > 1.0).sum() == 1
+    assert (atlas.lamps[1::2, :, 0] > 1.0).sum() == 2  # a texel, and the cluster that it is alone in
     normal, view, roughness, f0 = table(300)
     env = torch.from_numpy(light).permute(2, 0, 1)[None]
     truth = reference.integrate(env, normal, torch.ones_like(f0), roughness, f0, view)
@@ -177,6 +172,26 @@ def test_a_lamp_is_exact(relight: Relight) -> None:
     assert relative(got.specular, truth.specular) < 2e-3
     assert relative(got.diffuse, truth.diffuse) < 2e-3
     assert brdf.MIN_ALPHA < 0.25**2
+
+
+@pytest.mark.parametrize("roughness", [0.2, 0.45])
+def test_a_softbox_is_exact_in_clusters_and_texel_by_texel(relight: Relight, roughness: float) -> None:
+    light = np.full((128, 256, 3), 0.02, np.float32)
+    light[40:60, 150:190] = 200.0, 180.0, 150.0
+    prefilter = addon_module("prefilter")
+    lamps, rest = prefilter.split_lamps(light)
+    ends = lamps[2, :, 3]
+    assert (int((ends > 0.0).sum()), int(ends.max())) == (5 * 11, 20 * 40)
+    taken = (light - rest) * prefilter.solid_angles(128)[..., None]
+    for rows_ in (lamps[1], lamps[3]):
+        assert rows_[:, :3].sum(axis=0) == pytest.approx(taken.sum(axis=(0, 1)), rel=1e-4)
+    normal, view = sphere(80)
+    one = torch.ones_like(normal[:, :1])
+    env = torch.from_numpy(light).permute(2, 0, 1)[None]
+    truth = reference.integrate(env, normal, one, roughness * one, 0.04 * one, view)
+    got = relight.shade(prefilter.prefilter(light), rows(normal), rows(view), roughness, 0.04)
+    assert relative(got.specular, truth.specular) < 6e-3
+    assert relative(got.diffuse, truth.diffuse) < 2e-3
 
 
 def test_below_the_narrowest_level_the_light_stays_as_it_is_there(relight: Relight) -> None:
