@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from platelight.protocol.errors import InputError
-from platelight.shading import environment, spherical
+from platelight.shading import environment, lamps, spherical
 
 DOUBLE = torch.float64
 
@@ -84,3 +84,17 @@ def test_irradiance_of_a_uniform_and_of_a_linear_light() -> None:
     env = (1.0 + dirs[..., 1])[None, None]
     got = spherical.irradiance(spherical.project(env), normal)
     assert torch.allclose(got, (math.pi + 2.0 * math.pi / 3.0 * dirs[..., 1])[None, None], atol=1e-2)
+
+
+def test_enlarging_repeats_and_a_whole_reduction_takes_it_back() -> None:
+    env = torch.rand(1, 3, 8, 16, generator=torch.Generator().manual_seed(2))
+    large = environment.resize(env, 24)
+    assert torch.equal(large[..., 1::3, 2::3], env)
+    assert torch.allclose(environment.resize(large, 8), env, rtol=1e-5)
+
+
+def test_what_surrounds_a_lamp_is_the_darkest_block_around_it_across_the_seam() -> None:
+    blocks = torch.rand(1, 3, 8, 16, generator=torch.Generator().manual_seed(3))
+    wrapped = torch.nn.functional.pad(blocks, (2, 2, 0, 0), mode="circular")
+    expected = -torch.nn.functional.max_pool2d(-wrapped, 5, 1, (2, 0))
+    assert torch.equal(lamps._darkest(blocks), expected)

@@ -11,6 +11,7 @@ so the center column is where the camera looks, both edges are behind it, and +X
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -166,9 +167,11 @@ def resize(env: Tensor, h: int) -> Tensor:
         step = old // h
         share = solid_angles(old, env.device, env.dtype)[:, 0].unflatten(0, (h, step))
         share = share / share.sum(1, keepdim=True) / step
-        columns = env.unflatten(-1, (2 * h, step)).sum(-1)
+        columns = functools.reduce(torch.add, (env[..., k::step] for k in range(step)))
         reduced: Tensor = (columns.unflatten(-2, (h, step)) * share[..., None]).sum(-2)
         return reduced
+    if h % old == 0:
+        return env.repeat_interleave(h // old, -1).repeat_interleave(h // old, -2)
     rows = _overlap(torch.cos(torch.arange(old + 1, dtype=torch.float64) / old * math.pi).neg(), h, True)
     columns = _overlap(torch.arange(2 * old + 1, dtype=torch.float64) / (2 * old), 2 * h, False)
     rows, columns = (m.to(env.device, env.dtype) for m in (rows, columns))

@@ -87,7 +87,7 @@ def prefilter(env: Tensor, store: Store | None = None) -> PrefilteredLight:
     environment.check(env)
     if env.requires_grad and torch.is_grad_enabled():
         return _prefilter(env)
-    digest = hashlib.blake2b(env.detach().cpu().contiguous().numpy().tobytes()).digest()
+    digest = hashlib.sha256(env.detach().cpu().contiguous().numpy().data).digest()
     key = (digest, tuple(env.shape), env.dtype, str(env.device))
     with _lock:
         if key in _cache:

@@ -7,6 +7,8 @@ lobe as narrow as a lamp they are the texels that they were.
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,10 +56,9 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
         return env, Lamps(none, none, env.new_zeros(n, 0), 0, none, none)
     # What a block would be without its lamp: the darkest of the blocks around it.
     mean = environment.resize(env.detach(), h // size)
-    padded = torch.cat((mean[..., -2:], mean, mean[..., :2]), dim=-1)
-    dark = F.max_pool2d(F.max_pool2d(-padded, (5, 1), 1, (2, 0)), (1, 5), 1)
+    dark = _darkest(mean)
     areas = environment.solid_angles(h // size, env.device, env.dtype).flatten()
-    energy = (mean + dark).sum(1).flatten(1) * areas
+    energy = (mean - dark).sum(1).flatten(1) * areas
     total = (mean.flatten(2) * areas).sum((1, 2)).clamp_min(1e-12)
     best, index = energy.topk(min(_MOST, energy.shape[1]), dim=1)
     keep = (best > _SHARE * total[:, None]).to(env.dtype)
@@ -69,7 +70,7 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
     angles = environment.solid_angles(h, env.device, env.dtype).flatten()[texel]
     pick = texel.flatten(1)[:, None].expand(-1, c, -1)
     excess = env.flatten(2).gather(2, pick).unflatten(2, texel.shape[1:])
-    floor = -dark.flatten(2).gather(2, index[:, None].expand(-1, c, -1))
+    floor = dark.flatten(2).gather(2, index[:, None].expand(-1, c, -1))
     taken = (excess - floor[..., None]).clamp_min(0.0) * angles[:, None] * keep[:, None, :, None]
     weight = taken.sum(1)
     share = weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)
@@ -81,7 +82,7 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
     variance = (0.5 * (spots - center[..., None]).square().sum(1) * share).sum(-1)
     # The reading of a texel stands for its area too: its own variance per axis.
     variance = variance + angles.mean(-1) / 12.0
-    removed = torch.zeros_like(env).flatten(2).scatter(2, pick, (taken / angles[:, None]).flatten(2))
+    rest = env.flatten(2).scatter_add(2, pick, -(taken / angles[:, None]).flatten(2))
     strong = int((best > _STRONG * total[:, None]).sum(1).max())
     used = max(1, int(keep.sum(1).max()))
     lamps = Lamps(
@@ -92,7 +93,16 @@ def take(env: Tensor) -> tuple[Tensor, Lamps]:
         spots[:, :, :used].flatten(2).transpose(1, 2),
         taken[:, :, :used].flatten(2).transpose(1, 2),
     )
-    return env - removed.reshape(env.shape), lamps
+    return rest.reshape(env.shape), lamps
+
+
+def _darkest(blocks: Tensor) -> Tensor:
+    """The least of the 5 x 5 blocks about each. By slices, for pooling took ten times as long."""
+    h, w = blocks.shape[-2:]
+    wrapped = torch.cat((blocks[..., -2:], blocks, blocks[..., :2]), dim=-1)
+    across = functools.reduce(torch.minimum, (wrapped[..., k : k + w] for k in range(5)))
+    tall = F.pad(across, (0, 0, 2, 2), value=math.inf)
+    return functools.reduce(torch.minimum, (tall[..., k : k + h, :] for k in range(5)))
 
 
 def seen(normal: Tensor, view: Tensor, nv: Tensor, roughness: Tensor, share: Tensor) -> Tensor:
