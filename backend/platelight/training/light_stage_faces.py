@@ -52,8 +52,9 @@ def main(argv: list[str] | None = None) -> int:
             rows[family].append(errors)
             print(f"{name} {path.stem}: " + " ".join(f"{error:.1f}" for error in errors))
     print("pictures; face off, on; whole subject off, on; no face found")
-    for family, errors_of in rows.items():
-        mean = " ".join(f"{error:.2f}" for error in np.mean(errors_of, 0))
+    for family in sorted({*rows, *missed}):
+        errors_of = rows[family]
+        mean = " ".join(f"{error:.2f}" for error in np.mean(errors_of, 0)) if errors_of else "none"
         print(f"{family}: {len(errors_of)}; {mean}; {missed[family]}")
     return 0
 
