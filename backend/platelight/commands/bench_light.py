@@ -13,15 +13,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from platelight.client import Client
 from platelight.client.keys import load_or_make_keys
 from platelight.images.sanitize import Pixels
+from platelight.pipeline.decompose import to_image, to_tensor
 from platelight.protocol.errors import PlatelightError
-from platelight.protocol.frames import describe
+from platelight.protocol.frames import Plane, describe
 from platelight.protocol.requests import Relight, maps_of
+from platelight.shading.environment import resize
 
 TIMES = 9
+PREVIEW_ROWS = 256
+
+
+def described(light: Pixels) -> Plane:
+    """A target light as an interactive preview sends it: at most ``PREVIEW_ROWS`` rows, and hashed.
+
+    Of all that is seen of it, only mirror images are wider than its texels: docs/performance.md has the difference.
+    """
+    tensor = to_tensor(light, torch.device("cpu"))
+    small = light if len(light) <= PREVIEW_ROWS else to_image(resize(tensor, PREVIEW_ROWS))
+    return describe("light", small)
 
 
 @contextmanager
@@ -66,13 +80,13 @@ def change_seconds(
     maps = {
         name: describe(name, planes[name].astype(np.float16)) for name in maps_of(Relight()) if name in planes
     }
-    same = describe("light", light)
+    same = described(light)
     with _served(device, threads) as client:
 
         def seconds(new: Pixels | None = None, rotation: float = 0.0, exposure: float = 0.0) -> float:
             request = Relight(pbr_only=True, composite_only=True, rotation=rotation, exposure=exposure)
             began = time.perf_counter()
-            sent = same if new is None else describe("light", new)
+            sent = same if new is None else described(new)
             client.run(request, {**maps, "light": sent})
             return time.perf_counter() - began
 
