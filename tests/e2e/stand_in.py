@@ -29,7 +29,7 @@ def note(request: Any, planes: Any) -> None:
             file.write(f"{name} {digest(planes['plate' if name == 'Decompose' else 'albedo'])}\n")
 
 
-def run_job(request: Any, planes: Any, progress: Any, cancelled: Any) -> Any:
+def run_job(request: Any, planes: Any, progress: Any, cancelled: Any, made: Any = None) -> Any:
     from platelight.protocol.errors import Cancelled, JobFailed
     from platelight.protocol.requests import Decompose
 

@@ -23,7 +23,7 @@ from platelight.protocol.errors import NoSubjectError
 def configure(device, threads):
     pass
 
-def run(request, planes, progress, cancelled):
+def run(request, planes, progress, cancelled, made):
     plate = np.asarray(planes["plate"], np.float32)
     if request.fov == 99.0:
         raise NoSubjectError("No subject was found in the plate.", "Pass --matte full or a matte file.")
