@@ -17,6 +17,7 @@ from platelight.pipeline.evaluate import (
     evaluate,
     find_suites,
     load_suite,
+    pipeline_decompose,
     pipeline_relight,
 )
 from platelight.pipeline.sheets import write_sheet
@@ -39,12 +40,9 @@ def run(parsed: argparse.Namespace) -> int:
                 if parsed.sheets:
                     write_sheet(Path(parsed.sheets) / f"{name}_{case}.png", pictures)
 
+            decomposer = functools.partial(pipeline_decompose, faces=parsed.faces)
             relighter = functools.partial(pipeline_relight, shadows=parsed.shadows)
-            reports.append(
-                evaluate(
-                    suite, relighter=relighter, limit=parsed.limit, progress=begin(number, name), seen=seen
-                )
-            )
+            reports.append(evaluate(suite, decomposer, relighter, parsed.limit, begin(number, name), seen))
     for report in reports:
         print_report(report)
     if parsed.json:

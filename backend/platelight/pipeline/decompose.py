@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,32 +37,6 @@ Pixels = npt.NDArray[np.float32]
 Map = npt.NDArray[Any]  # float32, or float16 where memory is bounded
 Progress = Callable[[float, str], None]
 Made = Callable[[str, Map], None]  # takes a map that does not change any more, by its name
-
-NAMES = (
-    "foreground", "matte", "normal", "albedo", "roughness", "reflectivity", "cavity", "depth", "light",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Decomposition:
-    """All maps at the plate's size, (H, W) or (H, W, 3) float32, or half where the room is small and for depth never;
-    ``light`` (h, 2h, 3) in the plate's exposure.
-    """
-
-    foreground: Map
-    matte: Map
-    normal: Map
-    albedo: Map
-    roughness: Map
-    reflectivity: Map
-    cavity: Map
-    depth: Pixels
-    light: Pixels
-    counts: Counts
-
-    def planes(self) -> dict[str, Map]:
-        """The maps by the names that requests and files use."""
-        return {name: getattr(self, name) for name in NAMES}
 
 
 def to_tensor(image: Pixels, device: torch.device) -> Tensor:
@@ -156,12 +129,14 @@ def decompose(
     matte: Map | None,
     progress: Progress,
     cancelled: Callable[[], bool],
+    made: Made,
     room: Room = UNBOUNDED,
-    made: Made = lambda name, plane: None,
-) -> Decomposition:
+) -> Counts:
     """Take a plate (H, W, 3), linear Rec.709, apart, in bands of rows where it is large.
 
-    ``made`` is given each map as soon as it is there: most of them before depth, which keeps one core busy only.
+    ``made`` is given each map by its name (design section 1) as soon as it is there: most of them before depth, which keeps
+    one core busy only. Maps are (H, W) or (H, W, 3) float32, or half where the room is small and for depth never; ``light`` is
+    (h, 2h, 3) in the plate's exposure. What was wrong with the plate's pixels is returned.
 
     Raises:
         NoSubjectError: the matte is empty.
@@ -216,7 +191,9 @@ def decompose(
     fields = torch.cat([normal, reflectance, specular, deep], 1)
     maps = _grown(fields, small_plate, small_matte, plate, cover, (height, width), window, room)
     check_cancelled(cancelled)
-    for name, plane in zip(NAMES, (foreground, alpha, *maps), strict=False):
+    made("foreground", foreground)
+    made("matte", alpha)
+    for name, plane in zip(GROWN, maps, strict=True):
         made(name, plane)
 
     progress(0.85, "depth")
@@ -225,7 +202,7 @@ def decompose(
     latlong = to_image(light.latlong * cast * brighter / gain)
     made("light", latlong)
     progress(1.0, "done")
-    return Decomposition(foreground, alpha, *maps, depth, latlong, counts)
+    return counts
 
 
 def normalized(
@@ -253,6 +230,9 @@ def exposure_over(plate: Large, matte: Large) -> Tensor:
         sums.append(torch.cat([luminance(band.clamp(0, 1e4)) * cover, cover], 1).sum((0, 2, 3)).double())
     total, weight = torch.stack(sums).sum(0)
     return exposure_of_sums(total, weight).float().view(1, 1, 1, 1)
+
+
+GROWN = ("normal", "albedo", "roughness", "reflectivity", "cavity")
 
 
 def _grown(

@@ -189,11 +189,11 @@ def evaluate(
     return SuiteReport(suite.name, reports, _means(reports))
 
 
-def pipeline_decompose(plate: Pixels, matte: Pixels) -> Maps:
+def pipeline_decompose(plate: Pixels, matte: Pixels, faces: Literal["off", "on"] = "on") -> Maps:
     """The real thing, with the suite's matte."""
     from platelight.pipeline.service import run_job
 
-    return run_job(Decompose(matte="given"), {"plate": plate, "matte": matte}).planes
+    return run_job(Decompose(matte="given", faces=faces), {"plate": plate, "matte": matte}).planes
 
 
 def pipeline_relight(maps: Maps, light: Pixels, shadows: Literal["off", "on"] = "off") -> Maps:

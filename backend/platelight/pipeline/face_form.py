@@ -30,10 +30,8 @@ SPACING = 1 / 24  # of a face's size: deviation of the Gaussian that parts broad
 TRUST = 0.8  # in the points' broad form; the rest stays the network's: each is wrong in its own way
 RIM = 0.12  # of a face's size: how far inside its outline the points are fully believed
 GRAZING, FACING = 0.15, 0.4  # z of normals that are not believed at all, and fully
-EYEBALL, SET_BACK = (
-    0.42,
-    0.75,
-)  # its radius, of the distance between an eye's corners; of that, center behind the lids
+EYEBALL = 0.42  # its radius, of the distance between an eye's corners
+SET_BACK = 0.75  # of that radius: how far its center is behind the lids
 
 
 @dataclass(frozen=True)

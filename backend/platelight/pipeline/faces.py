@@ -24,6 +24,7 @@ Picture = npt.NDArray[np.float32]
 # The least probability of a detection, which is a hint of where to look; of a face, once its points were sought; and how
 # many hints are followed.
 DETECTED, SURE, TRIES = 0.5, 0.95, 24
+LIKELY = 0.1  # probability of a face at which a second look, better placed, is worth its time
 SEEN, CROP = 128, 192  # pixels that detector and regressor look at
 AROUND = 1.5  # how much larger than the face its crop is
 SMALLEST = 24  # pixels: smaller faces tell nothing
@@ -130,7 +131,7 @@ def _look(encoded: Picture, eyes: Array, size: float) -> Face | None:
     face: Face | None = None
     for _ in range(3):
         face = _points(encoded, center, AROUND * size, eyes)
-        if face.probability < 0.1 or face.size < SMALLEST:
+        if face.probability < LIKELY or face.size < SMALLEST:
             return None
         box = face.points[:, :2]
         center, size = (box.max(0) + box.min(0)) / 2, face.size

@@ -12,10 +12,8 @@ from torch.nn import functional as F
 from platelight.pipeline.room import Large, scaled
 
 MULTIPLE = 32  # the encoder halves five times
-RIM, KNOWN = (
-    0.015,
-    0.02,
-)  # how far solid parts reach, a share of the long side; share of them that counts as near
+RIM = 0.015  # of the long side: how far solid parts reach
+KNOWN = 0.02  # share of solid parts that counts as near
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,8 @@ def run_job(
             made(name, finished[name])
 
         plate, matte = given["plate"], given.get("matte")
-        result = decompose(loaded, plate, request, matte, progress, cancelled, _room, finish)
-        notes = {name: getattr(result.counts, name) for name in ("nan", "inf", "negative", "huge")}
+        counts = decompose(loaded, plate, request, matte, progress, cancelled, finish, _room)
+        notes = {name: getattr(counts, name) for name in ("nan", "inf", "negative", "huge")}
         return JobResult(finished, {"platelight": __version__, "models": loaded.versions, "replaced": notes})
     bare = isinstance(request, Relight) and request.pbr_only
     used = None if bare else networks()

@@ -144,9 +144,8 @@ class Keeper:
         stored = []
         for name, plane in planes.items():
             early, future = self._begun.get(name, (None, None))
-            if (
-                future is None or early is not plane or future.cancel()
-            ):  # not begun yet: more threads are free now
+            waiting = future is not None and future.cancel()  # more threads are free now
+            if future is None or waiting or early is not plane:
                 future = self._pool.submit(self._keep, name, plane)
             stored.append(future)
         return tuple(future.result() for future in stored)
