@@ -54,6 +54,7 @@ def table() -> Table:
     defines = {
         "LEVELS": len(prefilter.ALPHAS),
         "CLUSTERS": prefilter.CLUSTERS,
+        "PYRAMID": len(prefilter.TEXELS),
         "ALPHA": repr(float(prefilter.ALPHAS[0])),
         "RATIO": repr(float(prefilter.RATIO)),
         "BEND": repr(bend),

@@ -6,7 +6,8 @@ takes them. Each level is the light convolved with
     K(γ) = c / (1 + tan²(γ/2) / α²)²,
 
 GGX as seen straight on, evaluated on a lat-long grid of about three rows per α. Four more tiles end at the horizon of a normal:
-irradiance over π, and the light weighted by n·l / (n·l + c). Tiles lie in one picture, each with a wrapped column and a row
+irradiance over π, and the light weighted by n·l / (n·l + c). The last four are the light itself, unfiltered, for lobes that are
+narrower than the finest level, which are summed over its texels. Tiles lie in one picture, each with a wrapped column and a row
 beyond the pole on every side, so that bilinear reading knows no seam. What the brightest texels have above the others is taken
 out of the light: suns, bulbs and softboxes are evaluated in every pixel, in clusters where the lobe allows, as composed lobes are
 least exact where all light comes from one place.
@@ -35,6 +36,8 @@ LAMPS, CLUSTERS = 1024, 128
 _SIDE = 4
 ROWS = 512
 """Rows of the finest level, and of the light that is filtered."""
+TEXELS = (512, 256, 128, 64)
+"""Rows of the light as it is: the finest for the middle of a lobe, the others for the rings about it."""
 _CELLS = 3.0  # rows per α
 _LEAST = 24
 _NORMAL_ROWS, _NORMAL_DEGREES = 96, 96  # of the tiles that are read at the normal
@@ -43,8 +46,8 @@ _BLOCK = 16  # orders m that are worked on at once: their Legendre functions sta
 
 @dataclass(frozen=True)
 class Atlas:
-    """``pixels`` (H, W, 4) float32, and for each level, then for irradiance and ``HORIZONS``, ``tiles`` (n, 4): column and row of
-    the inner corner, inner rows, and 0.
+    """``pixels`` (H, W, 4) float32, and for each level, then for irradiance and ``HORIZONS``, then for ``TEXELS``, ``tiles`` (n, 4):
+    column and row of the inner corner, inner rows, and 0.
 
     ``lamps`` (4, ``LAMPS``, 4): directions of texels and their radiance times solid angle, sorted by cluster; then for up to
     ``CLUSTERS`` clusters, strongest first, their middles with the end of their texels, and their sums with their radius in rad.
@@ -262,10 +265,11 @@ def padded(tile: Pixels) -> Pixels:
 def layout() -> tuple[tuple[int, int], Pixels]:
     """Height and width of the picture, and its ``tiles``: shelves as high as their first tile."""
     width = 2 * ROWS + 2
-    tiles = np.zeros((len(grids()), 4), np.float32)
+    heights = [rows for rows, _, _ in grids()] + list(TEXELS)
+    tiles = np.zeros((len(heights), 4), np.float32)
     x = y = shelf = 0
-    for index in sorted(range(len(tiles)), key=lambda k: -grids()[k][0]):
-        rows = grids()[index][0]
+    for index in sorted(range(len(tiles)), key=lambda k: -heights[k]):
+        rows = heights[index]
         if x + 2 * rows + 2 > width:
             x, y, shelf = 0, y + shelf, 0
         tiles[index] = x + 1, y + 1, rows, 0
@@ -277,15 +281,23 @@ def prefilter(light: Pixels) -> Atlas:
     """Filter a light (h, 2h, 3) of linear radiance; about two seconds of one core at 512 rows."""
     # Lamps are texels of the light's own where it is smaller: repeated, they would be too many.
     lamps, rest = split_lamps(fitted(light) if light.shape[0] > ROWS else light)
-    coefficients = harmonics(fitted(rest))
+    rest = fitted(rest)
+    coefficients = harmonics(rest)
     (height, width), tiles = layout()
     pixels = np.ones((height, width, 4), np.float32)
+
+    def put(index: int, picture: Pixels) -> None:
+        x, y, rows = tiles[index, :3].astype(int)
+        pixels[y - 1 : y + rows + 1, x - 1 : x + 2 * rows + 1, :3] = padded(np.maximum(picture, 0.0))
+
     for rows in sorted({rows for rows, _, _ in grids()}):
         same = [index for index, grid in enumerate(grids()) if grid[0] == rows]
         factors = np.zeros((len(same), max(grids()[index][1] for index in same)))
         for line, index in zip(factors, same, strict=True):
             line[: grids()[index][1]] = grids()[index][2]
         for index, picture in zip(same, _synthesis(coefficients, rows, factors), strict=True):
-            x, y = tiles[index, :2].astype(int)
-            pixels[y - 1 : y + rows + 1, x - 1 : x + 2 * rows + 1, :3] = padded(np.maximum(picture, 0.0))
+            put(index, picture)
+    for index, rows in enumerate(TEXELS, len(grids())):
+        rest = fitted(rest, rows)
+        put(index, rest)
     return Atlas(pixels, tiles, lamps)

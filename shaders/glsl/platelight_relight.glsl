@@ -5,7 +5,8 @@
  * The split sum with several lobes in place of one. For one angle between n and v and one roughness the lobe D V n.l is
  * a sum of round ones, whose places, widths and weights stand in lobeTable (fit_lobes.py); lightAtlas holds the light
  * blurred by each width (blender_addon/prefilter.py). The light's rotation moves the columns that are read, so that
- * turning filters nothing. Suns and bulbs are not in it: lightLamps has them, texel by texel and in clusters (prefilter.py, Atlas).
+ * turning filters nothing. Lobes narrower than the finest level are summed over the light's texels, which are in the atlas too.
+ * Suns and bulbs are not in it: lightLamps has them, texel by texel and in clusters (prefilter.py, Atlas).
  *
  * Whoever compiles this declares the samplers lightAtlas, lightTiles, lightLamps, lobeTable, albedoTable and the numbers lightTurn (in
  * turns) and lightGain, and defines the PLATELIGHT_... constants of blender_addon/instant_table.py.
@@ -15,6 +16,14 @@
 #define PLATELIGHT_MIN_COSINE 0.01
 #define PLATELIGHT_MIN_ROUGHNESS 0.1
 #define PLATELIGHT_EVEN 0.04
+/* Lobes are summed over texels where alpha n.v, their width across the plane of incidence, is below NARROW; up to WIDE in part. */
+#define PLATELIGHT_NARROW 0.003
+#define PLATELIGHT_WIDE 0.0045
+/* The same of alpha alone, for the sake of time: the sum grows with its square. */
+#define PLATELIGHT_SHARP 0.016
+#define PLATELIGHT_BLUNT 0.0225
+/* How far the finest texels are summed, in widths of the half vector's tangent. */
+#define PLATELIGHT_REACH 2.5
 
 /* Place on a lat-long picture in [0, 1], row 0 up. */
 vec2 platelight_place(vec3 d)
@@ -67,6 +76,67 @@ bool platelight_even(vec3 n, vec3 view, float alpha, vec3 d, float radius)
   /* A half vector turns by 1 / across of what its light does. */
   float turn = radius / across;
   return abs(nl) > radius && turn * turn < PLATELIGHT_EVEN * wide;
+}
+
+/* Share of the texels of step `level` and finer in a lobe, q = (tan(n.h) / alpha)^2: 1 in the middle, 0 beyond their reach. */
+float platelight_window(int level, float q)
+{
+  float edge = PLATELIGHT_REACH * PLATELIGHT_REACH * exp2(2.0 * float(level));
+  float inside = 1.0 - min(q / edge, 1.0) * (q / edge);
+  return level < 0 ? 0.0 : max(inside, 0.0) * max(inside, 0.0);
+}
+
+/* The sum over the light's own texels of a lobe too narrow for the finest level, as shares of its energy: the middle over the finest
+ * texels, each ring about it, twice as far out, over texels twice as large. What lies beyond the last ring is left out. */
+void platelight_texels(vec3 n, vec3 view, float nv, float alpha, out vec3 white, out vec3 edge)
+{
+  vec3 middle = 2.0 * nv * n - view;
+  float theta = atan(length(middle.xz), middle.y);
+  float phi = length(middle.xz) > 1e-9 ? atan(middle.x, -middle.z) : 0.0;
+  vec2 sum = vec2(1e-20);
+  white = vec3(0.0);
+  edge = vec3(0.0);
+  for (int level = 0; level < PLATELIGHT_PYRAMID; level++) {
+    ivec3 corner = ivec3(texelFetch(lightTiles, ivec2(PLATELIGHT_LEVELS + 4 + level, 0), 0).xyz + 0.5);
+    int columns = 2 * corner.z;
+    float step = PLATELIGHT_PI / float(corner.z);
+    float radius = 2.0 * atan(alpha * PLATELIGHT_REACH * exp2(float(level)));
+    float turned = (phi + PLATELIGHT_PI) / step - lightTurn * float(columns) - 0.5;
+    int last = min(int(floor((theta + radius) / step)), corner.z - 1);
+    for (int row = max(int(floor((theta - radius) / step)), 0); row <= last; row++) {
+      float down = (float(row) + 0.5) * step;
+      float reach = (cos(radius) - cos(down) * cos(theta)) / max(sin(down) * sin(theta), 1e-6);
+      if (reach >= 1.0) {
+        continue;
+      }
+      /* Towards the poles columns are closer than rows: one stands for several. */
+      int stride = int(1.0 / sin(down));
+      float half_width = reach <= -1.0 ? 0.5 * float(columns) : acos(reach) / step;
+      int begin = int(ceil(turned - half_width));
+      int end = min(int(floor(turned + half_width)), begin + columns - 1);
+      float solid = float(stride) * 2.0 * step * sin(down) * sin(0.5 * step);
+      for (int column = begin; column <= end; column += stride) {
+        float longitude = (float(column) + 0.5 + lightTurn * float(columns)) * step - PLATELIGHT_PI;
+        vec3 l = vec3(sin(down) * sin(longitude), cos(down), -sin(down) * cos(longitude));
+        vec3 h = l + view;
+        vec3 off = cross(n, h);
+        float along = dot(n, h);
+        float q = dot(off, off) / max(along * along * alpha * alpha, 1e-20);
+        float share = platelight_window(level, q) - platelight_window(level - 1, q);
+        if (along <= 0.0 || share <= 0.0) {
+          continue;
+        }
+        vec2 lobe = share * solid * platelight_lamp(n, view, nv, alpha, l);
+        ivec2 at = corner.xy + ivec2(((column % columns) + columns) % columns, row);
+        vec3 light = texelFetch(lightAtlas, at, 0).rgb;
+        white += lobe.x * light;
+        edge += lobe.y * light;
+        sum += lobe;
+      }
+    }
+  }
+  white /= sum.x;
+  edge /= sum.y;
 }
 
 vec4 platelight_lobe(int row, vec2 at)
@@ -144,8 +214,18 @@ void platelight_shade(vec3 normal, vec3 albedo, float roughness, float f0, vec3 
     sum += vec2(around_white[tile], around_edge[tile]);
   }
   /* Under a uniform light the sum is exact. */
-  white = max(white / sum.x * energy.x, vec3(0.0));
-  edge = max(edge / sum.y * energy.y, vec3(0.0));
+  white = max(white / sum.x, vec3(0.0));
+  edge = max(edge / sum.y, vec3(0.0));
+  float narrow = 1.0 - smoothstep(PLATELIGHT_NARROW, PLATELIGHT_WIDE, alpha * nv);
+  narrow *= 1.0 - smoothstep(PLATELIGHT_SHARP, PLATELIGHT_BLUNT, alpha);
+  if (narrow > 0.0) {
+    vec3 white_texels, edge_texels;
+    platelight_texels(n, view, nv, alpha, white_texels, edge_texels);
+    white = mix(white, white_texels, narrow);
+    edge = mix(edge, edge_texels, narrow);
+  }
+  white *= energy.x;
+  edge *= energy.y;
   vec3 falling = platelight_tile(PLATELIGHT_LEVELS, platelight_place(normal));
 
   float c = cos(2.0 * PLATELIGHT_PI * lightTurn);

@@ -17,11 +17,7 @@ from torch import Tensor
 
 NAMES = ("city", "courtyard", "forest", "interior", "night", "studio", "sunrise", "sunset")
 # Rows of the light, as in test_integrate.py: the reference takes texels as points.
-ROWS = {0.1: 512, 0.2: 512, 0.3: 256, 0.45: 256, 0.6: 128, 0.8: 128, 1.0: 128}
-
-
-# What is above 1 %: a few pixels at grazing angles, whose lobe is narrower than the finest level (docs/shading.md).
-LOOSE = {"courtyard": {0.1: 0.03}, "forest": {0.1: 0.025}}
+ROWS = {0.1: 512, 0.15: 512, 0.2: 512, 0.3: 256, 0.45: 256, 0.6: 128, 0.8: 128, 1.0: 128}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +103,7 @@ def test_spheres_under_every_light(relight: Relight, name: str) -> None:
         assert diffuse <= 0.002
     print(f"\n{name}: " + ", ".join(f"r {key} {100 * value:.2f} %" for key, value in found.items()))
     for roughness, specular in found.items():
-        assert specular <= LOOSE.get(name, {}).get(roughness, 0.01), (roughness, specular)
+        assert specular <= 0.01, (roughness, specular)
 
 
 @pytest.mark.slow
@@ -157,6 +153,21 @@ def test_turning_reads_other_columns(relight: Relight) -> None:
     ):
         assert np.abs(a - b).mean() / b.mean() < 3e-3
         assert np.abs(c - b).mean() / b.mean() > 0.05
+
+
+def test_narrow_lobes_are_summed_over_the_texels(relight: Relight) -> None:
+    """Grazing pixels of the least roughness: the composed lobe is up to 17 % off there, under a turned light as well."""
+    env, atlas = lit("courtyard", 512)
+    normal, view = sphere(60)
+    grazing = (normal * view).sum(1).flatten() < 0.29
+    normal, view = normal[..., grazing], view[..., grazing]
+    one = torch.ones_like(normal[:, :1])
+    for columns, most in ((0, 0.005), (95, 0.02)):
+        turned = env.roll(columns, -1)
+        truth = reference.integrate(turned, normal, one, 0.1 * one, 0.04 * one, view, chunk=1 << 19)
+        degrees = columns * 360.0 / env.shape[-1]
+        got = relight.shade(atlas, rows(normal), rows(view), 0.1, 0.04, degrees=degrees)
+        assert relative(got.specular, truth.specular) <= most, columns
 
 
 def test_a_lamp_is_exact(relight: Relight) -> None:
