@@ -16,8 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from platelight.images import Frame
+from platelight.images.sanitize import Pixels
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Decompose, Relight, options_of
+
+Axes = npt.NDArray[np.float64]
+"""Axes (3, 3) of a camera as columns, right, up and backwards, in some frame."""
 
 _ARGUMENT = re.compile(r"(.+\.usd[acz]?)(?::(/.*))?", re.IGNORECASE)
 _Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
@@ -30,7 +34,7 @@ class View:
     ``distance`` in meters at which it is focused, None where it has no depth of field."""
 
     fov: float
-    axes: npt.NDArray[np.float64]
+    axes: Axes
     distance: float | None
 
 
@@ -110,6 +114,10 @@ class ShotCamera:
         """The option of both requests that the lens decides: ``fov``."""
         return {"fov": self.at(frame).fov}
 
+    def axes(self, frame: Frame) -> Axes:
+        """The axes of the camera at a frame; see :class:`View`."""
+        return self.at(frame).axes
+
     def lens(self) -> list[tuple[float, float]]:
         """(time code, fov) at every key of the lens: what maps depend on, for records."""
         keys = {t for attribute in self._lens_attributes() for t in attribute.GetTimeSamples()}
@@ -157,7 +165,7 @@ class ShotCamera:
             )
         return fov
 
-    def _axes(self, when: Any, said: str) -> npt.NDArray[np.float64]:
+    def _axes(self, when: Any, said: str) -> Axes:
         from pxr import UsdGeom
 
         matrix = np.array(self.camera.ComputeLocalToWorldTransform(when))[:3, :3].T
@@ -170,6 +178,18 @@ class ShotCamera:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.camera.GetPath()}"
+
+
+def seen(light: Pixels, axes: Axes) -> Pixels:
+    """A light (h, 2h, 3), linear radiance, as a camera sees it whose axes are the columns of ``axes`` in the light's frame."""
+    import torch  # the pipeline's, which a plain light need not wait for
+
+    from platelight.shading.environment import seen_from
+
+    with torch.inference_mode():
+        env = torch.from_numpy(light).permute(2, 0, 1)[None]
+        found = seen_from(env, torch.from_numpy(axes))
+    return np.ascontiguousarray(found[0].permute(1, 2, 0).numpy())
 
 
 def _chosen(path: str, name: str | None, cameras: list[str], stage: Any) -> str:

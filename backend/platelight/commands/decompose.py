@@ -78,7 +78,7 @@ def run(parsed: argparse.Namespace) -> int:
             steady = temporal.Steady(
                 frames, parsed.shot, ledger, work.files, temporal_settings(settings, parsed),
                 lambda frame, source, progress: decompose(frame, source, parsed, job, progress, camera),
-                lambda source: None,
+                lambda source: None, None if camera is None else camera.axes,
             )  # fmt: skip
 
             def compute(stream: batch.Stream[Source], display: Meter) -> batch.Computing[Apart]:

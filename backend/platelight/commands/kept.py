@@ -61,17 +61,17 @@ class Kept:
         path.unlink()
         return found
 
-    def shot(self, keys: list[Frame]) -> Shot | None:
-        """Light and level of a shot, where they were found before."""
+    def shot(self, keys: list[Frame], turns: Any) -> Shot | None:
+        """Light and level of a shot, where they were found before, by key frames whose cameras stood so."""
         try:
-            found = load(self._shot_path(keys).read_bytes())
+            found = load(self._shot_path(keys, turns).read_bytes())
             return Shot(np.asarray(found["light"], np.float32), np.asarray(found["reflectance"], np.float32))
         except (OSError, SafetensorError, KeyError):
             return None
 
-    def keep_shot(self, keys: list[Frame], shot: Shot) -> None:
+    def keep_shot(self, keys: list[Frame], turns: Any, shot: Shot) -> None:
         """Leave them for other runs."""
-        _written(self._shot_path(keys), save({"light": shot.light, "reflectance": shot.reflectance}))
+        _written(self._shot_path(keys, turns), save({"light": shot.light, "reflectance": shot.reflectance}))
 
     def clear(self, frames: list[Frame], near: list[Frame]) -> None:
         """Remove what was kept of a batch's frames, by whatever run, and the stills of frames near them; the shot's light stays.
@@ -94,15 +94,15 @@ class Kept:
     def _path(self, frame: Frame, kind: str = "") -> Path:
         return self._folder / f"{frame.stem}.{self._digest([frame])}{kind}.safetensors"
 
-    def _shot_path(self, keys: list[Frame]) -> Path:
-        return self.ledger.folder / HIDDEN / f"light.{self._digest(keys)}.safetensors"
+    def _shot_path(self, keys: list[Frame], turns: Any) -> Path:
+        return self.ledger.folder / HIDDEN / f"light.{self._digest(keys, turns)}.safetensors"
 
-    def _digest(self, frames: list[Frame]) -> str:
+    def _digest(self, frames: list[Frame], turns: Any = None) -> str:
         inputs: list[list[Any]] = []
         for frame in frames:
             here: list[Input] = self.ledger.look([pair for pair in self.files(frame) if pair[1].is_file()])
             inputs.append([frame.stem, [[one.role, one.name, one.sha256] for one in here]])
-        said = json.dumps([VERSION, self.settings, inputs], sort_keys=True, default=str)
+        said = json.dumps([VERSION, self.settings, inputs, turns], sort_keys=True, default=str)
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

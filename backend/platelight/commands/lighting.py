@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from platelight.commands.camera import ShotCamera
+from platelight.commands.camera import ShotCamera, seen
 from platelight.commands.lights import places
 from platelight.commands.tracks import Track, read_tracks
 from platelight.images import Frame, read_light
@@ -87,7 +87,7 @@ class Lighting:
         axes = self._axes(frame)
         if axes is None or _heading(axes) is not None:
             return lights
-        return {name: _seen(light, axes) for name, light in lights.items()}
+        return {name: seen(light, axes) for name, light in lights.items()}
 
     def request(self, frame: Frame) -> dict[str, float]:
         """The options of a frame that goes with the light of :meth:`read`: as :meth:`moved` has them, and the camera's."""
@@ -132,17 +132,6 @@ class Lighting:
                     "Correct the keyframes.",
                 )
         return values
-
-
-def _seen(light: Pixels, axes: npt.NDArray[np.float64]) -> Pixels:
-    import torch  # the pipeline's, which a plain light need not wait for
-
-    from platelight.shading.environment import seen_from
-
-    with torch.inference_mode():
-        env = torch.from_numpy(light).permute(2, 0, 1)[None]
-        seen = seen_from(env, torch.from_numpy(axes))
-    return np.ascontiguousarray(seen[0].permute(1, 2, 0).numpy())
 
 
 def _heading(axes: npt.NDArray[np.float64]) -> float | None:

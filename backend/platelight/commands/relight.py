@@ -95,6 +95,7 @@ def run(parsed: argparse.Namespace) -> int:
             steady = temporal.Steady(
                 frames, parsed.shot, ledger, lambda frame: taking_apart.plate_files(frame, parsed),
                 taking_apart.temporal_settings(settings, parsed), take_apart, lambda given: replace(given, source=None),
+                None if camera is None else camera.axes,
             )  # fmt: skip
 
             def steadily(stream: batch.Stream[Given], display: Meter) -> batch.Computing[Relit]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from platelight.commands.batch import Computing, Loaded, Stream, Work
+from platelight.commands.camera import Axes, seen
 from platelight.commands.kept import VERSION, Kept
 from platelight.commands.progress import Meter, Progress
 from platelight.commands.records import Ledger
@@ -36,6 +37,9 @@ from platelight.protocol.errors import Cancelled, InputError
 log = logging.getLogger(__name__)
 
 __all__ = ["VERSION", "Steady", "wanted"]
+
+STILL = 5e-5
+"""Sine of the angle (0.003 degrees) within which two cameras look the same way."""
 
 Taken = tuple[Loaded[Any], Apart]
 """What is left of what was read of a frame, and its maps."""
@@ -69,12 +73,17 @@ class Steady:
         settings: on what else they depend.
         apart: takes one frame apart, given what was read.
         rest: what of that is still needed afterwards.
+        axes: a frame's camera's axes in the world, where they are known; the shot's light then stays in the world.
+
+    Raises:
+        InputError: a frame is not in the whole shot, or a key frame has no camera.
     """
 
     def __init__(
         self, frames: list[Frame], whole: str | None, ledger: Ledger,
         files: Callable[[Frame], list[tuple[str, Path]]], settings: Mapping[str, Any],
         apart: Callable[[Frame, Any, Progress], Apart], rest: Callable[[Any], Any],
+        axes: Callable[[Frame], Axes] | None = None,
     ) -> None:  # fmt: skip
         self.kept = Kept(ledger, files, settings)
         self.files, self.apart, self.rest = files, apart, rest
@@ -90,6 +99,8 @@ class Steady:
                 )
             self.shots[name] = shot
         self.place = {frame: k for shot in self.shots.values() for k, frame in enumerate(shot)}
+        self.axes = axes
+        self.turns = {frame: self.turn(frame) for name in self.shots for frame in self.keys(name)}
         self.todo: set[Frame] = set()
         self.known: dict[str, Shot] = {}
 
@@ -102,6 +113,21 @@ class Steady:
     def keys(self, shot: str) -> list[Frame]:
         """The frames whose lights make the shot's."""
         return [self.shots[shot][k] for k in key_places(len(self.shots[shot]))]
+
+    def turn(self, frame: Frame) -> Axes | None:
+        """The axes of a frame's camera in those of its shot's first key frame, in which the shot's light is kept; None
+        where they are the same, so that a camera that stands still has its lights as they were found."""
+        if self.axes is None:
+            return None
+        turn = self.axes(self.keys(frame.shot)[0]).T @ self.axes(frame)
+        return None if np.abs(turn - np.eye(3)).max() < STILL else turn
+
+    def turns_of(self, frame: Frame) -> dict[str, Any]:
+        """What a frame's record says of the turns that its light depends on: its own and the key frames'."""
+        if self.axes is None or not frame.shot:
+            return {}
+        turns = [self.turn(frame), *(self.turns[key] for key in self.keys(frame.shot))]
+        return {"turns": _told(turns)}
 
     def all_files(self, frame: Frame) -> list[tuple[str, Path]]:
         """All files on which a frame's steady maps depend: its own, its neighbors' and the key frames'."""
@@ -119,22 +145,23 @@ class Steady:
         self, work: Work[Any, Any], compute: Callable[[Stream[Any], Meter], Computing[Any]]
     ) -> Work[Any, Any]:
         """A command's part of a batch, made to go over shots: ``compute`` is to draw from :meth:`stream`."""
-        own = work.files
+        own, extra = work.files, work.extra
 
         def files(frame: Frame) -> list[tuple[str, Path]]:
             seen = {path for _, path in self.files(frame)}
             return self.all_files(frame) + [(role, path) for role, path in own(frame) if path not in seen]
 
         return replace(
-            work, files=files, compute=compute, plan=self.plan, stored=self.stored, finish=self.finish
-        )
+            work, files=files, extra=lambda frame: {**extra(frame), **self.turns_of(frame)}, compute=compute,
+            plan=self.plan, stored=self.stored, finish=self.finish,
+        )  # fmt: skip
 
     def plan(self, todo: list[Frame]) -> list[Frame]:
         """The frames to read for those to make, in the order in which they are read: of each shot first the key
         frames, unless its light is known, then all within reach of a frame to make."""
         self.todo = set(todo)
         # Looked for here only: another machine may find the light of the same shot at any time.
-        found = {name: self.kept.shot(self.keys(name)) for name in self.shots}
+        found = {name: self.kept.shot(self.keys(name), self._keys_turns(name)) for name in self.shots}
         self.known = {name: shot for name, shot in found.items() if shot is not None}
         order = [frame for frame in todo if not frame.shot]
         for name, shot in self.shots.items():
@@ -279,7 +306,8 @@ class Steady:
             window[k] = (frame, _Waiting(state.still, None, None), window[k][2])
             steady = averaged(state.still, self._around(window, k))
             maps = {name: np.asarray(plane, np.float32) for name, plane in state.apart.maps.items()}
-            maps = steadied(maps, state.still, steady, common[frame.shot].light)
+            light, turn = common[frame.shot].light, self.turn(frame)
+            maps = steadied(maps, state.still, steady, light if turn is None else seen(light, turn))
             yield frame, (state.loaded, Apart(maps, state.apart.attributes))
 
     def _around(
@@ -307,10 +335,21 @@ class Steady:
         return found
 
     def _find_shot(self, shot: str, early: Mapping[Frame, _Waiting | Exception]) -> Shot:
-        states = [early[frame] for frame in self.keys(shot)]
-        there = [state.still for state in states if isinstance(state, _Waiting)]
+        states = [(early[frame], self.turns[frame]) for frame in self.keys(shot)]
+        there = [(state.still, turn) for state, turn in states if isinstance(state, _Waiting)]
         if not there:
-            raise next(state for state in states if isinstance(state, Exception))
-        found = shot_of(there)
-        self.kept.keep_shot(self.keys(shot), found)
+            raise next(state for state, _ in states if isinstance(state, Exception))
+        # As the first key frame's camera would see it: that camera's axes in each frame's are the turn's rows.
+        found = shot_of(
+            [one if turn is None else replace(one, light=seen(one.light, turn.T)) for one, turn in there]
+        )
+        self.kept.keep_shot(self.keys(shot), self._keys_turns(shot), found)
         return found
+
+    def _keys_turns(self, shot: str) -> Any:
+        return _told([self.turns[key] for key in self.keys(shot)])
+
+
+def _told(turns: list[Axes | None]) -> Any:
+    """Turns as records hold them, the same on every machine."""
+    return [None if turn is None else turn.round(9).tolist() for turn in turns]
