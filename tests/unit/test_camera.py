@@ -108,6 +108,54 @@ def test_keys_rates_and_units(tmp_path: Path) -> None:
         shot.at(frame(None))
 
 
+@pytest.mark.parametrize(("right", "up"), [(4.0, 0.0), (0.0, -3.0), (-2.0, 2.5)])
+def test_a_shifted_film_looks_where_usd_says(tmp_path: Path, right: float, up: float) -> None:
+    """Against the pick rays of USD's own frustum: the middle is exact, the middle row's ends on average, the rest nearly."""
+    stage, camera = stage_at(tmp_path / "shot.usda")
+    camera.GetFocalLengthAttr().Set(50.0)
+    camera.GetVerticalApertureAttr().Set(24.0)
+    camera.GetHorizontalApertureOffsetAttr().Set(right)
+    camera.GetVerticalApertureOffsetAttr().Set(up)
+    UsdGeom.Xformable(camera).AddRotateYOp().Set(30.0)
+    stage.Save()
+    shot = ShotCamera.of(parsed(camera=str(tmp_path / "shot.usda")), [frame()])
+    assert shot is not None
+    view = shot.at(frame())
+    frustum = camera.GetCamera(1).frustum
+
+    def ray(u: float, v: float) -> np.ndarray:
+        return np.array(frustum.ComputePickRay(Gf.Vec2d(u, v)).direction)
+
+    assert -view.axes[:, 2] == pytest.approx(ray(0, 0), abs=1e-6)
+    assert view.axes.T @ view.axes == pytest.approx(np.eye(3))
+    ends = math.degrees(math.acos(ray(-1, 0) @ ray(1, 0)))
+    assert view.fov == pytest.approx(ends, abs=1e-3)
+    # The way along a row of the picture is the camera's right, with nothing of its up.
+    along = view.axes.T @ (ray(0.01, 0) - ray(-0.01, 0))
+    assert along[1] == pytest.approx(0.0, abs=1e-3 * along[0])
+    half = math.tan(math.radians(view.fov / 2))
+    for u, v in ((-1, -1), (-1, 1), (1, -1), (1, 1), (0, 1)):
+        taken = view.axes @ np.array([u * half, v * half * 24 / 36, -1.0])
+        assert math.degrees(math.acos(min(1.0, taken @ ray(u, v) / np.linalg.norm(taken)))) < 1.0
+
+
+def test_a_film_that_is_shifted_far_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stage, camera = stage_at(tmp_path / "shot.usda")
+    stage.Save()
+    line = parsed(camera=str(tmp_path / "shot.usda"))
+    ShotCamera.of(line, [frame(1), frame(5)])
+    assert not caplog.messages
+    camera.GetVerticalApertureOffsetAttr().Set(0.0, 1)
+    camera.GetVerticalApertureOffsetAttr().Set(9.0, 5)
+    stage.Save()
+    shot = ShotCamera.of(line, [frame(1), frame(5)])
+    assert len(caplog.messages) == 1
+    assert "shot.usda:/cam has its aperture shifted so far that" in caplog.messages[0]
+    assert shot is not None
+    assert [t for t, _ in shot.lens()] == [1.0, 5.0]  # an offset that is keyed makes maps anew
+    assert shot.lens()[0][1] == pytest.approx(90.0)
+
+
 def test_a_stage_without_a_frame_rate_counts_in_frames(tmp_path: Path) -> None:
     stage, camera = stage_at(tmp_path / "shot.usda")
     stage.SetTimeCodesPerSecond(30)

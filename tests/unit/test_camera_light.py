@@ -45,7 +45,14 @@ def run_job(request: Any, planes: Any, progress: Any, cancelled: Any, made: Any 
     number = round(float(plate.mean()) * 100)
     one = np.ones(plate.shape[:2], np.float32)
     normal = np.broadcast_to(np.array([0, 0, 1], np.float32), plate.shape)
-    maps = {"foreground": plate, "matte": one, "normal": normal, "albedo": plate, "roughness": one, "depth": one}
+    maps = {
+        "foreground": plate,
+        "matte": one,
+        "normal": normal,
+        "albedo": plate,
+        "roughness": one,
+        "depth": one,
+    }
     light = light_before(axes_at(number))
     return SimpleNamespace(
         planes={**maps, "reflectivity": one * 0.04, "cavity": one, "light": light}, meta={}

@@ -1,13 +1,18 @@
 """A shot's camera from a USD stage, frame by frame: its lens, its turn in the world and where it is focused.
 
+A lens whose film is shifted (``horizontalApertureOffset``, ``verticalApertureOffset``) looks past the picture's center. As
+requests know centered pictures only, it is taken for a centered lens that is turned to look there: right in the center
+and at its left and right on average, see :class:`_Lens`.
+
 ``pxr`` (the package usd-core) is imported when a stage is opened, and only then.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +25,8 @@ from platelight.images.sanitize import Pixels
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Decompose, Relight, options_of
 
+log = logging.getLogger(__name__)
+
 Axes = npt.NDArray[np.float64]
 """Axes (3, 3) of a camera as columns, right, up and backwards, in some frame."""
 
@@ -28,10 +35,53 @@ _Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 """From a stage whose Z is up to one whose Y is: what looks along +Y there looks along -Z here."""
 
 
+ASKEW = 1.0
+"""Degrees by which a ray of a shifted lens may be off, as it is taken, before it is told."""
+
+
+@dataclass(frozen=True)
+class _Lens:
+    """A lens's window one unit before the eye: its center (x, y), right and up, and half its width and height."""
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+
+    def rays(self, u: float, v: float) -> npt.NDArray[np.float64]:
+        """The unit ray (3,) through a point of the picture, from -1, -1 at the lower left to 1, 1, in the camera's axes."""
+        ray = np.array([self.x + u * self.half_width, self.y + v * self.half_height, -1.0])
+        return np.asarray(ray / np.linalg.norm(ray))
+
+    @property
+    def fov(self) -> float:
+        """The angle in degrees that the picture's middle row is seen under."""
+        left, right = self.rays(-1, 0), self.rays(1, 0)
+        return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(left, right)), left @ right)))
+
+    @property
+    def turn(self) -> Axes:
+        """Axes, in the camera's, of one that looks at the picture's center and has its rows level."""
+        back = -self.rays(0, 0)
+        right = np.array([1.0, 0.0, 0.0]) - back[0] * back
+        right /= np.linalg.norm(right)
+        return np.stack([right, np.cross(back, right), back], axis=1)
+
+    @property
+    def askew(self) -> float:
+        """The largest angle in degrees between a corner's ray and that of the centered lens it is taken for."""
+        half = np.tan(np.radians(self.fov) / 2.0)
+        taken = _Lens(0.0, 0.0, half, half * self.half_height / self.half_width)
+        cosines = [
+            self.rays(u, v) @ self.turn @ taken.rays(u, v) for u in (-1, 1) for v in (-1, 1)
+        ]  # fmt: skip
+        return float(np.degrees(np.arccos(np.clip(min(cosines), -1.0, 1.0))))
+
+
 @dataclass(frozen=True)
 class View:
-    """A camera at one frame: ``fov`` horizontal in degrees; ``axes`` (3, 3) its axes as columns in a world whose Y is up;
-    ``distance`` in meters at which it is focused, None where it has no depth of field."""
+    """A camera at one frame: ``fov`` horizontal in degrees; ``axes`` (3, 3) its axes as columns in a world whose Y is up,
+    which look at the picture's center; ``distance`` in meters at which it is focused, None where it has no depth of field."""
 
     fov: float
     axes: Axes
@@ -47,7 +97,7 @@ class ShotCamera:
     camera: Any
 
     @staticmethod
-    def of(parsed: argparse.Namespace, frames: Iterable[Frame]) -> ShotCamera | None:
+    def of(parsed: argparse.Namespace, frames: Sequence[Frame]) -> ShotCamera | None:
         """What ``--camera`` names, tried for all frames before anything long begins; None without it.
 
         Raises:
@@ -60,6 +110,7 @@ class ShotCamera:
         found = ShotCamera.open(parsed.camera)
         for frame in frames:
             found.at(frame)
+        found._warn(frames)
         return found
 
     @staticmethod
@@ -105,10 +156,21 @@ class ShotCamera:
 
         when, said = self._time(frame), "" if frame.number is None else f" at frame {frame.number}"
         lens = self.camera.GetCamera(when)
-        fov = self._fov(when, said)
+        fov, turn = self._fov(when, said), _lens_of(lens).turn
         unit = UsdGeom.GetStageMetersPerUnit(self.stage)
         focused = lens.fStop > 0.0 and lens.focusDistance > 0.0
-        return View(fov, self._axes(when, said), lens.focusDistance * unit if focused else None)
+        return View(fov, self._axes(when, said) @ turn, lens.focusDistance * unit if focused else None)
+
+    def _warn(self, frames: Sequence[Frame]) -> None:
+        """Tell it once where a lens is shifted so far that turning does not stand for it."""
+        most = max(
+            (_lens_of(self.camera.GetCamera(self._time(frame))).askew for frame in frames), default=0.0
+        )
+        if most > ASKEW:
+            log.warning(
+                "%s has its aperture shifted so far that rays towards the corners are taken up to %.1f degrees off; "
+                "render a picture that is centered for lights in their exact places.", self, most,
+            )  # fmt: skip
 
     def request(self, frame: Frame) -> dict[str, float]:
         """The option of both requests that the lens decides: ``fov``."""
@@ -123,8 +185,10 @@ class ShotCamera:
         keys = {t for attribute in self._lens_attributes() for t in attribute.GetTimeSamples()}
         return [(t, self._fov(t, "")) for t in sorted(keys) or [0.0]]
 
-    def _lens_attributes(self) -> tuple[Any, Any]:
-        return self.camera.GetFocalLengthAttr(), self.camera.GetHorizontalApertureAttr()
+    def _lens_attributes(self) -> tuple[Any, ...]:
+        camera = self.camera
+        offsets = camera.GetHorizontalApertureOffsetAttr(), camera.GetVerticalApertureOffsetAttr()
+        return camera.GetFocalLengthAttr(), camera.GetHorizontalApertureAttr(), *offsets
 
     def _time(self, frame: Frame) -> Any:
         """The time code of a frame: frames become seconds by the stage's frame rate, and those its time codes."""
@@ -156,7 +220,7 @@ class ShotCamera:
             raise InputError(f"{self} is orthographic{said}.", "Give a perspective camera.")
         if not (camera.focalLength > 0.0 and camera.horizontalAperture > 0.0):
             raise InputError(f"{self} has no focal length or no aperture{said}.", "Export it again.")
-        fov = float(camera.GetFieldOfView(camera.FOVHorizontal))
+        fov = _lens_of(camera).fov
         option = next(one for one in options_of(Relight) if one.name == "fov")
         if not (option.minimum or 0) <= fov <= (option.maximum or 0):
             raise InputError(
@@ -178,6 +242,15 @@ class ShotCamera:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.camera.GetPath()}"
+
+
+def _lens_of(camera: Any) -> _Lens:
+    """The window of a ``GfCamera``, whose apertures and offsets are in the unit of its focal length."""
+    focal = camera.focalLength
+    return _Lens(
+        camera.horizontalApertureOffset / focal, camera.verticalApertureOffset / focal,
+        camera.horizontalAperture / 2.0 / focal, camera.verticalAperture / 2.0 / focal,
+    )  # fmt: skip
 
 
 def seen(light: Pixels, axes: Axes) -> Pixels:
