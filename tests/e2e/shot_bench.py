@@ -26,11 +26,11 @@ import cv2
 import numpy as np
 from platelight import images
 from platelight.pipeline.batch import BEHIND
-from platelight.pipeline.temporal import KEYS, REACH
+from platelight.pipeline.temporal import KEYS, SPAN
 from stand_in import digest
 
 SHORT = 10
-IN_FLIGHT = 2 * (1 + BEHIND + 1) + REACH + KEYS
+IN_FLIGHT = 2 * (1 + BEHIND + 1) + SPAN + KEYS
 """Jobs that a kill may cost: of frames computed and being written, taken apart and relit; of those that wait for their
 neighbors; of key frames, whose maps wait for their turn."""
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from platelight import images
-from platelight.pipeline.temporal import KEYS, REACH
+from platelight.pipeline.temporal import KEYS, SPAN
 from test_cli_batch import contents, finished, killed
 
-FRAMES = 22
+FRAMES = 26
 LINE = "relight shot.####.exr --light sky.exr --matte full --temporal on"
 
 
@@ -40,7 +40,7 @@ def test_killed_and_split_equal_the_whole(shot: Path) -> None:
     computed = Counter((shot / "whole.log").read_text().splitlines())
     assert set(computed.values()) == {1}
     assert len(computed) == 2 * FRAMES
-    for chunk in ("1-7", "17-22", "8-16"):
+    for chunk in ("1-7", "20-26", "8-19"):
         assert finished(shot, f"{LINE} --frames {chunk} --shot 1-{FRAMES} -o split")[0] == 0
     assert maps(shot / "split") == maps(shot / "whole")
     kills = killed(shot, f"{LINE} -o killed", "killed.log", 3, 0.03, random.Random(5))
@@ -49,7 +49,7 @@ def test_killed_and_split_equal_the_whole(shot: Path) -> None:
     assert maps(shot / "killed") == maps(shot / "whole")
     again = Counter((shot / "killed.log").read_text().splitlines())
     # In flight, beside those read and written: the frames that wait for their neighbors, and key frames.
-    assert sum(again.values()) - 2 * FRAMES <= kills * (REACH + KEYS + 2 * 4)
+    assert sum(again.values()) - 2 * FRAMES <= kills * (SPAN + KEYS + 2 * 4)
 
 
 def test_flicker_goes_and_the_source_light_is_one(shot: Path) -> None:
@@ -66,6 +66,22 @@ def test_flicker_goes_and_the_source_light_is_one(shot: Path) -> None:
     assert flicker("on") < flicker("off") / 3
     lights = [images.read_light(shot / "on" / f"shot.{k:04d}.light.exr") for k in range(1, FRAMES + 1)]
     assert all((light == lights[0]).all() for light in lights)
+
+
+def test_the_window_gives_what_the_whole_shot_in_memory_gives(shot: Path) -> None:
+    """Frames wait in a window for those around them; the measure of flicker steadies a shot all at once."""
+    pytest.importorskip("embreex")
+    from platelight.training.flicker import steady
+
+    for mode in ("on", "off"):
+        assert finished(shot, f"decompose shot.####.exr --matte full --temporal {mode} -o {mode}")[0] == 0
+    steady(shot / "off", shot / "memory")
+    for k in (1, 9, 14, FRAMES):
+        found = [
+            images.read_maps(shot / folder / f"shot.{k:04d}.maps.exr")[0]["albedo"]
+            for folder in ("on", "memory")
+        ]
+        np.testing.assert_allclose(found[0], found[1], atol=2e-3)
 
 
 def test_a_gap_and_a_bad_frame_are_done_without(shot: Path) -> None:

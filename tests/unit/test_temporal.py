@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import cv2
@@ -20,7 +21,7 @@ from platelight.pipeline.temporal import (
     still,
     ways_from,
 )
-from platelight.pipeline.temporal_flow import View, both_ways, carry
+from platelight.pipeline.temporal_flow import View, Way, all_calmed, both_ways, carry, then
 
 SIZE = (72, 96)
 Maps = dict[str, np.ndarray]
@@ -58,7 +59,8 @@ def result(shot: list[Maps], here: int) -> Maps:
     raw = [still(one) for one in shot]
     common = shot_of(raw)
     stills = [leveled(one, common) for one in raw]
-    steps = [both_ways(a.view, b.view) for a, b in zip(stills, stills[1:], strict=False)]  # noqa: RUF007
+    views = [one.view for one in stills]
+    steps = all_calmed(views, [both_ways(a, b) for a, b in itertools.pairwise(views)])
     ahead = ways_from([forth for forth, _ in steps[here : here + REACH]])
     behind = ways_from([back for _, back in reversed(steps[max(0, here - REACH) : here])])
     around = [(k + 1, stills[here + k + 1], way) for k, way in enumerate(ahead)]
@@ -85,6 +87,48 @@ def test_what_is_hidden_is_not_trusted() -> None:
     hidden = (slice(24, 46), slice(60 - 16 + 2, 60 - 12 - 1))  # wall that the square covers next
     assert forth.trust[20:50, 60 - 16 : 60 - 12].mean() < 0.35, forth.trust[hidden]
     assert forth.trust[56:68, 20:70].mean() > 0.9
+
+
+def test_flow_that_no_picture_tells_is_calmed() -> None:
+    """A plain wall of which flow is found with an error that is another in each step."""
+    rng = np.random.default_rng(0)
+    plain = View(np.full(SIZE, -1.0, np.float32), np.ones(SIZE, np.float32))
+    true = np.array([1.5, 0.0], np.float32)
+
+    def found(way: np.ndarray) -> Way:
+        wobble = cv2.GaussianBlur(rng.normal(0, 1, (*SIZE, 2)).astype(np.float32), (0, 0), 2)
+        return Way((way + 0.6 * wobble / wobble.std()).astype(np.float32), np.ones(SIZE, np.float32))
+
+    steps = [(found(true), found(-true)) for _ in range(7)]
+    calm = all_calmed([plain] * 8, steps)
+    inner = (slice(8, -8), slice(12, -12))
+    for side, way in enumerate((true, -true)):
+        off = [np.std(pair[3][side].flow[inner] - way) for pair in (steps, calm)]
+        assert off[1] < off[0] / 1.8
+        # What is left changes less from step to step.
+        jumps = [np.std(pair[4][side].flow[inner] - pair[3][side].flow[inner]) for pair in (steps, calm)]
+        assert jumps[1] < jumps[0] / 2.5
+
+
+def test_a_camera_that_shakes_is_followed_step_by_step() -> None:
+    wall = texture(0, (SIZE[0], SIZE[1] + 64))
+    places = [30, 33, 31, 34, 33, 29, 32, 30]
+    one = np.ones(SIZE, np.float32)
+    views = [View(np.log(wall[:, x : x + SIZE[1]].mean(-1) + 2e-3), one) for x in places]
+    steps = all_calmed(views, [both_ways(a, b) for a, b in itertools.pairwise(views)])
+    inner = (slice(8, -8), slice(16, -16))
+    for k, (forth, back) in enumerate(steps):
+        moved = places[k] - places[k + 1]
+        np.testing.assert_allclose(forth.flow[inner].mean((0, 1)), (moved, 0), atol=0.2)
+        np.testing.assert_allclose(back.flow[inner].mean((0, 1)), (-moved, 0), atol=0.2)
+
+
+def test_a_way_is_as_trusted_as_its_worst_step() -> None:
+    flow = np.zeros((*SIZE, 2), np.float32)
+    way = Way(flow, np.full(SIZE, 0.8, np.float32))
+    for trust in (0.9, 0.7, 0.8):
+        way = then(way, Way(flow, np.full(SIZE, trust, np.float32)))
+    np.testing.assert_allclose(way.trust, 0.7)
 
 
 def test_flicker_is_averaged_and_detail_kept() -> None:
@@ -156,8 +200,6 @@ def test_turning_normals_do_not_lag_at_an_end() -> None:
             "depth": zero,
         }
         return Still(view, fields, np.ones((2, 4, 3), np.float32), np.zeros(3, np.float32), SIZE)
-
-    from platelight.pipeline.temporal_flow import Way
 
     stay = Way(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32))
     found = averaged(at(0), [(k, at(k), stay) for k in range(1, REACH + 1)])["normal"][0, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from platelight.pipeline.temporal import (
     still,
     ways_from,
 )
-from platelight.pipeline.temporal_flow import Way, both_ways
+from platelight.pipeline.temporal_flow import CALM, Step, Way, both_ways, calmed
 from platelight.protocol.errors import Cancelled, InputError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,17 @@ class _Waiting:
     still: Still
     apart: Apart | None
     loaded: Loaded[Any] | None
+
+
+@dataclass
+class _Place:
+    """A frame in the window of a shot; ``step`` leads to it from the frame before, where both are there; ``calm`` is the
+    same calmed, once it was needed."""
+
+    frame: Frame
+    state: _Waiting | Exception
+    step: Step | None
+    calm: Step | None = None
 
 
 class Steady:
@@ -107,7 +119,7 @@ class Steady:
     def neighbors(self, frame: Frame) -> list[tuple[int, Frame]]:
         """The frames within reach, by distance."""
         shot, here = self.shots[frame.shot], self.place[frame]
-        low, high = max(0, here - temporal.REACH), min(len(shot) - 1, here + temporal.REACH)
+        low, high = max(0, here - temporal.SPAN), min(len(shot) - 1, here + temporal.SPAN)
         return [(k - here, shot[k]) for k in range(low, high + 1) if k != here]
 
     def keys(self, shot: str) -> list[Frame]:
@@ -185,7 +197,7 @@ class Steady:
         """
         early: dict[Frame, _Waiting | Exception] = {}  # key frames, taken apart before their turn
         common = dict(self.known)
-        window: list[tuple[Frame, _Waiting | Exception, tuple[Way, Way] | None]] = []
+        window: list[_Place] = []
         made = 0
         for frame, loaded in stream:
             if not frame.shot:
@@ -196,7 +208,7 @@ class Steady:
                 if frame == self.keys(frame.shot)[-1]:
                     common[frame.shot] = self._find_shot(frame.shot, early)
                 continue
-            if window and window[-1][0].shot != frame.shot:
+            if window and window[-1].frame.shot != frame.shot:
                 yield from self._ready(window, made, common, None)
                 window, made = [], 0
             state = early.pop(frame, None)
@@ -207,10 +219,10 @@ class Steady:
             if isinstance(state, _Waiting):
                 state = replace(state, still=leveled(state.still, common[frame.shot]))
             del loaded
-            window.append((frame, state, self._step(window[-1], frame, state) if window else None))
+            window.append(_Place(frame, state, self._step(window[-1], frame, state) if window else None))
             yield from self._ready(window, made, common, frame)
             made = self._count_made(window, frame)
-            while self.place[window[0][0]] < self.place[frame] - 2 * temporal.REACH:
+            while self.place[window[0].frame] < self.place[frame] - 2 * temporal.SPAN:
                 window.pop(0)
                 made -= 1
         if window:
@@ -274,27 +286,24 @@ class Steady:
             return
         yield frame, (replace(loaded, value=self.rest(loaded.value)), apart)
 
-    def _step(
-        self, last: tuple[Frame, _Waiting | Exception, Any], frame: Frame, state: _Waiting | Exception
-    ) -> tuple[Way, Way] | None:
+    def _step(self, last: _Place, frame: Frame, state: _Waiting | Exception) -> Step | None:
         """Ways between two frames, where they follow each other in the shot and both are there."""
-        if isinstance(last[1], Exception) or isinstance(state, Exception):
+        if isinstance(last.state, Exception) or isinstance(state, Exception):
             return None
-        if self.place[last[0]] + 1 != self.place[frame]:
+        if self.place[last.frame] + 1 != self.place[frame]:
             return None
-        return both_ways(last[1].still.view, state.still.view)
+        return both_ways(last.state.still.view, state.still.view)
 
-    def _count_made(self, window: list[tuple[Frame, Any, Any]], last: Frame) -> int:
-        return sum(1 for frame, _, _ in window if self.place[frame] <= self.place[last] - temporal.REACH)
+    def _count_made(self, window: list[_Place], last: Frame) -> int:
+        return sum(1 for one in window if self.place[one.frame] <= self.place[last] - temporal.SPAN)
 
     def _ready(
-        self, window: list[tuple[Frame, _Waiting | Exception, tuple[Way, Way] | None]], made: int,
-        common: Mapping[str, Shot], last: Frame | None,
-    ) -> Iterator[tuple[Frame, Taken | Exception]]:  # fmt: skip
+        self, window: list[_Place], made: int, common: Mapping[str, Shot], last: Frame | None
+    ) -> Iterator[tuple[Frame, Taken | Exception]]:
         """The frames of the window from ``made`` on whose neighbors are all there; all of them at a shot's end."""
         for k in range(made, len(window)):
-            frame, state, _ = window[k]
-            if last is not None and self.place[frame] > self.place[last] - temporal.REACH:
+            frame, state = window[k].frame, window[k].state
+            if last is not None and self.place[frame] > self.place[last] - temporal.SPAN:
                 return
             if frame not in self.todo:
                 continue
@@ -303,36 +312,12 @@ class Steady:
                 continue
             assert state.apart is not None
             assert state.loaded is not None
-            window[k] = (frame, _Waiting(state.still, None, None), window[k][2])
-            steady = averaged(state.still, self._around(window, k))
+            window[k].state = _Waiting(state.still, None, None)
+            steady = averaged(state.still, _around(window, k))
             maps = {name: np.asarray(plane, np.float32) for name, plane in state.apart.maps.items()}
             light, turn = common[frame.shot].light, self.turn(frame)
             maps = steadied(maps, state.still, steady, light if turn is None else seen(light, turn))
             yield frame, (state.loaded, Apart(maps, state.apart.attributes))
-
-    def _around(
-        self, window: list[tuple[Frame, _Waiting | Exception, tuple[Way, Way] | None]], here: int
-    ) -> list[tuple[int, Still, Way]]:
-        """A frame's neighbors with the ways to them, as far as no gap is between."""
-        found: list[tuple[int, Still, Way]] = []
-        for side in (1, -1):
-            steps: list[Way] = []
-            stills: list[Still] = []
-            for distance in range(1, temporal.REACH + 1):
-                k = here + side * distance
-                if not 0 <= k < len(window):
-                    break
-                pair = window[k if side > 0 else k + 1][2]
-                state = window[k][1]
-                if pair is None or isinstance(state, Exception):
-                    break
-                steps.append(pair[0] if side > 0 else pair[1])
-                stills.append(state.still)
-            ways = ways_from(steps)
-            found += [
-                (side * (k + 1), one, way) for k, (one, way) in enumerate(zip(stills, ways, strict=True))
-            ]
-        return found
 
     def _find_shot(self, shot: str, early: Mapping[Frame, _Waiting | Exception]) -> Shot:
         states = [(early[frame], self.turns[frame]) for frame in self.keys(shot)]
@@ -348,6 +333,44 @@ class Steady:
 
     def _keys_turns(self, shot: str) -> Any:
         return _told([self.turns[key] for key in self.keys(shot)])
+
+
+def _around(window: list[_Place], here: int) -> list[tuple[int, Still, Way]]:
+    """A frame's neighbors with the ways to them, as far as no gap is between."""
+    found: list[tuple[int, Still, Way]] = []
+    for side in (1, -1):
+        steps: list[Way] = []
+        stills: list[Still] = []
+        for distance in range(1, temporal.REACH + 1):
+            k = here + side * distance
+            if not 0 <= k < len(window):
+                break
+            pair = _calmed(window, k if side > 0 else k + 1)
+            state = window[k].state
+            if pair is None or isinstance(state, Exception):
+                break
+            steps.append(pair[0] if side > 0 else pair[1])
+            stills.append(state.still)
+        ways = ways_from(steps)
+        found += [(side * (k + 1), one, way) for k, (one, way) in enumerate(zip(stills, ways, strict=True))]
+    return found
+
+
+def _calmed(window: list[_Place], k: int) -> Step | None:
+    """The step to a place of the window, calmed by those around it as far as no gap is between; found when it is first
+    needed, which is when all of them are there."""
+    last, here, step = window[k - 1].state, window[k].state, window[k].step
+    if step is None or isinstance(last, Exception) or isinstance(here, Exception):
+        return None
+    if window[k].calm is None:
+        before, after = window[max(0, k - CALM) : k][::-1], window[k + 1 : k + 1 + CALM]
+        window[k].calm = calmed(last.still.view, here.still.view, step, _unbroken(before), _unbroken(after))
+    return window[k].calm
+
+
+def _unbroken(places: list[_Place]) -> list[Step]:
+    """Their steps up to the first gap."""
+    return [one.step for one in itertools.takewhile(lambda one: one.step, places) if one.step]
 
 
 def _told(turns: list[Axes | None]) -> Any:

@@ -1,7 +1,7 @@
 """Maps of a shot made steady: one source light, one level of albedo, and fields averaged along the surface's motion.
 
 What is averaged are the networks' fields, at the size at which flow is found; the plate's finer detail is its own and
-stays. Each frame's result depends on the frames within ``REACH`` of it and on the shot's light, on nothing else:
+stays. Each frame's result depends on the frames within ``SPAN`` of it and on the shot's light, on nothing else:
 so any part of a shot, made at any time on any machine, has the same bytes. docs/sequences.md tells why it is so.
 """
 
@@ -16,15 +16,17 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
 
-from platelight.pipeline.temporal_flow import View, Way, carry, look, reduced, then
+from platelight.pipeline.temporal_flow import CALM, View, Way, carry, look, reduced, then
 
 Pixels = npt.NDArray[np.float32]
 
 REACH = 8
 """Frames on either side that are averaged."""
+SPAN = REACH + CALM
+"""Frames on either side that a frame's maps depend on: the flow of the outermost is calmed by that of those beyond."""
 FLOW_SIDE = 512
 """Long side of the picture in which flow is found: about what the networks resolve."""
-OUTLIER = {"normal": 0.5, "albedo": 0.5, "finish": 0.3, "depth": 0.2}
+OUTLIER = {"normal": 0.7, "albedo": 0.5, "finish": 0.3, "depth": 0.2}
 """Distance from the frame's own value, per field, at which a neighbor's is taken for another surface's."""
 TURNING = ("normal", "depth")
 FINISH = ("roughness", "reflectivity", "cavity")

@@ -33,7 +33,7 @@ from platelight.pipeline.temporal import (
     still,
     ways_from,
 )
-from platelight.pipeline.temporal_flow import both_ways
+from platelight.pipeline.temporal_flow import all_calmed, both_ways
 from platelight.protocol.errors import InputError
 from platelight.training.motion import make, save
 from platelight.training.subjects import Heads
@@ -205,7 +205,8 @@ def steady(source: Path, target: Path) -> None:
     raw = [still(maps) for maps in shot]
     common = shot_of([raw[k] for k in key_places(len(raw))])
     stills = [leveled(one, common) for one in raw]
-    steps = [both_ways(a.view, b.view) for a, b in pairwise(stills)]
+    views = [one.view for one in stills]
+    steps = all_calmed(views, [both_ways(a, b) for a, b in pairwise(views)])
     for k, path in enumerate(paths):
         ahead = ways_from([forth for forth, _ in steps[k : k + REACH]])
         behind = ways_from([back for _, back in reversed(steps[max(0, k - REACH) : k])])
