@@ -96,7 +96,7 @@ def test_the_simulation_answers_as_farms_do() -> None:
     base = simulate(calm)
     # Nothing in the way: all but the start and the neighbors' frames is useful.
     assert base.hours * 3600 * 10 >= 20_000 * calm.compute
-    assert base.useful > 0.75
+    assert base.useful > 0.7
     assert simulate(replace(calm, gpus=20)).frames_per_second == pytest.approx(
         2 * base.frames_per_second, rel=0.03
     )
