@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import bpy
 import numpy as np
 
-from . import compat, images, latlong, maps, world
+from . import compat, images, latlong, maps, polyhaven, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
 from .plate_properties import is_built
@@ -60,8 +60,9 @@ def file_pixels(path: str) -> Pixels:
     """An HDRI file as (h, 2h, 3), kept for the jobs to come.
 
     Raises:
-        InputError: no picture, or far from twice as wide as high.
+        InputError: no picture, far from twice as wide as high, or a download that was damaged since.
     """
+    polyhaven.check(Path(path))
     light = np.ascontiguousarray(lat_long(images.load_picture(path).pixels, path), np.float32)
     images.keep_picture(path, light)
     return light

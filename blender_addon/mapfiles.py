@@ -203,7 +203,8 @@ def trim(root: Path, keep: set[Path], quota: int, age: float = _UNDO_AGE) -> int
     for changed, size, entry in entries:
         if left - freed <= quota and quota:
             break
-        if entry in keep or changed > limit:
+        owner = entry.with_suffix("") if entry.suffix == ".sha256" else entry  # a sum stays with its HDRI
+        if owner in keep or changed > limit:
             continue
         shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
         freed += size

@@ -1,7 +1,8 @@
 """Poly Haven's HDRIs (CC0): list, thumbnails, downloads that resume and are checked. No bpy module use.
 
 The public API asks for a user agent that tells who calls. A file is written beside its place as ``.part``, continued
-by a Range request after a break, checked against the size and the MD5 that the API gives, and renamed.
+by a Range request after a break, checked against the size and the MD5 that the API gives, and renamed. Its SHA-256 is kept
+beside it (``NAME.exr.sha256``, as ``sha256sum`` writes it), and the file is checked by that whenever it is used.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from .exr_write import write_atomically
 from .jobs import Reporter
-from .wire import Cancelled, JobFailed, version
+from .wire import Cancelled, InputError, JobFailed, version
 
 API = "https://api.polyhaven.com"
 THUMBNAILS = "https://cdn.polyhaven.com/asset_img/thumbs"
@@ -133,7 +134,7 @@ class Library:
         return found
 
     def download(self, hdri: str, resolution: str, reporter: Reporter) -> Path:
-        """The HDRI's file, from the cache if it was downloaded before.
+        """The HDRI's file, from the cache if it was downloaded before and is still what arrived then.
 
         Raises:
             JobFailed: it cannot be had, or is not what the API promises after a second try.
@@ -141,7 +142,7 @@ class Library:
         """
         folder = self._cache / "hdris"
         for kept in folder.glob(f"{_safe(hdri)}_{_safe(resolution)}.*"):
-            if kept.suffix in {".exr", ".hdr"}:
+            if kept.suffix in {".exr", ".hdr"} and _unchanged(kept):
                 return kept
         remote = self.file(hdri, resolution)
         target = (
@@ -149,9 +150,12 @@ class Library:
         )
         part = target.with_name(target.name + ".part")
         folder.mkdir(parents=True, exist_ok=True)
+        if target.is_file() and _unchanged(target) is None:  # kept without its SHA-256: by what the API says
+            os.replace(target, part)
         for _ in range(2):  # a part that is wrong is thrown away and fetched anew, once
             self._fetch(remote, part, reporter)
             if part.stat().st_size == remote.size and _md5(part) == remote.md5:
+                write_atomically(_sum_file(target), f"{_sha256(part)}  {target.name}\n".encode())
                 os.replace(part, target)
                 return target
             part.unlink()
@@ -184,6 +188,18 @@ class Library:
                     ) from error
                 stream.flush()
                 os.fsync(stream.fileno())
+
+
+def check(path: Path) -> None:
+    """Make sure that a download is what arrived; any other file passes.
+
+    Raises:
+        InputError: it was damaged since.
+    """
+    if _unchanged(path) is False:
+        raise InputError(
+            f"{path} was damaged after its download.", "Use HDRI under Poly Haven fetches it again."
+        )
 
 
 def categories(found: list[Hdri]) -> list[str]:
@@ -226,6 +242,24 @@ def _safe(name: str) -> str:
     if not name or not all(c.isalnum() or c in "_-" for c in name):
         raise JobFailed(f"{name!r} is no name of an HDRI.", "Choose one from the list.")
     return name
+
+
+def _sum_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _unchanged(path: Path) -> bool | None:
+    """Whether a file has the SHA-256 that is kept beside it; None where none is."""
+    try:
+        kept = _sum_file(path).read_text("ascii", "replace").split()
+    except OSError:
+        return None
+    return kept[:1] == [_sha256(path)]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _md5(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,36 @@ def test_damage_is_noticed(polyhaven: Any, library: Any, haven: Haven, tmp_path:
     with pytest.raises(polyhaven.JobFailed, match="damaged twice"):
         library.download("night_city", "1k", Told())
     assert not list((tmp_path / "cache").rglob("night_city*"))
+
+
+def test_a_kept_file_is_checked_before_each_use(polyhaven: Any, library: Any, haven: Haven) -> None:
+    path = library.download("dusk", "1k", Told())
+    beside = path.with_name("dusk_1k.exr.sha256")
+    assert beside.read_text() == f"{hashlib.sha256(CONTENT).hexdigest()}  dusk_1k.exr\n"
+    polyhaven.check(path)
+    path.write_bytes(CONTENT[:-1] + b"!")  # damaged where it lies, at the same size
+    with pytest.raises(polyhaven.InputError, match=r"dusk_1k.exr was damaged after its download"):
+        polyhaven.check(path)
+    asked = len(haven.asked)
+    assert library.download("dusk", "1k", Told()).read_bytes() == CONTENT
+    assert [one[0] for one in haven.asked[asked:]] == ["/files/dusk", "/dl/x_1k.exr"]  # fetched again
+    polyhaven.check(path)
+
+
+@pytest.mark.parametrize("kept", [CONTENT, CONTENT[:-1] + b"!"], ids=["whole", "damaged"])
+def test_a_file_without_its_sum_is_checked_by_the_api(
+    polyhaven: Any, library: Any, haven: Haven, kept: bytes
+) -> None:
+    path = library.download("dusk", "1k", Told())
+    beside = path.with_name("dusk_1k.exr.sha256")
+    beside.unlink()
+    path.write_bytes(kept)
+    asked = len(haven.asked)
+    assert library.download("dusk", "1k", Told()).read_bytes() == CONTENT
+    fetched = [] if kept == CONTENT else ["/dl/x_1k.exr"]
+    assert [one[0] for one in haven.asked[asked:]] == ["/files/dusk", *fetched]
+    polyhaven.check(path)
+    assert beside.is_file()
 
 
 def test_bad_answers_are_sentences(polyhaven: Any, library: Any, haven: Haven, tmp_path: Path) -> None:

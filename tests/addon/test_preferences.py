@@ -68,6 +68,7 @@ def test_preferences(run_blender: Callable[..., Any], built_zip: Path, tmp_path:
     assert seen["used"] == 3_000_000
     assert seen["trim"] == [1_000_000, ["1", "2"], 0, ["1", "2"]]
     assert seen["cleared"] == []
+    assert seen["downloads"] == ["used.exr", "used.exr.sha256"]  # a sum stays with its HDRI, and goes with it
     assert seen["no quota"] is None
     assert "nowhere is not a folder" in seen["folders"][0]
     assert seen["folders"][1:] == ["", "", 1, True, "", 0]

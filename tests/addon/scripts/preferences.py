@@ -132,6 +132,12 @@ kept = [mapfiles.trim(root, {root / "maps" / "plate" / "1"}, 1), left()]
 out["trim"] = [*trimmed, *kept]
 ops.clear_cache()
 out["cleared"] = left()
+downloads = root / "polyhaven" / "hdris"
+downloads.mkdir(parents=True)
+for name in ("used.exr", "used.exr.sha256", "old.exr", "old.exr.sha256"):
+    (downloads / name).write_bytes(b"x")
+mapfiles.clear(root, {downloads / "used.exr"})
+out["downloads"] = sorted(path.name for path in downloads.iterdir())
 own.cache_gib = 0.0
 out["no quota"] = preferences.cache_quota()
 folder = Path("hdris")
