@@ -35,8 +35,8 @@ class Viewpoint(NamedTuple):
 
 
 def viewpoints(plate: Any, depth: Pixels | None, matte: Pixels | None, count: int) -> list[Viewpoint]:
-    """The middles of ``count`` equal parts of the subject along its longer side, the one nearest the subject's own middle
-    first; the camera's axis at ``plate.distance`` before it is analyzed. Parts where the subject is not are left out.
+    """The middles of ``count`` equal parts of the subject, one nearest its own middle first; the camera's axis at
+    ``plate.distance`` before it is analyzed. Parts where the subject is not are left out.
 
     Args:
         depth, matte: the plate's maps (H, W), or None.
@@ -53,8 +53,7 @@ def viewpoints(plate: Any, depth: Pixels | None, matte: Pixels | None, count: in
         return [seen(0.5, 0.5, plate.distance, 1.0)]
     rows, columns = np.nonzero(matte > 0.5)
     (height, width), away = matte.shape, depth[matte > 0.5]
-    along = max((rows, columns), key=np.ptp)
-    part = (along - along.min()) * count // (np.ptp(along) + 1)
+    part = _parts(rows, columns, count)
     found = []
     for k in sorted(range(count), key=lambda k: abs(2 * k - count + 1)):
         mine = part == k
@@ -63,6 +62,20 @@ def viewpoints(plate: Any, depth: Pixels | None, matte: Pixels | None, count: in
             far = plate.distance * float(np.median(away[mine])) / max(float(np.median(away)), 1e-6)
             found.append(seen(u, v, far, height / width))
     return found
+
+
+def _parts(rows: Any, columns: Any, count: int) -> Any:
+    """Which of ``count`` parts each pixel of the subject is in: four are 2 x 2 where both its sides are long, else they lie
+    along the longer one. Parts are as compact as they can be: half the longer side is the bound.
+    """
+
+    def cut(along: Any, many: int) -> Any:
+        return (along - along.min()) * many // (np.ptp(along) + 1)
+
+    shorter, longer = sorted((columns, rows), key=np.ptp)
+    if count == 4 and 2 * np.ptp(shorter) > np.ptp(longer):
+        return 2 * cut(rows, 2) + cut(columns, 2)
+    return cut(longer, count)
 
 
 class BakeSetup:

@@ -124,8 +124,9 @@ class PlatelightScene(bpy.types.PropertyGroup):
     )
     bake_points: bpy.props.IntProperty(
         name="Light Places",
-        description="From how many places along the subject's longer side Match Scene Light takes the light; several for a "
-        "subject that is large against what lights it. Only Renderer on Backend tells them apart",
+        description="From how many places Match Scene Light takes the light, along the subject's longer side, or four as 2 x 2 where "
+        "it is both wide and tall; several for a subject that is large against what lights it. Only Renderer on Backend tells them "
+        "apart",
         default=1,
         min=1,
         max=wire.MOST_LIGHTS,

@@ -70,6 +70,24 @@ def test_several_lights_blend_between_their_places(maps: Path, tmp_path: Path) -
     assert settings["places"] == [[0.0, 0.5], [1.0, 0.5]]
 
 
+def test_four_lights_blend_over_both_sides(maps: Path, tmp_path: Path) -> None:
+    """Skies at the middles of the plate's quarters: brightness follows both sides, and the middle has a quarter of each."""
+    levels = {(0.25, 0.25): 4.0, (0.75, 0.25): 3.0, (0.25, 0.75): 2.0, (0.75, 0.75): 1.0}
+    words = ["--maps", str(maps), "-o", str(tmp_path / "out"), "--pbr-only"]
+    for (u, v), level in levels.items():
+        path = tmp_path / f"{level:g}.exr"
+        write_light(path, np.full((8, 16, 3), level, np.float32), {})
+        words += ["--light", f"{path}@{u},{v}"]
+    assert cli.main(["relight", *words]) == 0
+    got = read_exr(tmp_path / "out" / "shot.relit.exr")[0].channels["diffuse.G"].astype(np.float32)
+    got /= got[-1, -1]  # where the light of 1 is alone
+    got = np.stack([got[:, 0], got[:, 14:16].mean(1), got[:, -1]])[
+        :, [0, 9, 10, -1]
+    ]  # left, middle, right; top to bottom
+    wanted = np.array([[4.0, 3.0, 2.0], [3.5, 2.5, 1.5], [3.0, 2.0, 1.0]])
+    np.testing.assert_allclose(np.c_[got[:, 0], got[:, 1:3].mean(1), got[:, 3]], wanted, rtol=0.02)
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (["a@0.5,0.2", "b"], "b is one of 2 lights and has no place. Say where in the plate it was taken: b@0.5,0.2."),
     (["a@0.5,0.2", "b@0.5,1.2"], "the place 0.5,1.2 is outside the plate"),
