@@ -32,8 +32,8 @@ _ORDER = {name: rank for rank, name in enumerate(["R", "G", "B", "A", "X", "Y", 
 
 @dataclass(frozen=True)
 class ExrFile:
-    """``layers`` maps a layer's name ("" for the bare R, G, B, A) to (H, W) or (H, W, C) float32; row 0 is the
-    top, channels stand in the order R G B A or X Y Z. ``attributes`` holds string, int and float headers."""
+    """``layers`` maps a layer's name ("" for the bare R, G, B, A) to (H, W) or (H, W, C) float32, or as it is kept; row 0
+    is the top, channels stand in the order R G B A or X Y Z. ``attributes`` holds string, int and float headers."""
 
     layers: dict[str, Pixels]
     attributes: dict[str, Attribute]
@@ -101,14 +101,14 @@ def read(path: str | os.PathLike[str]) -> ExrFile:
     return parse(Path(path).read_bytes(), path)
 
 
-def parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
-    """Read an EXR file from memory; ``path`` is named in errors.
+def parse(data: bytes, path: str | os.PathLike[str], *, widen: bool = True) -> ExrFile:
+    """Read an EXR file from memory; ``path`` is named in errors. Without ``widen`` halves stay halves in uncompressed files.
 
     Raises:
         InputError: as ``read``.
     """
     try:
-        return _parse(data, path)
+        return _parse(data, path, widen)
     except (struct.error, IndexError, ValueError, KeyError, zlib.error) as error:
         raise InputError(f"{path} is not a complete OpenEXR file.", "Export it again.") from error
 
@@ -125,7 +125,7 @@ def is_readable(data: bytes) -> bool:
         return False
 
 
-def _parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
+def _parse(data: bytes, path: str | os.PathLike[str], widen: bool) -> ExrFile:
     magic, version = struct.unpack_from("<ii", data, 0)
     if magic != MAGIC:
         raise InputError(f"{path} is not an OpenEXR file.", "Give a picture that its name tells truly.")
@@ -160,7 +160,7 @@ def _parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
     for header, table in zip(headers, tables, strict=True):
         part = header["name"][1].decode() if multipart and "name" in header else ""
         view = header["view"][1].decode() if multipart and "view" in header else ""
-        for name, plane in _part(data, header, table, 4 if multipart else 0).items():
+        for name, plane in _part(data, header, table, 4 if multipart else 0, widen).items():
             if "." not in name:
                 planes[f"{part}.{name}" if part else name] = plane
                 continue
@@ -171,9 +171,9 @@ def _parse(data: bytes, path: str | os.PathLike[str]) -> ExrFile:
 
 
 def _part(
-    data: bytes, header: dict[str, tuple[str, bytes]], table: tuple[int, ...], skip: int
+    data: bytes, header: dict[str, tuple[str, bytes]], table: tuple[int, ...], skip: int, widen: bool
 ) -> dict[str, Pixels]:
-    """Every channel of one part as (H, W) float32."""
+    """Every channel of one part as (H, W) float32, or without ``widen`` as it is kept."""
     x0, y0, x1, y1 = struct.unpack("<iiii", header["dataWindow"][1])
     width, height = x1 - x0 + 1, y1 - y0 + 1
     if not 0 < width <= _LONGEST or not 0 < height <= _LONGEST:
@@ -184,7 +184,7 @@ def _part(
     if compression == 0:
         whole = _uncompressed(data, table, skip, line, y0)
         if whole is not None:
-            return _split(whole, channels, width)
+            return _split(whole, channels, width, widen)
     planes = {name: np.zeros((height, width), np.float32) for name, _ in channels}
     for first, rows in _blocks(data, table, skip, line, (y0, y1), compression):
         for name, part in _split(rows, channels, width).items():
@@ -192,12 +192,15 @@ def _part(
     return planes
 
 
-def _split(rows: Bytes, channels: Sequence[tuple[str, np.dtype[Any]]], width: int) -> dict[str, Pixels]:
-    """Every channel of some rows (lines, line) as (lines, width) float32."""
+def _split(
+    rows: Bytes, channels: Sequence[tuple[str, np.dtype[Any]]], width: int, widen: bool = True
+) -> dict[str, Pixels]:
+    """Every channel of some rows (lines, line) as (lines, width) float32, or without ``widen`` halves as such."""
     planes, column = {}, 0
     for name, kind in channels:
         part = np.ascontiguousarray(rows[:, column : column + width * kind.itemsize])
-        planes[name] = part.view(kind).astype(np.float32, copy=False)
+        samples = part.view(kind)
+        planes[name] = samples if kind == np.float16 and not widen else samples.astype(np.float32, copy=False)
         column += width * kind.itemsize
     return planes
 

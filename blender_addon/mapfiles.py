@@ -97,7 +97,9 @@ def thumbnail(name: str, plane: Pixels) -> Pixels:
         small = 1.0 - (small - low) / max(float(high - low), 1e-6)
     elif name == "cavity":
         small = small * 0.5  # mid-gray is neutral
-    elif name not in {"roughness", "reflectivity", "matte_map"}:
+    elif name == "reflectivity":
+        small = small / 0.16  # most things reflect 0.04, which would be black
+    elif name not in {"roughness", "matte_map"}:
         small = np.clip(small, 0.0, 1.0)
         small = np.where(small <= 0.0031308, 12.92 * small, 1.055 * small ** (1 / 2.4) - 0.055)
     out = np.ones((*small.shape[:2], 4), np.float32)
@@ -150,8 +152,10 @@ class Source:
     shape: tuple[int, int] = (0, 0)
     fetch: Callable[[Pixels], None] | None = None
 
-    def read(self, channels: int, on_main: OnMain = directly) -> Pixels:
+    def read(self, channels: int, on_main: OnMain = directly, *, widen: bool = True) -> Pixels:
         """The pixels, row 0 at the top; (H, W) for one channel, else (H, W, channels).
+
+        Floats, or without ``widen`` halves where the file holds no more: the backend takes both.
 
         Raises:
             InputError: the file is gone or damaged.
@@ -167,7 +171,7 @@ class Source:
             data = self.data if self.data is not None else Path(self.path or "").read_bytes()
         except OSError as error:
             raise InputError(f"{self.path} cannot be read.", "Analyze the plate again.") from error
-        return cut(exr.parse(data, self.path or self.name).layers[""], channels)
+        return cut(exr.parse(data, self.path or self.name, widen=widen).layers[""], channels)
 
 
 def _entries(root: Path) -> list[tuple[float, int, Path]]:

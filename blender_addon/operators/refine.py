@@ -102,6 +102,8 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
             options["shadows"] = "on" if state.shadows else "off"
             if target is None and not options["lamps"]:
                 raise wire.InputError("Nothing lights the plate.", "Choose an HDRI, or add a lamp.")
+        else:
+            options["composite_only"] = True  # the passes are here already
         kind = wire.Relight if by_backend else wire.Refine
         for plane in wire.maps_of(kind(**options)):
             if plane != "cavity" or plate.cavity is not None:
@@ -125,7 +127,8 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
 
         def work(reporter: Reporter) -> _Refined:
             planes = {
-                plane: origin.read(count, reporter.on_main) for plane, (origin, count) in sources.items()
+                plane: origin.read(count, reporter.on_main, widen=False)
+                for plane, (origin, count) in sources.items()
             }
             shape = planes["normal"].shape[:2]
             if not by_backend and planes["diffuse"].shape[:2] != shape:
@@ -146,8 +149,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
                 kept["preview"] = np.dstack([answer.planes["pbr"] * matte, matte])
             if saved is not None:
                 layers = {"": answer.planes["relit"]}
-                if "pbr" in answer.planes:
-                    layers["pbr"] = answer.planes["pbr"]
+                layers["pbr"] = np.add(planes["diffuse"], planes["specular"], dtype=np.float32)
                 layers["diffuse"], layers["specular"] = planes["diffuse"], planes["specular"]
                 notes.update({f"platelight:{k}": str(v) for k, v in answer.meta.items()})
                 exr.write(saved, layers, notes)

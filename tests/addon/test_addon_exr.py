@@ -160,3 +160,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(exr: Any, tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(exr.InputError, match="cannot be written"):
         exr.write(tmp_path / "file" / "x.exr", {"": picture()})
+
+
+def test_halves_are_read_as_they_are_kept_where_that_is_asked_for(exr: Any, tmp_path: Path) -> None:
+    plane, path = picture(channels=3), tmp_path / "albedo.exr"
+    exr.write(path, {"": plane}, half=True, compress=False)
+    kept, widened = (exr.parse(path.read_bytes(), path, widen=widen).layers[""] for widen in (False, True))
+    assert (kept.dtype, widened.dtype) == (np.float16, np.float32)
+    np.testing.assert_array_equal(kept, plane.astype(np.float16))
+    np.testing.assert_array_equal(widened, kept)
+    exr.write(path, {"": plane}, compress=False)
+    assert exr.parse(path.read_bytes(), path, widen=False).layers[""].dtype == np.float32

@@ -247,6 +247,9 @@ def test_refiner_at_no_strength_returns_the_passes(maps: dict[str, np.ndarray]) 
     )
     full = service.run_job(Refine(strength=1.0, working_size=SMALL), planes).planes["relit"]
     assert np.isfinite(full).all()
+    alone = service.run_job(Refine(composite_only=True, working_size=SMALL), planes).planes
+    assert set(alone) == {"relit"}
+    np.testing.assert_array_equal(alone["relit"], full)
 
 
 def test_only_the_maps_that_a_request_reads_are_needed(maps: dict[str, np.ndarray]) -> None:

@@ -84,7 +84,9 @@ def change_seconds(
     with _served(device, threads) as client:
 
         def seconds(new: Pixels | None = None, rotation: float = 0.0, exposure: float = 0.0) -> float:
-            request = Relight(pbr_only=True, composite_only=True, rotation=rotation, exposure=exposure)
+            request = Relight(
+                pbr_only=True, composite_only=True, rotation=rotation, exposure=exposure, halves=True
+            )
             began = time.perf_counter()
             sent = same if new is None else described(new)
             client.run(request, {**maps, "light": sent})

@@ -241,7 +241,7 @@ def relight(
         target = kept.target(planes, places, device) if kept else Target.of(planes, places, device)
     progress(0.1, "physical render")
     finished = networks is None or (isinstance(request, Relight) and request.pbr_only)
-    alone = isinstance(request, Relight) and request.composite_only
+    alone = request.composite_only
     relit = room.empty(*maps.size, 4)
     passes: tuple[Map, ...] = ()
     if not (alone and finished):  # the refiner reads them

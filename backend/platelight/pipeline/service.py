@@ -132,9 +132,7 @@ def run_job(
         return JobResult(finished, {"platelight": __version__, "models": loaded.versions, "replaced": notes})
     bare = isinstance(request, Relight) and request.pbr_only
     used = None if bare else networks()
-    # Who sends halves wants no more: previews take half the room on their way.
-    halves = all(given[name].dtype == np.float16 for name in ("normal", "albedo") if name in given)
-    room = dataclasses.replace(_room, lean=_room.lean or halves)
+    room = dataclasses.replace(_room, lean=_room.lean or request.halves)
     # Only previews, one light after another, are worth the memory, and only where there is enough of it.
     kept = _kept if bare and _room.memory is None and not _room.lean else None
     relit = relight(used, given, request, _device, progress, cancelled, room, kept)

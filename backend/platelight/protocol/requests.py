@@ -21,8 +21,8 @@ refine      foreground, matte, normal, albedo; light and backdrop as relight; di
 =========== =========================================================================== =====================
 
 Planes that a request does not read are ignored; ``maps_of`` tells which maps it reads.
-Where normal and albedo come in half floats, as previews may, the planes out are halves. Passes are black where the matte is 0.
-With ``halves`` a decomposition comes in half floats, for those who keep no more, but for depth and light, which are floats always.
+Planes in may be halves or floats, each for itself. Planes out are floats, or with ``halves`` half floats, for those who keep no
+more, but for depth and light, which are floats always. Passes are black where the matte is 0.
 """
 
 from __future__ import annotations
@@ -98,6 +98,10 @@ Strength = Annotated[
         description="how much of the neural refiner's change is applied, 0 to 1",
     ),
 ]
+CompositeOnly = Annotated[
+    bool,
+    Meta(title="Composite only", description="return the relit picture without the passes it is made of"),
+]
 
 Shadows = Annotated[
     Literal["off", "on"],
@@ -153,10 +157,7 @@ class Relight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reli
     pbr_only: Annotated[
         bool, Meta(title="PBR only", description="stop after the physical render, no neural refiner")
     ] = False
-    composite_only: Annotated[
-        bool,
-        Meta(title="Composite only", description="return the relit picture without the passes it is made of"),
-    ] = False
+    composite_only: CompositeOnly = False
     shadows: Shadows = "off"
     places: Places = ()
     lamps: Lamps = ()
@@ -164,6 +165,7 @@ class Relight(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="reli
     strength: Strength = 1.0
     working_size: WorkingSize = 512
     fov: Fov = 40.0
+    halves: bool = False
 
 
 class Refine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refine", tag_field="kind"):
@@ -172,9 +174,11 @@ class Refine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="refin
     rotation: Rotation = 0.0
     exposure: Exposure = 0.0
     backdrop: Backdrop = "none"
+    composite_only: CompositeOnly = False
     strength: Strength = 1.0
     working_size: WorkingSize = 512
     fov: Fov = 40.0
+    halves: bool = False
 
 
 Request = Decompose | Relight | Refine

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from platelight.protocol.errors import VersionSkew
 
-PROTOCOL_VERSION = 6
-SUPPORTED_VERSIONS: tuple[int, ...] = (6,)
+PROTOCOL_VERSION = 7
+SUPPORTED_VERSIONS: tuple[int, ...] = (7,)
 
 
 def negotiate(theirs: Iterable[int], ours: Iterable[int] = SUPPORTED_VERSIONS) -> int:

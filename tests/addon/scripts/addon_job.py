@@ -87,7 +87,6 @@ def run_job(
     pbr = planes["diffuse"] + planes["specular"]
     matte = planes["matte"][..., None]
     relit = np.concatenate([pbr * matte, matte], -1)
-    return Result(
-        {"pbr": pbr, "relit": relit, "diffuse": planes["diffuse"], "specular": planes["specular"]},
-        {"models": {}},
-    )
+    assert request.composite_only
+    assert not request.halves
+    return Result({"relit": relit.astype(np.float32)}, {"models": {}})

@@ -49,9 +49,11 @@ def answer(
         kinds["depth"] = np.float32
         made = {name: plane.astype(kinds[name]) for name, plane in {**singles, **triples}.items()}
         return remote.Answer({**made, "light": np.ones((32, 64, 3), np.float32)}, {})
-    return remote.Answer({"relit": np.full((*shape, 4), 0.5, np.float32), "pbr": three}, {})
+    sent.append({name: plane.dtype.str for name, plane in planes.items()})
+    return remote.Answer({"relit": np.full((*shape, 4), 0.5, np.float32)}, {})
 
 
+sent: list[dict[str, str]] = []
 remote.ask = answer
 remote.ensure_backend = lambda _settings, _process: None
 
@@ -122,6 +124,8 @@ painted = plate.albedo
 painted.pixels[0] = 0.75
 out["dirty"] = painted.is_dirty
 out["painted"] = Run(PLATELIGHT_OT_refine).measure()
+# As the files of maps are; what was painted on, and the plate, are floats.
+out["sent"] = sent
 out["result"] = list(maps.map_pixels(plate, "result", 4).shape)
 blender_addon.unregister()
 kit.result(out)
