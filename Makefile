@@ -21,7 +21,7 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest $(PYTEST)
 
-# A real Blender window under Xvfb, in a Debian 13 folder of its own: needs root and about 2 GB.
+# A real Blender window under Xvfb, in a Debian 13 folder of its own: needs root and about 2 GB. BLENDER=5: Debian's newest.
 test-gui: setup
 	bash tests/gui/run.sh
 

@@ -1,6 +1,6 @@
 """Build the Blender extension: stage, vendor, fetch wheels, validate, zip. Standard library only.
 
-    python build_addon.py [--platforms this|all] [--python cp311 --python cp313] [--no-backend] [-o dist]
+    python build_addon.py [--platforms this|all] [--python cp311 --python cp313] [--no-wheels] [--no-backend] [-o dist]
 
 The source tree is never changed. A copy of ``blender_addon/`` is staged; the torch-free parts of
 ``platelight`` are copied into its ``_vendor/`` with their imports made relative (own code must not travel as
@@ -171,15 +171,16 @@ def backend_wheel(target: Path, cache: Path | None) -> None:
 
 
 def fill_manifest(path: Path, wheels: list[str], platforms: list[str]) -> None:
-    """Put version, platforms and wheels into the staged manifest."""
+    """Put version, platforms and wheels, if any, into the staged manifest."""
     text = path.read_text("utf-8")
     text, count = re.subn(r'^version = ".*"$', f'version = "{package_version()}"', text, flags=re.MULTILINE)
     if count != 1:
         raise BuildError(f"{path} must have exactly one version line.")
     listing = "".join(f'  "./wheels/{name}",\n' for name in wheels)
+    carried = f"wheels = [\n{listing}]\n" if wheels else ""
     names = ", ".join(f'"{name}"' for name in platforms)
     head, table, rest = text.partition("[permissions]")
-    path.write_text(f"{head}platforms = [{names}]\nwheels = [\n{listing}]\n\n{table}{rest}", "utf-8")
+    path.write_text(f"{head}platforms = [{names}]\n{carried}\n{table}{rest}", "utf-8")
 
 
 def blender_ext() -> Path:
@@ -211,7 +212,7 @@ def digest(path: Path) -> str:
 def build(
     out: Path, platforms: list[str], pythons: list[str], cache: Path | None = None, *, backend: bool = True
 ) -> list[Path]:
-    """Build one zip a platform and return their paths; with the wheel of the backend inside, or without.
+    """Build one zip a platform and return their paths; with wheels for ``pythons``, with the wheel of the backend or without.
 
     Raises:
         BuildError: something is missing or not valid.
@@ -224,7 +225,9 @@ def build(
             stage(staged)
             wheels = staged / "wheels"
             kept = cache / f"{name}-{'-'.join(pythons)}-{'-'.join(WHEELS)}" if cache else None
-            if kept is not None and kept.is_dir():
+            if not pythons:
+                names = []  # the Python of that Blender has them
+            elif kept is not None and kept.is_dir():
                 shutil.copytree(kept, wheels)
                 names = sorted(path.name for path in wheels.glob("*.whl"))
             else:
@@ -253,6 +256,11 @@ def main() -> int:
     parser.add_argument("--platforms", default="this", help="this, all, or names separated by commas")
     parser.add_argument("--python", action="append", help="Python tag, cp311 or cp313; both by default")
     parser.add_argument(
+        "--no-wheels",
+        action="store_true",
+        help="for a Blender on the system's Python, as Linux distributions build it, that has pyzmq and msgspec",
+    )
+    parser.add_argument(
         "--cache", type=Path, default=ROOT / "build" / "wheels", help="folder that keeps wheels"
     )
     parser.add_argument(
@@ -269,10 +277,9 @@ def main() -> int:
             f"Unknown platform: {', '.join(sorted(unknown))}. Known: {', '.join(PLATFORMS)}.", file=sys.stderr
         )
         return 2
+    pythons = [] if args.no_wheels else args.python or list(PYTHONS)
     try:
-        for path in build(
-            args.out, chosen, args.python or list(PYTHONS), args.cache, backend=not args.no_backend
-        ):
+        for path in build(args.out, chosen, pythons, args.cache, backend=not args.no_backend):
             print(f"{path}  {path.stat().st_size} bytes  sha256 {digest(path)}")
     except BuildError as error:
         print(error, file=sys.stderr)
