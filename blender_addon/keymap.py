@@ -48,12 +48,15 @@ def unregister() -> None:
 
 
 def users_items() -> list[tuple[Any, Any]]:
-    """(keymap, item) as the user has them, for the preferences."""
+    """(keymap, item) as the user has them, in the order of ``SHORTCUTS``, for the preferences."""
     configuration = bpy.context.window_manager.keyconfigs.user
+    order = {each.operator: place for place, each in enumerate(SHORTCUTS)}
     found = []
     for name, _space in EDITORS:
         keymap = configuration.keymaps.get(name) if configuration is not None else None
-        for item in keymap.keymap_items if keymap is not None else ():
-            if item.idname.startswith("platelight."):
-                found.append((keymap, item))
+        items = keymap.keymap_items if keymap is not None else ()
+        ours = [item for item in items if item.idname.startswith("platelight.")]
+        found += [
+            (keymap, item) for item in sorted(ours, key=lambda item: order.get(item.idname, len(order)))
+        ]
     return found

@@ -50,6 +50,7 @@ def load_plate(
         plate = _new_plate(scene, path, name, colorspace, (width, height))
         image = bpy.data.images.load(str(mapfiles.frame_path(full, frames[0])), check_existing=False)
         image.source = "SEQUENCE"
+        images.set_preview(image, mapfiles.thumbnail("plate", picture.pixels))
         if colorspace != "auto":
             image.colorspace_settings.name = colorspace
     plate.is_sequence, plate.frame_offset = True, offset

@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 
 from . import wire
+from .languages import CONTEXT
 
 # What each choice of a request means, for its tooltip.
 _CHOICES: dict[str, dict[str, str]] = {
@@ -30,6 +31,7 @@ def _property(option: wire.Option) -> Any:
     words: dict[str, Any] = {
         "name": option.title,
         "description": option.description[:1].upper() + option.description[1:],
+        "translation_context": CONTEXT,
     }
     if option.choices == ("off", "on"):
         return bpy.props.BoolProperty(default=option.default == "on", **words)
@@ -43,6 +45,8 @@ def _property(option: wire.Option) -> Any:
         bounds["min"] = option.type(option.minimum)
     if option.maximum is not None:
         bounds["max"] = option.type(option.maximum)
+    if bounds == {"min": 0.0, "max": 1.0}:
+        bounds["subtype"] = "FACTOR"
     kind = bpy.props.IntProperty if option.type is int else bpy.props.FloatProperty
     return kind(default=option.default, **bounds, **words)
 

@@ -5,6 +5,7 @@ from typing import Any
 import bpy
 
 from . import compat, wire
+from .languages import CONTEXT
 from .option_properties import options
 
 # Maps of a plate: property name, title, is it data (True) or color (False).
@@ -72,6 +73,7 @@ class PlatelightPlate(bpy.types.PropertyGroup):
     )
     frame_offset: bpy.props.IntProperty(
         name="Frame Offset",
+        translation_context=CONTEXT,
         description="Added to the scene's frame to find the plate's file number, or the movie's frame counted from 1",
         default=0,
     )
@@ -132,6 +134,7 @@ class PlatelightPlate(bpy.types.PropertyGroup):
     )
     roundness: bpy.props.FloatProperty(
         name="Back",
+        translation_context=CONTEXT,
         description="How far the proxy's unseen back bulges: 0 is flat, 1 as much as its front",
         default=1.0,
         min=0.0,

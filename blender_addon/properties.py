@@ -162,7 +162,9 @@ class PlatelightScene(bpy.types.PropertyGroup):
         name="Samples", description="Cycles samples a pixel for the preview", default=64, min=1, max=65536
     )
     denoise: bpy.props.BoolProperty(
-        name="Denoise", description="Denoise the preview and its passes where this Blender can", default=True
+        name="Denoise",
+        description="Denoise the preview and its passes; gray where this Blender was built without OpenImageDenoise",
+        default=True,
     )
     output: bpy.props.StringProperty(
         name="Output",

@@ -25,6 +25,7 @@ class Session:
 
     job: Job | None = None
     rendering: bool = False
+    series: tuple[int, int, int] | None = None  # of a range that is relit: the frame, its number, how many
     backend: BackendProcess | None = None
     movies: MovieReader | None = None
     facts: Facts | None = None  # of the backend that was last talked to
@@ -74,7 +75,7 @@ class Session:
         if self.job is not None:
             self.job.cancel()
             self.job = None
-        self.rendering = False
+        self.rendering, self.series = False, None
         while self.undoing:
             self.undoing.pop()()
         while self.timers:  # one left at exit hangs the interpreter

@@ -11,6 +11,8 @@ from typing import Any
 
 import bpy
 
+CONTEXT = "Platelight"
+"""Context of labels that Blender uses for other things, whose translations would win: a face is no side of a mesh here."""
 _CODES = {"de": ("de", "de_DE")}  # file, and what Blender calls the language
 
 
@@ -32,7 +34,7 @@ def tip(text: str) -> str:
 
 def register() -> None:
     """Hand the translations to Blender; labels of operators have a context of their own."""
-    contexts = ("*", bpy.app.translations.contexts.operator_default)
+    contexts = ("*", bpy.app.translations.contexts.operator_default, CONTEXT)
     table = {
         locale: {(context, text): said for text, said in messages(code).items() for context in contexts}
         for code, locales in _CODES.items()

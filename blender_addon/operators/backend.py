@@ -23,9 +23,11 @@ class PLATELIGHT_OT_start_backend(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context: Any) -> bool:
-        """Not while one of ours runs."""
+        """Not while one runs."""
         if session.backend is not None and session.backend.pid is not None:
             return refuse(cls, "The backend runs already")
+        if session.other_backend:
+            return refuse(cls, "A backend that was started elsewhere is running; Test Connection looks again")
         return idle(cls)
 
     def prepare(self, _context: Any) -> tuple[str, Work]:

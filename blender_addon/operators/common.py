@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..languages import tip
+from ..modal import redraw
 from ..plate_properties import is_analysed, is_built
 from ..properties import active_plate
 from ..session import session
@@ -54,6 +55,7 @@ def told(execute: Callable[[Any, Any], set[str]]) -> Callable[[Any, Any], set[st
         except PlatelightError as error:
             session.fail(self, str(error))
             self.report({"ERROR"}, str(error))
+            redraw()
             return {"CANCELLED"}
 
     return wrapped

@@ -35,11 +35,13 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
         state = context.scene.platelight
         uid = active_plate(state).uid
         frames = range(active_plate(state).frame_first, active_plate(state).frame_last + 1)
-        for frame in frames:
+        for frame in frames:  # what lacks is told now, not after hours
+            maps.source(active_plate(state), "albedo", frame)
+        for number, frame in enumerate(frames, 1):
             found = plate_by_uid(uid)
             if found is None:
                 raise wire.InputError("The plate was removed while its range was relit.", "Load it again.")
-            maps.source(found[1], "albedo", frame)
+            session.series = (frame, number, len(frames))
             context.scene.frame_set(frame)
             by_cycles = state.physics == "CYCLES"
             if found[1].shadow_proxy and by_cycles:
@@ -61,6 +63,7 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
                 if operator() != {"FINISHED"}:
                     return {"CANCELLED"}
         finally:
+            session.series = None
             context.scene.frame_set(before)
         session.say("The range is relit.")
         return {"FINISHED"}
@@ -100,7 +103,7 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
 
     def _over(self, context: Any, result: set[str]) -> set[str]:
         session.drop_timer(self._timer)
-        self._timer = None
+        self._timer = session.series = None
         if context.scene is not None:
             context.scene.frame_set(self._before)
         redraw()

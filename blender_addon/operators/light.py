@@ -139,10 +139,10 @@ class PLATELIGHT_OT_rendered_view(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        """Needs a 3D Viewport."""
+        """Needs a 3D Viewport and the card in the scene."""
         if context.space_data is None or context.space_data.type != "VIEW_3D":
             return refuse(cls, "Use it in a 3D Viewport")
-        return True
+        return has_scene(cls, context)
 
     def execute(self, context: Any) -> set[str]:
         """Set the viewport that the button is in."""

@@ -95,6 +95,7 @@ class PLATELIGHT_OT_test_backend(JobOperator, bpy.types.Operator):
     def prepare(self, _context: Any) -> tuple[str, Work]:
         """Copy the address."""
         settings = preferences.settings()
+        session.other_backend = False  # until it answers
 
         def work(reporter: Reporter) -> str:
             reporter.progress(0.0, "connecting")

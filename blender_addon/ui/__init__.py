@@ -12,7 +12,7 @@ from . import draw, draw_light, instant
 _STEPS: tuple[tuple[str, str, Callable[[Any, Any], None]], ...] = (
     ("backend", "Backend", lambda layout, context: draw.backend(layout, context)),
     ("plate", "Plate", lambda layout, context: draw.plate(layout, context.scene.platelight)),
-    ("maps", "Maps", lambda layout, context: draw.maps(layout, context.scene.platelight)),
+    ("maps", "Maps", lambda layout, context: draw.maps(layout, context)),
     (
         "light",
         "Light",
@@ -30,19 +30,8 @@ _STEPS: tuple[tuple[str, str, Callable[[Any, Any], None]], ...] = (
             layout, context.scene.platelight, context.space_data.type == "VIEW_3D"
         ),
     ),
-    ("composite", "Composite", lambda layout, context: draw.composite(layout, context.scene.platelight)),
+    ("composite", "Composite", lambda layout, context: draw.composite(layout, context)),
 )
-
-
-# Operators whose buttons a panel has: why one failed is told there too.
-_OPERATORS: dict[str, tuple[str, ...]] = {
-    "plate": ("load_plate", "use_footage"),
-    "maps": ("analyse", "save_maps"),
-    "light": ("match_scene_light", "set_light", "update_light", "use_plate_light"),
-    "library": ("browse_hdris", "download_hdri"),
-    "preview": ("build_scene", "scale_from_width", "render_preview", "rendered_view"),
-    "composite": ("refine", "relight_range", "composite", "save_composite"),
-}
 
 
 class PLATELIGHT_UL_plates(bpy.types.UIList):
@@ -91,7 +80,7 @@ def _panel(space: str, step: str, title: str, function: Callable[[Any, Any], Non
         self.layout.use_property_split = True
         self.layout.use_property_decorate = False
         function(self.layout, context)
-        draw.failure(self.layout, context, _OPERATORS.get(step, ()))
+        draw.failure(self.layout, context, step)
 
     name = f"PLATELIGHT_PT_{'view3d' if space == 'VIEW_3D' else 'image'}_{step}"
     members = {

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from .. import compat
 from ..backend_process import BackendState
 from ..installer import InstallState, bundled_wheel, install_state
 from ..languages import translate
@@ -37,6 +38,17 @@ THUMBNAILS = (
     ("matte_map", "Matte"),
     ("source_light", "Light"),
 )
+# Where it is told why an operator failed: at the end of a panel, or under the buttons of a long one. All else is the Backend panel's.
+FAILURES: dict[str, tuple[str, ...]] = {
+    "plate": ("load_plate", "use_footage"),
+    "analysis": ("analyse",),
+    "maps": ("save_maps",),
+    "light": ("match_scene_light", "set_light", "update_light", "use_plate_light"),
+    "library": ("browse_hdris", "download_hdri"),
+    "preview": ("build_scene", "scale_from_width", "render_preview", "rendered_view"),
+    "refiner": ("refine", "relight_range"),
+    "composite": ("composite", "save_composite"),
+}
 RENDERED = (("preview", "Preview"), ("diffuse_pass", "Diffuse"), ("specular_pass", "Specular"))
 FINISHED = (("result", "Result"), ("composite", "Composite"))
 
@@ -65,17 +77,17 @@ def characters(context: Any) -> int:
     return max(24, int(context.region.width / (8.5 * (context.preferences.system.ui_scale or 1.0))))
 
 
-def failure(layout: Any, context: Any, operators: tuple[str, ...]) -> None:
-    """Why one of these operators failed just now."""
-    if session.is_error and session.where in operators:
+def failure(layout: Any, context: Any, place: str) -> None:
+    """Why one of the operators of a place failed just now."""
+    if session.is_error and session.where in FAILURES.get(place, ()):
         wrap(layout.box(), session.message, characters(context), "ERROR")
 
 
-def job_status(layout: Any, *titles: str) -> None:
-    """The job under way, with time left and Cancel, where its title begins with one of these."""
+def job_status(layout: Any, *titles: str) -> bool:
+    """The job under way, with time left and Cancel, where its title begins with one of these; whether it does."""
     job = session.job
     if job is None or not job.active or not job.title.startswith(titles):
-        return
+        return False
     box = layout.box().column()
     left = job.seconds_left
     percent = 100 * job.fraction
@@ -88,6 +100,7 @@ def job_status(layout: Any, *titles: str) -> None:
     if job.text:
         box.label(text=job.text[:1].upper() + job.text[1:], icon="BLANK1")
     box.operator("platelight.cancel", icon="X")
+    return True
 
 
 def backend(layout: Any, context: Any) -> None:
@@ -112,15 +125,20 @@ def backend(layout: Any, context: Any) -> None:
     if install is not InstallState.READY and not session.other_backend:
         text = "Upgrade Backend" if install is InstallState.OUTDATED else "Install Backend"
         layout.operator("platelight.install_backend", text=text, icon="IMPORT")
-    job_status(layout, "Installing", "Starting", "Testing")
+    told = job_status(layout, "Installing", "Starting", "Testing")
     row = layout.row(align=True)
     row.operator("platelight.start_backend", text="Start", icon="PLAY")
     row.operator("platelight.stop_backend", text="Stop", icon="SNAP_FACE")
     if state is BackendState.FAILED and session.backend is not None:
         for line in session.backend.log_tail(3):
             layout.label(text=line[: characters(context)])
-    if session.message:
+    job = session.job
+    if session.message and not any(session.where in names for names in FAILURES.values()):
         wrap(layout, session.message, characters(context), "ERROR" if session.is_error else "INFO")
+    elif job is not None and job.active and not told:
+        layout.label(
+            text=job.title, icon="TIME"
+        )  # in the message's place, so that panels below stay where they are
 
 
 def plate(layout: Any, state: Any) -> None:
@@ -156,9 +174,9 @@ def plate(layout: Any, state: Any) -> None:
         column.label(text=text, icon="CAMERA_DATA")
 
 
-def maps(layout: Any, state: Any) -> None:
+def maps(layout: Any, context: Any) -> None:
     """Analyze, progress and thumbnails."""
-    active = active_plate(state)
+    active = active_plate(context.scene.platelight)
     if active is not None:
         layout.prop(active, "working_size")
         layout.prop(active, "faces")
@@ -166,6 +184,7 @@ def maps(layout: Any, state: Any) -> None:
     if active is not None and active.is_sequence:
         layout.operator("platelight.analyse", text="Analyze Range", icon="SEQUENCE").whole_range = True
     job_status(layout, "Analyzing")
+    failure(layout, context, "analysis")
     if active is None:
         return
     thumbnails(layout, active, THUMBNAILS)
@@ -180,8 +199,8 @@ def thumbnails(layout: Any, plate: Any, names: tuple[tuple[str, str], ...]) -> N
         if image is None:
             continue
         cell = grid.column(align=True)
-        if image.preview is not None and image.preview.icon_id:
-            cell.template_icon(icon_value=image.preview.icon_id, scale=3.0)
+        icon = image.preview.icon_id if image.preview is not None else layout.icon(image)
+        cell.template_icon(icon_value=icon, scale=3.0)
         cell.operator("platelight.show_map", text=title).name = name
 
 
@@ -203,7 +222,9 @@ def preview(layout: Any, state: Any, in_viewport: bool) -> None:
     text = "Update Scene" if active is not None and is_built(active) else "Build Scene"
     column.operator("platelight.build_scene", text=text, icon="SCENE_DATA")
     column.prop(state, "samples")
-    column.prop(state, "denoise")
+    row = column.row()
+    row.enabled = compat.can_denoise()
+    row.prop(state, "denoise")
     if in_viewport:
         column.operator("platelight.rendered_view", icon="SHADING_RENDERED")
     column.operator("platelight.render_preview", icon="RENDER_STILL")
@@ -211,8 +232,9 @@ def preview(layout: Any, state: Any, in_viewport: bool) -> None:
         thumbnails(layout, active, RENDERED)
 
 
-def composite(layout: Any, state: Any) -> None:
+def composite(layout: Any, context: Any) -> None:
     """Refine and output."""
+    state = context.scene.platelight
     column = layout.column()
     column.prop(state, "physics")
     if state.physics == "BACKEND":
@@ -226,7 +248,12 @@ def composite(layout: Any, state: Any) -> None:
     active = active_plate(state)
     if active is not None and active.is_sequence:
         column.operator("platelight.relight_range", icon="SEQUENCE")
+    if session.series is not None:
+        frame, number, count = session.series
+        text = translate("Frame {frame}, {number} of {count}", frame=frame, number=number, count=count)
+        column.label(text=text, icon="SEQUENCE")
     job_status(column, "Refining", "Compositing")
+    failure(column, context, "refiner")
     if active is not None:
         thumbnails(column, active, FINISHED)
     column.separator()
