@@ -127,3 +127,30 @@ def test_damaged_weights_are_refused(name: str, tmp_path: Path, monkeypatch: pyt
             packaged.run(name, np.zeros((8, 8, 3), np.float32))
     finally:
         packaged._interpreter.cache_clear()
+
+
+def test_an_outline_follows_colors_within_reach_of_the_network() -> None:
+    """A corner that the network cut off comes back, a rim of backdrop goes, and what runs on to the frame stays out."""
+    rng = np.random.default_rng(3)
+    picture = np.full((200, 240, 3), (0.2, 0.5, 0.3), np.float32)
+    truth = np.zeros((200, 240), bool)
+    truth[60:160, 60:180] = True
+    picture[truth] = (0.8, 0.4, 0.3)
+    picture[100:130, 180:] = (0.8, 0.4, 0.3)  # something alike behind the subject, beyond the frame
+    picture += rng.normal(0, 0.02, picture.shape).astype(np.float32)
+    guess = truth.astype(np.float32)
+    guess[60:69, 170:180] = 0.1  # the corner
+    guess[90:150, 56:60] = 0.6  # the rim
+    found = segmentation._along_colors(picture.clip(0, 1), guess) > 0.5
+    assert found[61:68, 171:179].mean() > 0.95
+    assert found[95:145, 56:59].mean() < 0.05
+    assert found[102:128, 184:].mean() < 0.05
+    assert (found != truth)[:, :182].mean() < 0.005
+
+
+def test_dark_hair_before_a_dark_street_stays_where_the_network_is_sure() -> None:
+    picture = np.full((160, 160, 3), 0.1, np.float32)
+    picture[60:, 40:120] = (0.7, 0.5, 0.4)
+    sure = np.zeros((160, 160), np.float32)
+    sure[40:, 40:120] = 0.95  # the hair has the backdrop's color
+    assert (segmentation._along_colors(picture, sure) > 0.5)[44:58, 44:116].all()

@@ -32,7 +32,7 @@ SOLVE_SIDE = 640
 FOREGROUND_SIDE = 1024
 FIND_SIDE = 1920
 Map = npt.NDArray[Any]
-PRIOR_STRENGTH = 0.0015
+PRIOR_STRENGTH = 0.005
 
 
 def estimate_matte(pixels_linear: Pixels, room: Room = UNBOUNDED) -> tuple[Map, Map]:
