@@ -25,16 +25,6 @@ def refused(operator: Any, words: str, **arguments: Any) -> None:
     assert words in kit.session().message, kit.session().message
 
 
-def opened() -> None:
-    """Have panels that begin closed open."""
-    for name in [name for name in dir(bpy.types) if name.startswith("PLATELIGHT_PT_view3d")]:
-        kind = getattr(bpy.types, name)
-        if kind.bl_options:
-            bpy.utils.unregister_class(kind)
-            kind.bl_options = set()
-            bpy.utils.register_class(kind)
-
-
 def lamps() -> None:
     """Four of the kinds that light the plate, two of them in a collection."""
     group = bpy.data.collections.new("Stage")
@@ -142,7 +132,6 @@ def script() -> Iterator[float]:
     yield from without_backend(own)
     yield from sequence(state)
     yield from light(state)
-    opened()
     bpy.context.preferences.view.language = "de_DE"
     bpy.context.preferences.view.use_translate_interface = True
     yield from kit.picture("s14_german")
