@@ -24,7 +24,9 @@ from .session import session
 
 _handle: Any = None
 PROGRAM = "blender --command platelight"
-BACKEND_ONLY = ("maps", "shot", "png", "threads", "light_colorspace", "device", "shadows", "camera")
+BACKEND_ONLY = (
+    "maps", "shot", "png", "threads", "light_colorspace", "output_colorspace", "ocio", "device", "shadows", "camera",
+)  # fmt: skip
 """Options of ``relight`` that the render by Cycles does not know, beside ``--temporal on``."""
 
 

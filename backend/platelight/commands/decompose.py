@@ -24,6 +24,7 @@ from platelight.commands.work import (
     Runner,
     as_float,
     cancel_on_interrupt,
+    color_settings,
     header,
     matte_file,
     models_of,
@@ -59,11 +60,12 @@ class Source:
 @decoding_apart()
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
+    colors = color_settings(parsed)
     frames = expand(parsed.plates, parsed.frames, strict=not parsed.keep_going)
     camera = ShotCamera.of(parsed, frames)
     folder = Path(parsed.output)
     with cancel_on_interrupt() as cancelled, runner(parsed, cancelled) as job:
-        settings = {**settings_of(parsed, frames, camera), "models": models_of(parsed, job.models)}
+        settings = {**settings_of(parsed, frames, camera), **colors, "models": models_of(parsed, job.models)}
         ledger = Ledger(folder, "decompose", settings)
         work: batch.Work[Source, Apart] = batch.Work(
             files=lambda frame: plate_files(frame, parsed),
@@ -100,7 +102,8 @@ def bounded(parsed: argparse.Namespace, frame: Frame) -> bool:
 
 def temporal_settings(settings: Mapping[str, Any], parsed: argparse.Namespace) -> dict[str, Any]:
     """On what a frame's own maps depend, before they are steadied, beside the files."""
-    return {name: settings[name] for name in ("decompose", "models")} | {"colorspace": parsed.colorspace}
+    named = {name: settings[name] for name in ("decompose", "models", "ocio") if name in settings}
+    return named | {"colorspace": parsed.colorspace}
 
 
 def settings_of(parsed: argparse.Namespace, frames: list[Frame], camera: ShotCamera | None) -> dict[str, Any]:

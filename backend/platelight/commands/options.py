@@ -46,6 +46,10 @@ def add_relight(parser: argparse.ArgumentParser) -> None:
         "--light-colorspace", metavar="NAME", default="auto", help="color space of the HDRI, as --colorspace"
     )
     parser.add_argument(
+        "--output-colorspace", metavar="NAME", default="linear",
+        help="linear color space of the .relit.exr, e.g. ACEScg (default linear: Rec.709)",
+    )  # fmt: skip
+    parser.add_argument(
         "--maps", metavar="FILE", help="a .maps.exr, or the folder of a sequence's: no decompose"
     )
     add_common(parser)
@@ -63,8 +67,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         metavar="[GLOB=]NAME",
         action="append",
         help="color space of the plates, or of those whose name GLOB fits: auto (the default), linear, srgb or "
-        "any of OCIO's ACES studio config, e.g. ACEScg or '*.mov=ARRI LogC4'; may be given again",
+        "any of the OpenColorIO config, e.g. ACEScg or '*.mov=ARRI LogC4'; may be given again",
     )
+    parser.add_argument(
+        "--ocio", metavar="FILE",
+        help="OpenColorIO config whose color spaces are named (default: the variable OCIO, else the ACES studio config)",
+    )  # fmt: skip
     parser.add_argument(
         "--camera", metavar="USD[:/PRIM]",
         help="the shot's camera in a USD stage: its lens is the field of view, and the light turns against it (needs usd-core)",

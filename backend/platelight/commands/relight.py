@@ -28,6 +28,7 @@ from platelight.commands.work import (
     Runner,
     as_float,
     cancel_on_interrupt,
+    color_settings,
     models_of,
     read_frame_plate,
     runner,
@@ -62,8 +63,9 @@ class Relit:
 @decoding_apart()
 def run(parsed: argparse.Namespace) -> int:
     """Run the command."""
+    # What is wrong with colors, camera or light is told before anything long begins.
+    colors = color_settings(parsed)
     frames = _frames(parsed)
-    # A wrong camera or light is told before anything long begins.
     camera = ShotCamera.of(parsed, frames)
     lighting = Lighting.of(parsed, frames, camera)
     folder = Path(parsed.output)
@@ -79,7 +81,7 @@ def run(parsed: argparse.Namespace) -> int:
             assert isinstance(given.source, Source)
             return taking_apart.decompose(frame, given.source, parsed, job, _part(progress, 0.0, 0.6), camera)
 
-        settings = {**settings_of(parsed, frames, camera), "models": models_of(parsed, job.models)}
+        settings = {**settings_of(parsed, frames, camera), **colors, "models": models_of(parsed, job.models)}
         ledger = Ledger(folder, "relight", settings)
         work: batch.Work[Given, Relit] = batch.Work(
             files=lambda frame: files_of(frame, lighting, parsed),
@@ -249,7 +251,7 @@ def save(folder: Path, frame: Frame, relit: Relit, parsed: argparse.Namespace) -
     made = [] if relit.apart is None else taking_apart.save(folder, frame, relit.apart, parsed.png)
     stem = frame.stem.removesuffix(".maps")
     made.append(folder / f"{stem}.relit.exr")
-    write_relit(made[-1], relit.planes, relit.attributes)
+    write_relit(made[-1], relit.planes, relit.attributes, parsed.output_colorspace)
     if parsed.png:
         made.append(folder / f"{stem}.relit.png")
         image = relit.planes["relit"]

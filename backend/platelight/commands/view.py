@@ -51,7 +51,7 @@ def _stems(parsed: argparse.Namespace) -> list[str]:
 
 
 def _relit(folder: Path, stem: str) -> Pixels:
-    plate = read_plate(folder / f"{stem}.relit.exr", "linear")
+    plate = read_plate(folder / f"{stem}.relit.exr")
     if plate.alpha is None:
         return plate.pixels
     alpha = plate.alpha[..., None]

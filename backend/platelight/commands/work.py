@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from platelight import __version__
 from platelight.commands.records import shipped_models
-from platelight.images import Frame, Plate, read_matte, read_plate
+from platelight.images import Frame, Plate, ocio, read_matte, read_plate
+from platelight.images.color import depends_on_configuration, linear_space
 from platelight.images.plate import plate_of
 from platelight.images.sequence import color_space_of, numbered
 from platelight.protocol.requests import Request
@@ -144,6 +145,23 @@ def read_frame_plate(frame: Frame, parsed: argparse.Namespace) -> Plate:
 
     assert frame.number is not None
     return plate_of(read_frame(frame.path, frame.number), str(frame), space)
+
+
+def color_settings(parsed: argparse.Namespace) -> dict[str, str]:
+    """Take the OpenColorIO config of the command, and give what records say of it where outputs depend on it.
+
+    Raises:
+        InputError: it cannot be used, or the output's space is none that is linear.
+    """
+    ocio.choose(parsed.ocio)
+    output = getattr(parsed, "output_colorspace", "linear")
+    linear_space(output)
+    said = {} if output == "linear" else {"output_colorspace": output}
+    plates = [choice.rpartition("=")[2] for choice in parsed.colorspace or ()]
+    named = depends_on_configuration(*plates, output, getattr(parsed, "light_colorspace", None))
+    if named and ocio.name_in_force() != ocio.BUILTIN:
+        said["ocio"] = ocio.identity()
+    return said
 
 
 def matte_file(frame: Frame, parsed: argparse.Namespace) -> Path | None:

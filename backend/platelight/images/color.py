@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from platelight.images import ocio
+from platelight.images.ocio import LINEAR
 from platelight.images.sanitize import Pixels
 from platelight.protocol.errors import InputError
 
-OCIO_CONFIG = "studio-config-v2.1.0_aces-v1.3_ocio-v2.3"
-"""The built-in ACES studio configuration: it knows the camera log spaces, and every OCIO since 2.3 has it."""
-
-LINEAR = "Linear Rec.709 (sRGB)"
 SHOULDER = 0.8
 """Linear value where the highlight shoulder of PNG output begins."""
 
@@ -54,11 +51,11 @@ def to_linear(pixels: npt.NDArray[Any], colorspace: str) -> Pixels:
 
     Args:
         pixels: encoded values; integers already scaled to [0, 1].
-        colorspace: ``linear``, ``srgb``, or any name or alias of the built-in ACES studio configuration
-            (``ACEScg``, ``ARRI LogC4``, …).
+        colorspace: ``linear``, ``srgb``, or any name, alias or role of the OpenColorIO configuration in force
+            (:mod:`.ocio`; ``ACEScg``, ``ARRI LogC4``, … of the usual one).
 
     Raises:
-        InputError: OCIO knows no such color space.
+        InputError: it knows no such color space, or cannot be used.
     """
     name = colorspace.strip()
     if name.lower() in ("linear", LINEAR.lower()):
@@ -67,22 +64,31 @@ def to_linear(pixels: npt.NDArray[Any], colorspace: str) -> Pixels:
         return srgb_to_linear(pixels)
     # The processor works in place on a packed buffer, so it must have a copy of its own.
     work = np.array(pixels, dtype=np.float32, order="C", copy=True)
-    _processor(name).applyRGB(work)
+    ocio.decoder(name).applyRGB(work)
     return work
 
 
-@functools.lru_cache(maxsize=16)
-def _processor(name: str) -> Any:
-    import PyOpenColorIO as ocio  # noqa: N813  (its manual's own alias)
+def depends_on_configuration(*names: str | None) -> bool:
+    """Whether any of these color spaces is looked up in the OpenColorIO configuration."""
+    own = ("auto", "linear", "srgb", LINEAR.lower())
+    return any(name is not None and name.strip().lower() not in own for name in names)
 
-    config = ocio.Config.CreateFromBuiltinConfig(OCIO_CONFIG)
-    space = config.getColorSpace(name)
-    if space is None:
-        raise InputError(
-            f"OpenColorIO's ACES configuration has no color space named {name!r}.",
-            "Use for instance linear, srgb, ACEScg, ACES2065-1 or 'Linear Rec.2020'.",
-        )
-    return config.getProcessor(space.getName(), LINEAR).getDefaultCPUProcessor()
+
+def linear_space(name: str) -> tuple[npt.NDArray[np.float64], tuple[float, ...]]:
+    """A linear color space for output: the 3×3 matrix to it from linear Rec.709, and its chromaticities for an EXR.
+
+    The chromaticities are those of its primaries as seen under D65, to which OpenColorIO adapts: :func:`matrix_to_rec709`
+    gives the inverse of the matrix.
+
+    Raises:
+        InputError: no such space, or not a linear one.
+    """
+    if name.strip().lower() in ("linear", LINEAR.lower()):
+        return np.eye(3), REC709_PRIMARIES
+    matrix = ocio.matrix_from_rec709(name.strip())
+    xyz = _to_xyz(REC709_PRIMARIES)[0] @ np.linalg.inv(matrix)
+    places = (xyz[:2] / xyz.sum(axis=0)).T.ravel()
+    return matrix, (*places.tolist(), *REC709_PRIMARIES[6:])
 
 
 def matrix_to_rec709(chromaticities: Sequence[float]) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from platelight.images.color import REC709_PRIMARIES
+from platelight.images.color import REC709_PRIMARIES, linear_space
 from platelight.images.exr import half, portable_attributes, read_exr, write_exr
 from platelight.images.sanitize import Pixels
 from platelight.protocol.errors import InputError
@@ -97,7 +97,10 @@ def write_light(path: str | os.PathLike[str], light: npt.NDArray[Any], attribute
 
 
 def write_relit(
-    path: str | os.PathLike[str], planes: Mapping[str, npt.NDArray[Any]], attributes: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    planes: Mapping[str, npt.NDArray[Any]],
+    attributes: Mapping[str, Any],
+    colorspace: str = "linear",
 ) -> None:
     """Write ``<stem>.relit.exr``: R G B A the result, premultiplied, and the layers pbr, diffuse, specular.
 
@@ -105,13 +108,26 @@ def write_relit(
         path: the file to make or replace.
         planes: ``relit`` (H, W, 4) premultiplied; ``pbr``, ``diffuse``, ``specular`` (H, W, 3) where given.
         attributes: as for :func:`write_maps`.
+        colorspace: linear space that the colors are written in; its primaries stand in the header.
+
+    Raises:
+        InputError: the folder cannot be written, or there is no such linear space.
     """
+    matrix, primaries = linear_space(colorspace)
+    turn = matrix.T.astype(np.float32)
     channels: dict[str, npt.NDArray[Any]] = {}
-    _add(channels, "relit", ("R", "G", "B", "A"), planes["relit"])
+    relit = planes["relit"]
+    if colorspace != "linear":  # premultiplied color may be turned as it is
+        relit = np.concatenate([relit[..., :3] @ turn, relit[..., 3:]], axis=-1)
+    _add(channels, "relit", ("R", "G", "B", "A"), relit)
     for layer in _RELIT_LAYERS:
         if layer in planes:
-            _add(channels, layer, tuple(f"{layer}.{leaf}" for leaf in "RGB"), planes[layer])
-    write_exr(path, channels, _header(attributes, {"platelight:alpha": "premultiplied"}))
+            plane = planes[layer] if colorspace == "linear" else planes[layer] @ turn
+            _add(channels, layer, tuple(f"{layer}.{leaf}" for leaf in "RGB"), plane)
+    own = {"platelight:alpha": "premultiplied"}
+    if colorspace != "linear":
+        own["platelight:output_colorspace"] = colorspace
+    write_exr(path, channels, {**_header(attributes, own), "chromaticities": primaries})
 
 
 def _add(

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from platelight.images.color import LINEAR, matrix_to_rec709, to_linear
+from platelight.images.color import matrix_to_rec709, to_linear
 from platelight.images.exr import ExrPart, read_exr
+from platelight.images.ocio import LINEAR
 from platelight.images.raster import Raster, read_raster, straight
 from platelight.images.sanitize import Counts, Pixels, sanitize
 from platelight.protocol.errors import InputError
@@ -51,7 +52,7 @@ def read_plate(path: str | os.PathLike[str], colorspace: str = "auto") -> Plate:
     Args:
         path: the file.
         colorspace: ``auto`` (float files linear, with the EXR's chromaticities if it has any; integer files
-            sRGB unless they say linear), ``linear``, ``srgb``, or a name of OCIO's ACES studio configuration.
+            sRGB unless they say linear), ``linear``, ``srgb``, or a name of the OpenColorIO configuration in force.
 
     Raises:
         InputError: no such file, not an image, damaged, no color channels, fully transparent, unknown space.
