@@ -125,6 +125,17 @@ def is_readable(data: bytes) -> bool:
         return False
 
 
+def chromaticities(data: bytes) -> tuple[float, ...] | None:
+    """x and y of red, green, blue and white, as the header that ``data`` begins with tells; None where it does not."""
+    try:
+        if struct.unpack_from("<i", data, 0)[0] != MAGIC:
+            return None
+        found = _header(data, 8)[0].get("chromaticities")
+        return None if found is None else struct.unpack("<8f", found[1])
+    except (struct.error, IndexError, ValueError, KeyError):
+        return None
+
+
 def _parse(data: bytes, path: str | os.PathLike[str], widen: bool) -> ExrFile:
     magic, version = struct.unpack_from("<ii", data, 0)
     if magic != MAGIC:
@@ -243,4 +254,14 @@ def _grouped(planes: Mapping[str, Pixels]) -> dict[str, Pixels]:
     return layers
 
 
-__all__ = ["Attribute", "ExrFile", "Pixels", "is_readable", "parse", "read", "write", "write_atomically"]
+__all__ = [
+    "Attribute",
+    "ExrFile",
+    "Pixels",
+    "chromaticities",
+    "is_readable",
+    "parse",
+    "read",
+    "write",
+    "write_atomically",
+]

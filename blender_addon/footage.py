@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import exr, images, mapfiles, movies
+from . import color, exr, images, mapfiles, movies
 from .exr import Pixels
 from .mapfiles import Source
 from .session import session
@@ -59,6 +59,7 @@ def source(path: Path, frame: int | None, space: str = "auto", offset: int = 0) 
     file = file_of(path, number)
     if not file.is_file():
         raise InputError(f"{file} is not a file.", "Set the frames, or choose another file.")
+    space = color.said_space(file) if space == "auto" else space
     if space in {"auto", "Linear Rec.709"} and file.suffix.lower() == ".exr":
         with file.open("rb") as stream:
             if exr.is_readable(stream.read(1 << 16)):
@@ -102,5 +103,5 @@ def open_movie(path: Path, space: str) -> tuple[Any, int]:
         bpy.data.images.remove(image)
         raise InputError(f"{path} is not a movie that Blender can read.", "Export it again.")
     if space != "auto":
-        image.colorspace_settings.name = space
+        color.set_space(image, space)
     return image, int(image.frame_duration)

@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import compat, exr
+from . import color, compat, exr
 from .exr import Pixels
 from .mapfiles import Source
 from .wire import InputError
@@ -88,7 +88,7 @@ def load_picture(path: str, colorspace: str = "auto") -> Picture:
 
     Args:
         path: an image file; ``//`` paths are relative to the .blend file.
-        colorspace: ``auto`` as Blender guesses from the file, or a name of Blender's colour spaces.
+        colorspace: ``auto`` as the file's header tells, else as Blender guesses, or a name of Blender's colour spaces.
 
     Raises:
         InputError: no such file, or not a picture.
@@ -96,6 +96,8 @@ def load_picture(path: str, colorspace: str = "auto") -> Picture:
     full = Path(bpy.path.abspath(path))
     if not path or not full.is_file():
         raise InputError(f"{full} is not a file.", "Choose a picture that exists.")
+    if colorspace == "auto":
+        colorspace = color.said_space(full)
     try:
         image = bpy.data.images.load(str(full), check_existing=False)
     except RuntimeError as error:
@@ -104,7 +106,7 @@ def load_picture(path: str, colorspace: str = "auto") -> Picture:
         ) from error
     try:
         if colorspace != "auto":
-            image.colorspace_settings.name = colorspace
+            color.set_space(image, colorspace)
         if image.type == "MULTILAYER":
             return exr_picture(full)
         return picture_of(image, str(full))
@@ -118,13 +120,16 @@ def stacked(picture: Picture) -> Pixels:
 
 
 # The last picture that was kept for the jobs to come: reading an HDRI takes the main thread longer than it may.
-_kept: dict[tuple[str, int, int], Pixels] = {}
+_kept: dict[tuple[str, int, int, str], Pixels] = {}
 _KEPT_PIXELS = 4096 * 2048
+_USUAL = frozenset({"sRGB", "Linear Rec.709"})
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
+def _stamp(path: Path) -> tuple[str, int, int, str]:
     status = path.stat()
-    return str(path), status.st_mtime_ns, status.st_size
+    space = color.space_of(path)
+    # An image that is open tells by name what ``auto`` means.
+    return str(path), status.st_mtime_ns, status.st_size, "auto" if space in _USUAL else space
 
 
 def keep_picture(path: str, pixels: Pixels) -> None:
@@ -145,7 +150,8 @@ def picture_source(path: str) -> Source:
             readable = exr.is_readable(stream.read(1 << 16))
     except OSError as error:
         raise InputError(f"{full} is not a file.", "Choose a picture that exists.") from error
-    if readable:
+    space = color.space_of(full)
+    if readable and space in {"auto", *_LINEAR_SPACES}:
         return Source(str(full), load=lambda: stacked(exr_picture(full)))
     kept = _kept.get(_stamp(full))
     if kept is not None:
@@ -158,7 +164,7 @@ def picture_source(path: str) -> Source:
             and Path(bpy.path.abspath(image.filepath)) == full
         ):
             return pixel_source(image)
-    return Source(str(full), load=lambda: stacked(load_picture(str(full))), loads_on_main=True)
+    return Source(str(full), load=lambda: stacked(load_picture(str(full), space)), loads_on_main=True)
 
 
 def pixel_source(image: Any) -> Source:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import bpy
 import numpy as np
 
-from . import compat, images, latlong, maps, polyhaven, world
+from . import color, compat, images, latlong, maps, polyhaven, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
 from .plate_properties import is_built
@@ -63,7 +63,9 @@ def file_pixels(path: str) -> Pixels:
         InputError: no picture, far from twice as wide as high, or a download that was damaged since.
     """
     polyhaven.check(Path(path))
-    light = np.ascontiguousarray(lat_long(images.load_picture(path).pixels, path), np.float32)
+    color.check_working_space()
+    space = color.space_of(Path(bpy.path.abspath(path)))
+    light = np.ascontiguousarray(lat_long(images.load_picture(path, space).pixels, path), np.float32)
     images.keep_picture(path, light)
     return light
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import bpy
 
-from . import footage, images, mapfiles
+from . import color, footage, images, mapfiles
 from .maps import put_map
 from .plate_properties import MAPS
 from .wire import InputError
@@ -32,7 +32,9 @@ def load_plate(
     Raises:
         InputError: not a picture or movie that can be read.
     """
+    color.check_working_space()
     full = Path(bpy.path.abspath(path))
+    colorspace = color.said_space(full) if colorspace == "auto" else colorspace
     if footage.is_movie(full):
         image, count = footage.open_movie(full, colorspace)
         frames = frames or (1, count)
@@ -52,7 +54,7 @@ def load_plate(
         image.source = "SEQUENCE"
         images.set_preview(image, mapfiles.thumbnail("plate", picture.pixels))
         if colorspace != "auto":
-            image.colorspace_settings.name = colorspace
+            color.set_space(image, colorspace)
     plate.is_sequence, plate.frame_offset = True, offset
     plate.frame_first, plate.frame_last = (frame - offset for frame in frames)
     image.name = f"{plate.name} Plate"

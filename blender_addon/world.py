@@ -8,12 +8,13 @@ second one, labeled "Face the camera", takes the heading of the camera out. Both
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import bpy
 from mathutils import Vector
 
-from . import compat
+from . import color, compat
 from .latlong import Sun
 from .node_tools import NodeBuilder
 
@@ -131,8 +132,13 @@ def build_sun(scene: Any, sun: Sun, camera: Any, angle: float, driven_by: Driven
 
 
 def load_hdri(path: str) -> Any:
-    """Load a lat-long picture as a Blender image, once a file."""
-    return bpy.data.images.load(bpy.path.abspath(path), check_existing=True)
+    """Load a lat-long picture as a Blender image, once a file, in the color space that its header tells."""
+    full = bpy.path.abspath(path)
+    space = color.space_of(Path(full))  # of an image that is there already as the user set it
+    image = bpy.data.images.load(full, check_existing=True)
+    if space != "auto":
+        color.set_space(image, space)
+    return image
 
 
 def build_camera(name: str, fov: float, collection: Any, existing: Any = None) -> Any:

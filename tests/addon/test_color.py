@@ -1,0 +1,46 @@
+"""Color through the extension: a gray and a color checker in ACEScg, as plate and as HDRI, by Blender's own configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.blender
+CHECKER = """735244 c29682 627a9d 576c43 8580b1 67bdaa d67e2c 505ba6 c15a63 5e3c6c 9dbc40 e0a32e
+383d96 469449 af363c e7c71f bb5695 0885a1 f3f3f2 c8c8c8 a0a0a0 7a7a79 555555 343434"""
+"""The 24 patches of the color checker, sRGB codes; the last six are gray."""
+AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
+
+
+def test_a_color_checker_comes_through(run_blender: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("OpenEXR")
+    from platelight.images import exr, raster
+    from platelight.images.color import matrix_to_rec709, srgb_to_linear
+
+    codes = np.array([list(bytes.fromhex(code)) for code in CHECKER.split()], np.float32)
+    truth = np.tile(srgb_to_linear(codes.reshape(4, 6, 3) / 255.0), (3, 4, 1))
+    truth[8:] = srgb_to_linear(np.array(118.0 / 255.0))  # 8 bits have no 0.18
+    acescg = truth @ np.linalg.inv(matrix_to_rec709(AP1)).T
+    for name, header in (("plain.exr", {}), ("told.exr", {"chromaticities": AP1})):
+        channels = {key: np.asarray(acescg[..., i], np.float32) for i, key in enumerate("RGB")}
+        exr.write_exr(tmp_path / name, channels, header)
+    raster.write_png(tmp_path / "code.png", truth, bits=8, highlights="clip")
+    out = run_blender("color.py", "plain.exr", "told.exr", "code.png")
+    with np.load(tmp_path / "color.npz") as stored:
+        found = {name: stored[name] for name in stored.files}
+    assert len(found) == 9
+    brightest = truth.max(axis=-1, keepdims=True)
+    for name, pixels in found.items():
+        assert pixels.shape == truth.shape, name
+        error = float((np.abs(pixels - truth) / brightest).max())
+        print(f"{name}: {100 * error:.3f} %")
+        assert error <= 0.005, name
+    assert out["view"] == out["view before"]
+    assert "no color space named 'ACEScgg'" in out["unknown"]
+    assert "ACEScg" in out["unknown"].partition("It has")[2]
+    if out["version"] >= [5, 0]:
+        assert "working space is not Linear Rec.709" in out["working space"]
