@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -59,13 +60,14 @@ def test_the_folder_is_bounded_and_the_last_used_stay(tmp_path: Path) -> None:
     render(Store(tmp_path))
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     first = {path.name for path in tmp_path.iterdir()}
-    store = Store(tmp_path, 2 * size)
+    limit = 5 * size // 2
+    store = Store(tmp_path, limit)
     render(store, seed=2)
     second = {path.name for path in tmp_path.iterdir()} - first
     render(store)
     render(store, seed=3)
     left = {path.name for path in tmp_path.iterdir()}
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2 * size
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= limit
     assert first <= left
     assert not second & left
 
@@ -76,3 +78,13 @@ def test_a_folder_that_cannot_be_written_stops_nothing(
     (tmp_path / "lights").write_text("a file")
     assert torch.equal(render(Store(tmp_path / "lights")), render(None))
     assert "could not be kept" in caplog.text
+
+
+def test_files_are_written_when_nobody_asks_for_more(tmp_path: Path) -> None:
+    store, began = Store(tmp_path), time.monotonic()
+    for k in range(20):
+        store.save(f"a-{k}", {"table": torch.ones(4)})
+        time.sleep(0.01)
+    assert time.monotonic() - began > 1.0 or not list(tmp_path.iterdir())
+    Store.flush()
+    assert len(list(tmp_path.glob("*.safetensors"))) == 20

@@ -5,6 +5,7 @@ At the plate's own size all is done in bands of rows (:mod:`.room`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from platelight.pipeline.shadows import shadowed
 from platelight.pipeline.subject import Band, Kept, Map, Maps, Target
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Refine, Relight, maps_of
+from platelight.shading import parallel
 from platelight.shading.environment import expose, rotate, sample
 from platelight.shading.integrate import shade, view_directions
 
@@ -162,12 +164,12 @@ def _behind(
 
 def _lit(
     maps: Maps, target: Target | None, request: Relight, progress: Progress, cancelled: Callable[[], bool],
-    kept: Kept | None,
-) -> Iterator[tuple[int, Tensor, Tensor]]:  # fmt: skip
-    """First row, diffuse and specular (1, 3, rows, W) of bands under HDRIs and lamps, with shadows where asked."""
+    kept: Kept | None, summed: bool,
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:  # fmt: skip
+    """First row, diffuse and specular (1, 3, rows, W) of bands under HDRIs and lamps, with shadows where asked; maybe ``summed``."""
     if request.lamps or request.shadows == "on":
         lights = target.radiance if target else None
-        yield 0, *_lit_whole(maps.whole(), lights, request, progress, cancelled)
+        yield 0, _lit_whole(maps.whole(), lights, request, progress, cancelled)
         return
     assert target is not None
     turned = target.turned(request.rotation, request.exposure)
@@ -176,14 +178,14 @@ def _lit(
         check_cancelled(cancelled)
         if len(target.radiance) == 1:
             band = known[k] if known else Band.of(maps, request.fov, top, bottom)
-            yield top, *band.under(turned)
+            yield top, band.under(turned, summed)
             continue
         diffuse = specular = torch.zeros(1, 3, bottom - top, maps.size[1], device=maps.device)
         for i, share in enumerate(shares(request.places, maps.size, top, bottom).to(maps.device)):
             # Only where it counts: along a row of lights each pixel is shaded under two of them at most.
             one, other = Band.of(maps, request.fov, top, bottom, share).under(turned.one(i))
             diffuse, specular = diffuse + share * one, specular + share * other
-        yield top, diffuse, specular
+        yield top, (diffuse, specular)
 
 
 def _lit_whole(
@@ -214,6 +216,34 @@ def _lit_whole(
     return diffuse * solid, specular * solid
 
 
+def _seen_light(target: Target | None, request: Relight | Refine, device: torch.device) -> Tensor:
+    """The light that a backdrop shows, (1, 3, h, 2h)."""
+    if target is None:
+        return torch.zeros(1, 3, 2, 4, device=device)
+    light = target.radiance[:1]  # several do not make one picture
+    if request.backdrop == "light":
+        light = expose(rotate(light, request.rotation), request.exposure)
+    return light
+
+
+def _compose(
+    into: Map, maps: Maps, top: int, front: Tensor, behind: Callable[[int, int], Tensor] | None
+) -> None:
+    """Write the premultiplied composite of rows from ``top`` on; ``front`` is (1, 3, rows, W). Threads share the rows."""
+
+    def part(rows: tuple[int, int]) -> None:
+        a, b = rows
+        matte = maps.rows("matte", top + a, top + b)
+        image = front[..., a:b, :] * matte
+        if behind is not None:
+            image, matte = image + behind(top + a, top + b), torch.ones_like(matte)
+        put(into, top + a, torch.cat([image, matte], 1))
+
+    height = front.shape[-2]
+    halves = [(0, height // 2), (height // 2, height)] if height > 1 else [(0, height)]
+    parallel.each(part, halves, maps.device)
+
+
 @torch.inference_mode()
 def relight(
     networks: Networks | None,
@@ -242,21 +272,28 @@ def relight(
     progress(0.1, "physical render")
     finished = networks is None or (isinstance(request, Relight) and request.pbr_only)
     alone = request.composite_only
+    summed = alone and finished and isinstance(request, Relight)  # else the refiner reads the passes
     relit = room.empty(*maps.size, 4)
-    passes: tuple[Map, ...] = ()
-    if not (alone and finished):  # the refiner reads them
-        passes = tuple(room.empty(*maps.size, 3) for _ in range(3))
+    if summed:  # it travels pixel by pixel
+        relit = np.empty(relit.shape, relit.dtype)
+    passes = () if summed else tuple(room.empty(*maps.size, 3) for _ in range(3))
+    behind = None
+    if request.backdrop != "none":
+        behind = _behind(maps, planes, request.backdrop, _seen_light(target, request, device), request.fov)
     if isinstance(request, Refine):
-        lit: Iterator[tuple[int, Tensor, Tensor]] = (
-            (a, maps.rows("diffuse", a, b), maps.rows("specular", a, b)) for a, b in maps.bands
+        lit: Iterator[tuple[int, tuple[Tensor, ...]]] = (
+            (a, (maps.rows("diffuse", a, b), maps.rows("specular", a, b))) for a, b in maps.bands
         )
     else:
-        lit = _lit(maps, target, request, progress, cancelled, kept)
-    for top, one, other in lit:
-        both = one + other
-        for plane, image in zip(passes, (one, other, both), strict=False):
+        lit = _lit(maps, target, request, progress, cancelled, kept, summed)
+    for top, found in lit:
+        both = functools.reduce(torch.add, found)
+        for plane, image in zip(passes, (*found, both), strict=False):
             put(plane, top, image)
-        put(relit[..., :3], top, both)
+        if finished:
+            _compose(relit, maps, top, both, behind)
+        else:
+            put(relit[..., :3], top, both)
     check_cancelled(cancelled)
     if networks is not None and not finished:
         progress(0.5, "refining")
@@ -270,20 +307,8 @@ def relight(
             room,
         )
         check_cancelled(cancelled)
-    progress(0.9, "compositing")
-    behind = None
-    lights = torch.zeros(1, 3, 2, 4, device=device) if target is None else target.radiance
-    light = lights[:1]  # several do not make one picture
-    if request.backdrop == "light":
-        light = expose(rotate(light, request.rotation), request.exposure)
-    if request.backdrop != "none":
-        behind = _behind(maps, planes, request.backdrop, light, request.fov)
-    for top, bottom in maps.bands:
-        matte = maps.rows("matte", top, bottom)
-        front = tensor_of(relit[top:bottom, :, :3], device) * matte
-        if behind is None:
-            put(relit, top, torch.cat([front, matte], 1))
-        else:
-            put(relit, top, torch.cat([front + behind(top, bottom), torch.ones_like(matte)], 1))
+        progress(0.9, "compositing")
+        for top, bottom in maps.bands:
+            _compose(relit, maps, top, tensor_of(relit[top:bottom, :, :3], device), behind)
     progress(1.0, "done")
     return Relit(relit, *(() if alone else passes))

@@ -129,17 +129,19 @@ class Band:
         """The same for a light that changes; see :meth:`Picture.kept`."""
         return replace(self, picture=self.picture.kept() if self.picture else None)
 
-    def under(self, light: PrefilteredLight) -> tuple[Tensor, Tensor]:
-        """Diffuse and specular ``(1, 3, rows, W)``, black where there is no subject."""
-        out = self.matte.new_zeros(1, 6, *self.matte.shape[-2:])
+    def under(self, light: PrefilteredLight, summed: bool = False) -> tuple[Tensor, ...]:
+        """Diffuse and specular ``(1, 3, rows, W)``, or their sum alone; black where there is no subject."""
+        count = 1 if summed else 2
+        out = self.matte.new_zeros(1, 3 * count, *self.matte.shape[-2:])
         if self.picture is not None:
             shading = relit(light, self.picture)
-            both = torch.cat((shading.diffuse, shading.specular), 1)
+            found = shading.total if summed else torch.cat((shading.diffuse, shading.specular), 1)
             if self.inside is None:
-                out = both * (self.matte > 0.0)
+                out = found * (self.matte > 0.0)
             else:
-                out.flatten(2)[:, :, self.inside] = both.flatten(2)
-        return out[:, :3], out[:, 3:]
+                # What indexing does, in a fifth of the time.
+                out.flatten(2).scatter_(2, self.inside.expand(1, 3 * count, -1), found.flatten(2))
+        return (out,) if summed else (out[:, :3], out[:, 3:])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from platelight.protocol.errors import Cancelled, JobFailed, PlatelightError
 from platelight.protocol.frames import check_planes, describe, meta_to_text, restore
 from platelight.protocol.messages import Limits, PlaneInfo
 from platelight.protocol.requests import Request
-from platelight.resources import resident_memory
+from platelight.resources import keep_freed_memory, resident_memory
 from platelight.server.blobs import BlobFolder
 from platelight.server.devices import Device, pin
 from platelight.server.inside import (
@@ -296,6 +296,8 @@ def work(options: WorkerOptions) -> None:
     threading.Thread(target=_beat, args=(options.endpoint, options.name), daemon=True).start()
     worker = Worker(options.endpoint, options.name, options.blobs)
     try:
+        if options.memory is None:
+            keep_freed_memory()
         cores = pin(options.device)
         code = load_job(options.job, options.device.torch, options.threads or cores, options.memory)
     except PlatelightError as error:

@@ -92,6 +92,23 @@ def smith_visibility(nl: Tensor, nv: Tensor, alpha: Tensor) -> Tensor:
     return 0.5 / (to_light + to_view)
 
 
+def cosine_lobe(nl: Tensor, nv: Tensor, half2: Tensor, alpha2: Tensor) -> Tensor:
+    """D V n·l of :func:`ggx_distribution` and :func:`smith_visibility`, from squares, in fewer passes over many lamps.
+
+    Args:
+        nl, nv: cosines; where n·l is below 0 the lobe is 0.
+        half2: ``2 + 2 l·v``, the square of the half vector's length before it is normalized.
+        alpha2: α².
+    """
+    sum_ = nl + nv
+    nh2 = (sum_ * sum_ / half2).clamp_max(1.0)
+    d = torch.addcmul(1.0 - nh2, alpha2, nh2)
+    rest, above = 1.0 - alpha2, nl.clamp_min(MIN_COSINE)
+    to_light = above * torch.addcmul(alpha2, rest, nv * nv).sqrt()
+    to_view = nv * torch.addcmul(alpha2, rest, above * above).sqrt()
+    return alpha2 * nl.clamp_min(0.0) / (d * d * (to_light + to_view)) * (0.5 / math.pi)
+
+
 def schlick_weight(lh: Tensor) -> Tensor:
     """(1 - l·h)⁵, the share of white in Schlick's Fresnel."""
     x = (1.0 - lh).clamp(0.0, 1.0)

@@ -40,11 +40,17 @@ def directions(
     rows: tuple[int, int] | None = None,
 ) -> Tensor:
     """Unit directions ``(h, 2h, 3)`` of the texel centers, in the camera's frame; of ``rows`` (first, end) only where given."""
-    phi = ((torch.arange(2 * h, device=device, dtype=torch.float64) + 0.5) / (2 * h) - 0.5) * (2.0 * math.pi)
-    theta = (torch.arange(*(rows or (0, h)), device=device, dtype=torch.float64) + 0.5) / h * math.pi
-    s, c = torch.sin(theta)[:, None], torch.cos(theta)[:, None]
-    xyz = torch.stack((s * torch.sin(phi), c.expand(-1, 2 * h), -s * torch.cos(phi)), dim=-1)
-    return xyz.to(dtype)
+    row = torch.arange(*(rows or (0, h)), device=device)
+    return directions_at(row[:, None], torch.arange(2 * h, device=device), h, dtype)
+
+
+def directions_at(row: Tensor, column: Tensor, h: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Unit directions ``(..., 3)`` of some texel centers of ``h`` rows; ``row`` and ``column`` broadcast."""
+    phi = ((column.double() + 0.5) / (2 * h) - 0.5) * (2.0 * math.pi)
+    theta = (row.double() + 0.5) / h * math.pi
+    s = torch.sin(theta)
+    x, y, z = torch.broadcast_tensors(s * torch.sin(phi), torch.cos(theta), -s * torch.cos(phi))
+    return torch.stack((x, y, z), dim=-1).to(dtype)
 
 
 def solid_angles(
@@ -90,9 +96,18 @@ def closed(env: Tensor) -> Tensor:
 
 def sample_closed(env: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """:func:`sample_at` of what :func:`closed` made, for who reads one environment many times."""
-    w = env.shape[-1]
-    x = (u * (w - 2) + 1.0) / w * 2.0 - 1.0
-    grid = torch.stack((x, v * 2.0 - 1.0), dim=-1).expand(env.shape[0], -1, -1, -1)
+    return sample_grid(env, grid_of(u, v, env.shape[-1] - 2))
+
+
+def grid_of(u: Tensor, v: Tensor, width: int) -> Tensor:
+    """Coordinates ``(N, H, W, 2)`` for :func:`sample_grid` in environments of a width, for who reads many at one place."""
+    x = (u * width + 1.0) / (width + 2) * 2.0 - 1.0
+    return torch.stack((x, v * 2.0 - 1.0), dim=-1)
+
+
+def sample_grid(env: Tensor, grid: Tensor) -> Tensor:
+    """:func:`sample_closed` at coordinates of :func:`grid_of`."""
+    grid = grid.expand(env.shape[0], -1, -1, -1)
     return F.grid_sample(env, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

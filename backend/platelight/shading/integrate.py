@@ -153,12 +153,11 @@ def shade(
 def relit(light: PrefilteredLight, *pictures: Picture) -> Shading:
     """As :func:`shade`, of maps whose pictures may have been kept."""
     count = len(light.specular)
-    both = torch.stack(
-        [
-            picture.under(light.diffuse[i % count][None], light.specular[i % count])
-            for i, picture in enumerate(pictures)
-        ]
-    )
+    each = [
+        picture.under(light.diffuse[i % count][None], light.specular[i % count])
+        for i, picture in enumerate(pictures)
+    ]
+    both = torch.stack(each) if len(each) > 1 else each[0][None]
     if light.gain != 1.0:
         both = both * light.gain
     return Shading(both[:, :3], both[:, 3:])

@@ -55,14 +55,16 @@ def cubic(x: Tensor, reach: float, count: int) -> Tensor:
 @torch.no_grad()
 def _lattice(
     rings: int, columns: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Lat-long coordinates u and v ``(1, rings + 1, columns)`` and solid angles ``(rings + 1, 1)``."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Lat-long coordinates u and v ``(1, rings + 1, columns)``, solid angles ``(rings + 1, 1)`` of what is read there, and
+    where that is in a light of as many columns as there are rings (:func:`environment.grid_of`)."""
     theta = (torch.arange(rings + 1, dtype=torch.float64) / rings * math.pi)[:, None]
     phi = (torch.arange(columns, dtype=torch.float64) / columns * (2.0 * math.pi))[None]
     s = torch.sin(theta)
     dirs = torch.stack((s * torch.cos(phi), s * torch.sin(phi), torch.cos(theta).expand(-1, columns)))
     u, v = (t.to(device, dtype) for t in environment.coordinates(dirs[None]))
-    return u, v, (_areas(rings) / columns)[:, None].to(device, dtype)
+    areas = (_areas(rings) / columns)[:, None].to(device, dtype)
+    return u, v, areas, environment.grid_of(u, v, rings)
 
 
 def spectrum(env: Tensor, rings: int, frequencies: int, degrees: float = 0.0) -> Tensor:
@@ -71,14 +73,17 @@ def spectrum(env: Tensor, rings: int, frequencies: int, degrees: float = 0.0) ->
     The light is read bilinearly at two columns for each ring interval, turned by ``degrees`` as
     :func:`environment.rotate` turns it.
     """
-    u, v, areas = _lattice(rings, 2 * rings, env.device, env.dtype)
+    u, v, areas, still = _lattice(rings, 2 * rings, env.device, env.dtype)
+    width = env.shape[-1]
     if degrees % 360.0:
         u = torch.frac(u + (1.0 - degrees / 360.0 % 1.0))
     closed = environment.closed(env)
 
     def part(rows: slice) -> Tensor:
-        mass = environment.sample_closed(closed, u[:, rows], v[:, rows])[0] * areas[rows]
-        return torch.view_as_real(torch.fft.rfft(mass, dim=-1)[..., :frequencies]).permute(1, 2, 0, 3)
+        moved = degrees % 360.0 or width != rings
+        grid = environment.grid_of(u[:, rows], v[:, rows], width) if moved else still[:, rows]
+        seen = torch.fft.rfft(environment.sample_grid(closed, grid)[0], dim=-1)[..., :frequencies]
+        return torch.view_as_real(seen * areas[rows]).permute(1, 2, 0, 3)
 
     bands = [slice(a, a + _BAND) for a in range(0, rings + 1, _BAND)]
     return torch.cat(parallel.each(part, bands, env.device))

@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +28,10 @@ from platelight.protocol.errors import PlatelightError
 LOG = logging.getLogger(__name__)
 LIMIT = 1 << 30
 """Bytes of all files; a light with all its levels takes 174 MB, with the wide ones 30 MB."""
+_LULL, _LONGEST = 0.25, 1.0
+"""Seconds: files are written when nothing was asked for so long, as whoever chooses among lights needs the cores; not later than the second."""
+_SLACK = 16
+"""The folder is looked through after a sixteenth of the limit was written, and emptied by as much more than it must be."""
 _CODE = ("brdf", "environment", "irradiance", "lamps", "lobes", "polar", "specular", "tables")
 
 
@@ -74,6 +79,8 @@ class Store:
 
     def __init__(self, folder: Path, limit: int = LIMIT) -> None:
         self.folder, self.limit = folder, limit
+        self._asked = 0.0  # when something was last to be saved
+        self._spare = 0  # bytes that may be written before the folder is looked through
 
     def load(self, name: str, device: torch.device) -> dict[str, Tensor] | None:
         """What was saved under a name, or None."""
@@ -91,36 +98,44 @@ class Store:
         return found
 
     def save(self, name: str, tensors: dict[str, Tensor]) -> None:
-        """Keep tensors, which stay as they are, under a name, and drop what then is too much; goes on in a thread."""
-        _writer().submit(self._save, name, tensors)
+        """Keep tensors, which stay as they are, under a name, and drop what then is too much; a thread does it, soon."""
+        self._asked = time.monotonic()
+        _writer().submit(self._save, name, tensors, self._asked)
 
     @staticmethod
     def flush() -> None:
         """Wait until all that was saved is on disk; the end of the process waits too."""
         _writer().submit(lambda: None).result()
 
-    def _save(self, name: str, tensors: dict[str, Tensor]) -> None:
+    def _save(self, name: str, tensors: dict[str, Tensor], asked: float) -> None:
+        while (wait := min(self._asked + _LULL, asked + _LONGEST) - time.monotonic()) > 0.0:
+            time.sleep(wait)
         try:
             with atomic_path(self._path(name)) as temporary:
                 save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary)
-            self._prune()
+            self._spare -= sum(value.nbytes for value in tensors.values())
+            if self._spare < 0:
+                self._spare = self._prune()
         except (PlatelightError, OSError, SafetensorError) as error:
             LOG.warning("a filtered light could not be kept: %s", error)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}-{code_digest()}.safetensors"
 
-    def _prune(self) -> None:
+    def _prune(self) -> int:
+        """Drop what was used least recently where there is more than the limit; bytes until the next look."""
         files = []
         for path in self.folder.glob("*.safetensors"):
             # Another process may drop it first.
             with contextlib.suppress(OSError):
                 status = path.stat()
                 files.append((status.st_mtime_ns, status.st_size, path))
-        total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
-            if total <= self.limit:
-                break
-            with contextlib.suppress(OSError):
-                path.unlink()
-            total -= size
+        total, slack = sum(size for _, size, _ in files), self.limit // _SLACK
+        if total > self.limit - slack:
+            for _, size, path in sorted(files):
+                if total <= self.limit - slack:
+                    break
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                total -= size
+        return slack

@@ -16,7 +16,7 @@ from platelight.shading.reference import facing
 from platelight.shading.specular import Specular, lamp_share
 
 _CHUNK = 1 << 14
-"""Pixels in one go: what they take stays in a core's cache."""
+"""Most pixels in one go: what they take stays in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,10 @@ def pictures(
     found = []
     for i in range(count):
         maps = [m[i % m.shape[0]].flatten(1) for m in (normal, bent, view, nv, roughness, albedo, f0)]
-        chunks = tuple(zip(*(m.split(_CHUNK, dim=1) for m in maps), strict=True))
+        # Chunks of one size, an even number of them, so that two threads end together.
+        count = height * width
+        several = 2 * -(-count // (2 * _CHUNK)) if count > _CHUNK // 4 else 1
+        chunks = tuple(zip(*(m.split(-(-count // several), dim=1) for m in maps), strict=True))
         levels = tables.levels(roughness[i % roughness.shape[0]])
         found.append(Picture(levels, layered, (height, width), normal.device, chunks))
     return found

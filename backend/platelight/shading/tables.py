@@ -49,8 +49,8 @@ def raw(level: int, light: Tensor, wider: Tensor | None) -> Tensor:
     x = light[:, : kernel.frequencies].flatten(2)
     if kernel.dense is not None or wider is None:
         assert kernel.dense is not None
-        out = torch.bmm(kernel.dense, x.transpose(0, 1))
-        return out.reshape(-1, rows, _PAIRS, channels).transpose(0, 1)
+        out = torch.bmm(x.permute(1, 2, 0), kernel.dense)
+        return out.reshape(-1, channels, rows, _PAIRS).permute(2, 0, 3, 1)
     wide = lobes.far(level) * wider
     up = polar.cubic(kernel.theta0.cpu(), lobes.REACH, wide.shape[0] - 1).to(wide)
     wide = (up @ wide.flatten(1)).reshape(rows, *wide.shape[1:])
