@@ -1,4 +1,5 @@
-"""The instant preview: the active plate relit on the graphics card, in the Image Editor and through its camera.
+"""The instant preview: the active plate relit on the graphics card, in the Image Editor and through its camera; or by the
+backend (:mod:`.live`).
 
 Off until it is asked for; a new file begins with it off. A timer looks at what is wanted, has a thread read maps and filter the
 light, and asks for redraws; turning and brightening filter nothing. What Cycles renders is exact where this is close
@@ -22,7 +23,9 @@ from mathutils import Vector
 from . import compat, images, latlong, light, mapfiles, maps, prefilter
 from .exr import Pixels
 from .instant_gpu import STOPS, Painter, View
-from .jobs import ENDINGS, Done, Failed, Job, Reporter, Work
+from .instant_inputs import CHANNELS, Loader, light_key, maps_key
+from .jobs import Reporter, Work
+from .live import Live
 from .modal import redraw
 from .plate_properties import is_analysed
 from .properties import active_plate
@@ -31,29 +34,8 @@ from .session import session
 from .wire import PlatelightError
 
 log = logging.getLogger(__name__)
-_TICK = 0.05  # seconds between looks at what is wanted
 _TABLE = 33  # nodes a side of the table of displayed colors
-_CHANNELS = {"normal": 3, "albedo": 3, "cavity": 1, "roughness": 1, "reflectivity": 1, "matte_map": 1}
 _SPACES = (bpy.types.SpaceImageEditor, bpy.types.SpaceView3D)
-
-
-def light_key(scene: Any) -> Hashable:
-    """What the filtered light is made of; not what is applied as it is drawn."""
-    state = scene.platelight
-    if state.light_from == "PLATE":
-        image = light.lender(state).source_light
-        return "PLATE", state.light_plate, image.name, image.filepath, maps.current_frame(light.lender(state))
-    if state.light_from == "SCENE":
-        image = state.baked_light
-        return ("SCENE", image.name, image.get("platelight_bake", 0)) if image is not None else ("SCENE",)
-    return "HDRI", bpy.path.abspath(state.hdri)
-
-
-def maps_key(plate: Any) -> Hashable:
-    """What the plate's textures are made of."""
-    pictures = (getattr(plate, name) for name in _CHANNELS)
-    files = tuple(image and (image.name, image.filepath, image.is_dirty) for image in pictures)
-    return plate.uid, maps.current_frame(plate), files
 
 
 def light_work(scene: Any) -> Work:
@@ -78,10 +60,10 @@ def maps_work(plate: Any) -> Work:
     Raises:
         InputError: one is gone.
     """
-    sources = {name: maps.source(plate, name) for name in _CHANNELS if name != "cavity" or plate.cavity}
+    sources = {name: maps.source(plate, name) for name in CHANNELS if name != "cavity" or plate.cavity}
 
     def work(reporter: Reporter) -> tuple[Pixels, Pixels, Pixels]:
-        read = {name: found.read(_CHANNELS[name], reporter.on_main) for name, found in sources.items()}
+        read = {name: found.read(CHANNELS[name], reporter.on_main) for name, found in sources.items()}
         paint = mapfiles.paint(read["albedo"], read.get("cavity"))
         surface = np.dstack([read["normal"], read["roughness"]])
         return surface, np.dstack([paint, read["reflectivity"]]), read["matte_map"]
@@ -124,53 +106,10 @@ def display_table(scene: Any) -> Pixels:
             bpy.data.images.remove(shown)
 
 
-class Loader:
-    """One thing that is read in a thread: the newest key wins."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.key: Hashable = None  # of what is loaded, or could not be
-        self._asked: Hashable = None
-        self._job: Job | None = None
-
-    def step(self, key: Hashable, make: Any, take: Any) -> bool:
-        """Begin or go on; True when something new was taken."""
-        if self._job is None:
-            if key == self.key:
-                return False
-            self._asked = key
-            try:
-                work = make()
-            except PlatelightError as error:
-                self.key = key
-                session.say(str(error), error=True)
-                return True
-            self._job = Job(self.title, work)
-            self._job.start()
-        last = next((event for event in self._job.step() if isinstance(event, ENDINGS)), None)
-        if last is None:
-            return False
-        self._job, self.key = None, self._asked
-        if isinstance(last, Done):
-            take(last.value)
-        elif isinstance(last, Failed):
-            session.say(str(last.error), error=True)
-        return True
-
-    @property
-    def busy(self) -> bool:
-        """Whether the thread is at work."""
-        return self._job is not None
-
-    def close(self) -> None:
-        """Let go; the thread ends by itself."""
-        if self._job is not None:
-            self._job.cancel()
-            self._job = None
-
-
 class Instant:
-    """The preview while it is on."""
+    """The preview on the graphics card while it is on."""
+
+    tick = 0.05  # seconds between looks at what is wanted
 
     def __init__(self) -> None:
         self.painter = Painter()
@@ -282,7 +221,7 @@ def _camera_frame(scene: Any, plate: Any, region: Any, space: Any) -> list[Any] 
     return None if None in found else found
 
 
-_instant: Instant | None = None
+_instant: Instant | Live | None = None
 
 
 def is_on() -> bool:
@@ -296,16 +235,20 @@ def is_busy() -> bool:
 
 
 def start() -> None:
-    """Switch it on.
+    """Switch it on, by what the scene says.
 
     Raises:
         Exception: this Blender or its driver cannot.
     """
     global _instant
     if _instant is None:
-        _instant = Instant()
+        _instant = _wanted()()
         bpy.app.timers.register(_tick)
         redraw()
+
+
+def _wanted() -> type[Instant] | type[Live]:
+    return Live if bpy.context.scene.platelight.instant_by == "BACKEND" else Instant
 
 
 def stop() -> None:
@@ -320,9 +263,13 @@ def stop() -> None:
 
 
 def _tick() -> float | None:
+    global _instant
     if _instant is None:
         return None
     try:
+        if type(_instant) is not _wanted():
+            _instant.close()
+            _instant = _wanted()()
         if _instant.step(bpy.context.scene):
             redraw()
     except Exception:  # a timer that raises is gone without a word
@@ -330,4 +277,4 @@ def _tick() -> float | None:
         session.say("The instant preview ended with an error. The log has the details.", error=True)
         stop()
         return None
-    return _TICK
+    return _instant.tick

@@ -59,6 +59,19 @@ class PlatelightScene(bpy.types.PropertyGroup):
     shelf: bpy.props.EnumProperty(
         name="HDRIs", description="Which HDRIs are shown", items=list(SHELVES), default="BLENDER"
     )
+    instant_by: bpy.props.EnumProperty(
+        name="Instant Preview by",
+        description="What draws the instant preview",
+        items=[
+            ("GPU", "Graphics Card", "Over the plate's pictures and through its camera, at once"),
+            (
+                "BACKEND",
+                "Backend",
+                "The backend's own physical render in an image of its own, smaller, as Refine begins with",
+            ),
+        ],
+        default="GPU",
+    )
     shelf_words: bpy.props.StringProperty(
         name="Filter",
         description="Words that the HDRI's file name has to contain",

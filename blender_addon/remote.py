@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -158,12 +159,78 @@ def ask(
     with wire.connect(settings.endpoint) as client:
         try:
             result = client.run(request, planes, progress=reporter.progress, cancelled=over)
-        except (wire.Cancelled, wire.ConnectionFailed) as error:
-            if reporter.cancelled() or process is None or process.pid is not None:
+        except wire.PlatelightError as error:
+            found = _explained(error, process, reporter)
+            if found is error:
                 raise
-            raise wire.ConnectionFailed(
-                "The backend ended in the middle of the job.",
-                f"Try again, it is started anew; its log is {process.log_path}.",
-            ) from error
+            raise found from error
         _keep(facts_of(client), reporter)
     return Answer(dict(result.planes), dict(result.meta))
+
+
+def _explained(
+    error: wire.PlatelightError, process: BackendProcess | None, reporter: Reporter
+) -> wire.PlatelightError:
+    """The error itself, or that a backend of ours is gone where that is why."""
+    known = isinstance(error, wire.Cancelled | wire.ConnectionFailed)
+    if not known or reporter.cancelled() or process is None or process.pid is not None:
+        return error
+    return wire.ConnectionFailed(
+        "The backend ended in the middle of the job.",
+        f"Try again, it is started anew; its log is {process.log_path}.",
+    )
+
+
+class Line:
+    """A connection that stays open between requests, for one thread at a time: previews ask too often to connect anew."""
+
+    def __init__(self, settings: BackendSettings, process: BackendProcess | None) -> None:
+        """``process``: what ``ensure_backend`` said."""
+        self._settings, self._process = settings, process
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+        self.closed = False
+
+    def ask(
+        self, request: wire.Relight, planes: dict[str, wire.Plane], reporter: Reporter
+    ) -> dict[str, Pixels]:
+        """Run one request and wait for its planes; after an error the line is closed.
+
+        Raises:
+            PlatelightError: as ``ask``.
+        """
+        process = self._process
+        with self._lock:
+            try:
+                if self._client is None:
+                    if process is not None and process.poll() is not BackendState.RUNNING:
+                        process.wait_ready(self._settings.start_timeout, reporter.cancelled)
+                    self._client = wire.connect(self._settings.endpoint)
+
+                def over() -> bool:
+                    return reporter.cancelled() or (process is not None and process.pid is None)
+
+                return dict(self._client.run(request, planes, cancelled=over).planes)
+            except wire.PlatelightError as error:
+                self.closed = True
+                found = _explained(error, process, reporter)
+                if found is error:
+                    raise
+                raise found from error
+            finally:
+                if self.closed:
+                    self._drop()
+
+    def close(self) -> None:
+        """Close it now, or when the request under way has ended."""
+        self.closed = True
+        if self._lock.acquire(timeout=0.02):
+            try:
+                self._drop()
+            finally:
+                self._lock.release()
+
+    def _drop(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from platelight import __version__ as version
 from platelight.commands import options, tracks
-from platelight.protocol import errors, lamps, requests
+from platelight.protocol import errors, frames, lamps, requests
 from platelight.shading import principled
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ Lamp = lamps.Lamp
 MOST_LAMPS = lamps.MOST
 MOST_LIGHTS = requests.MOST_LIGHTS
 Place = requests.Place
+Plane = frames.Plane
 PlatelightError = errors.PlatelightError
 Parser = options.Parser
 add_batch = options.add_batch
@@ -38,6 +39,7 @@ Decompose = requests.Decompose
 Refine = requests.Refine
 Relight = requests.Relight
 Option = requests.Option
+describe = frames.describe
 light_planes = requests.light_planes
 maps_of = requests.maps_of
 options_of = requests.options_of
@@ -135,12 +137,14 @@ __all__ = [
     "Lamp",
     "Option",
     "Parser",
+    "Plane",
     "PlatelightError",
     "Refine",
     "Relight",
     "add_batch",
     "add_relight",
     "connect",
+    "describe",
     "distrust",
     "ledger",
     "local_endpoint",

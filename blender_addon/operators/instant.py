@@ -17,10 +17,11 @@ class PLATELIGHT_OT_instant_preview(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        """Needs maps and a graphics card; it can always be switched off."""
+        """Needs maps, and a graphics card or the backend; it can always be switched off."""
         if instant.is_on():
             return True
-        if bpy.app.background:
+        state = getattr(context.scene, "platelight", None)
+        if bpy.app.background and (state is None or state.instant_by == "GPU"):
             return refuse(cls, "Needs a window")
         return has_maps(cls, context)
 

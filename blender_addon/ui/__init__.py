@@ -18,7 +18,7 @@ _STEPS: tuple[tuple[str, str, Callable[[Any, Any], None]], ...] = (
         "Light",
         lambda layout, context: (
             draw_light.light(layout, context.scene.platelight),
-            instant.draw(layout),
+            instant.draw(layout, context.scene.platelight),
         )[0],
     ),
     ("shelf", "HDRIs", lambda layout, context: draw_light.shelf(layout, context.scene.platelight)),

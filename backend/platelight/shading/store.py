@@ -29,7 +29,8 @@ LOG = logging.getLogger(__name__)
 LIMIT = 1 << 30
 """Bytes of all files; a light with all its levels takes 174 MB, with the wide ones 30 MB."""
 _LULL, _LONGEST = 0.25, 1.0
-"""Seconds: files are written when nothing was asked for so long, as whoever chooses among lights needs the cores; not later than the second."""
+"""Seconds: a file is written when nothing more was asked for so long, as whoever chooses among lights needs the cores; after a
+second in any case."""
 _SLACK = 16
 """The folder is looked through after a sixteenth of the limit was written, and emptied by as much more than it must be."""
 _CODE = ("brdf", "environment", "irradiance", "lamps", "lobes", "polar", "specular", "tables")
