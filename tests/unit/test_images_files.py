@@ -13,6 +13,7 @@ import numpy as np
 import OpenEXR
 import pytest
 from platelight import images
+from platelight.images import raster
 from platelight.images.atomic import atomic_path
 from platelight.images.color import srgb_to_linear
 from platelight.images.exr import read_exr
@@ -92,6 +93,24 @@ def test_png_is_srgb_and_both_depths_round_trip(tmp_path: Path) -> None:
         plate = images.read_plate(path)
         assert plate.colorspace == "srgb"
         np.testing.assert_allclose(plate.pixels, pixels, atol=tolerance)
+
+
+def test_a_png_made_in_bands_is_the_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    color = np.random.default_rng(0).uniform(-0.2, 1.6, (31, 20, 3)).astype(np.float32)
+    alpha = color[..., 0].clip(0.0, 1.0)
+
+    def write(folder: Path) -> list[bytes]:
+        folder.mkdir()
+        files = [folder / f"{k}.png" for k in range(4)]
+        images.write_png(files[0], color, alpha=alpha, bits=16)
+        images.write_png(files[1], color * alpha[..., None], alpha=alpha, premultiplied=True)
+        images.write_normal_png(files[2], color, directx=True)
+        images.write_png_values(files[3], alpha, alpha=alpha)
+        return [file.read_bytes() for file in files]
+
+    whole = write(tmp_path / "whole")
+    monkeypatch.setattr(raster, "_BAND", 60)
+    assert write(tmp_path / "bands") == whole
 
 
 def test_png_alpha_is_straight(tmp_path: Path) -> None:
@@ -237,6 +256,7 @@ def test_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     script = f"""
     import resource, signal, numpy as np
     from platelight import images
+from platelight.images import raster
     from platelight.protocol.errors import PlatelightError
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))

@@ -16,6 +16,7 @@ from platelight.pipeline import matting, planes, room, service, subject
 from platelight.pipeline.resample import enlarged, resize
 from platelight.pipeline.room import Large, Room
 from platelight.protocol.errors import InputError
+from platelight.protocol.lamps import Lamp
 from platelight.protocol.requests import Decompose, Refine, Relight
 
 SMALL = 96
@@ -179,6 +180,32 @@ def test_what_does_not_fit_is_refused_at_once() -> None:
     assert not Room(32 * room.GIB).half(8640, 16384)
     assert Room(12 * room.GIB).half(8640, 16384)
     assert Room(lean=True).half(10, 10)
+
+
+def test_what_is_not_done_in_bands_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    plate, matte = ball()
+    planes = {
+        **dict.fromkeys(("albedo", "normal", "foreground"), plate),
+        "matte": matte,
+        "light": picture(16, 32),
+    }
+    planes |= dict.fromkeys(("roughness", "reflectivity", "cavity", "depth"), matte + 0.1)
+    pixels = matte.size
+    monkeypatch.setattr(room, "BASE", 0)
+    monkeypatch.setattr(service, "_room", Room(room.FLOATS * pixels))
+    service.run_job(Relight(pbr_only=True), dict(planes))
+    lamp = Lamp(kind="point", power=10.0)
+    for shaded in (Relight(pbr_only=True, shadows="on"), Relight(pbr_only=True, lamps=(lamp,))):
+        with pytest.raises(InputError, match="or do without shadows, lamps and steadying"):
+            service.run_job(shaded, dict(planes))
+    service.limit_memory((room.HALVES + room.beyond(True)) * pixels, room.beyond(True))
+    assert (
+        service.run_job(Relight(pbr_only=True, shadows="on"), dict(planes)).planes["pbr"].dtype == np.float16
+    )
+    # A command that will need it later refuses when it takes the plate apart.
+    service.limit_memory(room.FLOATS * pixels, room.beyond(False, steadied=True))
+    with pytest.raises(InputError, match="are allowed"):
+        service.run_job(Decompose(matte="given", working_size=SMALL), {"plate": plate, "matte": matte})
 
 
 def test_out_of_memory_makes_everything_smaller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,8 @@ def run(parsed: argparse.Namespace) -> int:
     frames = expand(parsed.plates, parsed.frames, strict=not parsed.keep_going)
     camera = ShotCamera.of(parsed, frames)
     folder = Path(parsed.output)
-    with cancel_on_interrupt() as cancelled, runner(parsed, cancelled) as job:
+    steadied = temporal.wanted(parsed, frames)
+    with cancel_on_interrupt() as cancelled, runner(parsed, cancelled, steadied) as job:
         settings = {**settings_of(parsed, frames, camera), **colors, "models": models_of(parsed, job.models)}
         ledger = Ledger(folder, "decompose", settings)
         work: batch.Work[Source, Apart] = batch.Work(
@@ -76,7 +77,7 @@ def run(parsed: argparse.Namespace) -> int:
             ),
             write=lambda frame, apart: save(folder, frame, apart, parsed.png),
         )
-        if temporal.wanted(parsed, frames):
+        if steadied:
             steady = temporal.Steady(
                 frames, parsed.shot, ledger, work.files, temporal_settings(settings, parsed),
                 lambda frame, source, progress: decompose(frame, source, parsed, job, progress, camera),
@@ -97,7 +98,7 @@ def run(parsed: argparse.Namespace) -> int:
 def bounded(parsed: argparse.Namespace, frame: Frame) -> bool:
     """Whether maps of large plates stay in half floats: in bounded memory, where nothing is reckoned with them."""
     steadied = bool(frame.shot) and parsed.temporal != "off"
-    return parsed.memory is not None and not parsed.png and not steadied
+    return parsed.memory is not None and not steadied
 
 
 def temporal_settings(settings: Mapping[str, Any], parsed: argparse.Namespace) -> dict[str, Any]:
@@ -170,7 +171,10 @@ def save_pngs(folder: Path, stem: str, maps: Maps) -> list[Path]:
     write_png_values(path("cavity"), maps["cavity"] * 0.5)  # mid-gray is neutral
     inside = maps["matte"] > 0.5
     near, far = np.percentile(maps["depth"][inside], [1, 99]) if inside.any() else (0.0, 1.0)
-    write_png_values(path("depth"), (far - maps["depth"]) / max(far - near, 1e-6) * maps["matte"])
+    shown = np.subtract(np.float32(far), maps["depth"], dtype=np.float32)
+    shown *= np.float32(1.0 / max(far - near, 1e-6))
+    shown *= maps["matte"]
+    write_png_values(path("depth"), shown)
     # A light has no white of its own; its 98th percentile is shown near white.
     bright = max(float(np.percentile(maps["light"], 98.0)), 1e-6)
     write_png(path("light"), maps["light"] * (0.8 / bright))

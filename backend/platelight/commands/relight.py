@@ -69,7 +69,8 @@ def run(parsed: argparse.Namespace) -> int:
     camera = ShotCamera.of(parsed, frames)
     lighting = Lighting.of(parsed, frames, camera)
     folder = Path(parsed.output)
-    with cancel_on_interrupt() as cancelled, runner(parsed, cancelled) as job:
+    steadied = not parsed.maps and temporal.wanted(parsed, frames)
+    with cancel_on_interrupt() as cancelled, runner(parsed, cancelled, steadied) as job:
 
         def compute(frame: Frame, given: Given, progress: Progress) -> Relit:
             if isinstance(given.source, Apart):
@@ -93,7 +94,7 @@ def run(parsed: argparse.Namespace) -> int:
             compute=batch.each(compute),
             write=lambda frame, relit: save(folder, frame, relit, parsed),
         )
-        if not parsed.maps and temporal.wanted(parsed, frames):
+        if steadied:
             steady = temporal.Steady(
                 frames, parsed.shot, ledger, lambda frame: taking_apart.plate_files(frame, parsed),
                 taking_apart.temporal_settings(settings, parsed), take_apart, lambda given: replace(given, source=None),
@@ -256,6 +257,6 @@ def save(folder: Path, frame: Frame, relit: Relit, parsed: argparse.Namespace) -
         made.append(folder / f"{stem}.relit.png")
         image = relit.planes["relit"]
         alpha = np.clip(image[..., 3], 0.0, 1.0)
-        color = image[..., :3] / np.maximum(alpha, 1e-4)[..., None]
-        write_png(made[-1], color, alpha=alpha if (alpha < 1.0).any() else None)
+        seen = alpha if (alpha < 1.0).any() else None
+        write_png(made[-1], image[..., :3], alpha=seen, premultiplied=True)
     return made

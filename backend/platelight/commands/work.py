@@ -61,8 +61,13 @@ class Runner:
 
 
 @contextlib.contextmanager
-def runner(parsed: argparse.Namespace, cancelled: Callable[[], bool]) -> Iterator[Runner]:
-    """Yield what runs jobs: a server's client with ``--server``, else the pipeline in this process."""
+def runner(
+    parsed: argparse.Namespace, cancelled: Callable[[], bool], steadied: bool = False
+) -> Iterator[Runner]:
+    """Yield what runs jobs: a server's client with ``--server``, else the pipeline in this process.
+
+    ``steadied``: whether frames wait for their neighbors, which a limit on memory has to hold.
+    """
     if parsed.server:
         from platelight.client import Client
 
@@ -78,12 +83,14 @@ def runner(parsed: argparse.Namespace, cancelled: Callable[[], bool]) -> Iterato
     def run(request: Request, planes: Planes, progress: Progress) -> Outcome:
         # Imported at the first job: torch takes seconds, and a wrong plate should be told at once.
         from platelight.pipeline import service
+        from platelight.pipeline.room import beyond
 
         nonlocal ready
         if not ready:
             service.configure(parsed.device, parsed.threads)
             if parsed.memory is not None:
-                service.limit_memory(int(parsed.memory * 2**30))
+                shaded = bool(getattr(parsed, "lamp", ())) or getattr(parsed, "shadows", "off") == "on"
+                service.limit_memory(int(parsed.memory * 2**30), beyond(shaded, steadied))
             ready = True
         return service.run_job(request, planes, progress, cancelled)
 

@@ -20,6 +20,8 @@ from platelight.images.exr import MAX_PIXELS
 from platelight.images.sanitize import Pixels, sanitize
 from platelight.protocol.errors import InputError
 
+_BAND = 1 << 18
+"""Pixels that are made ready to be written at once."""
 _ORIENTATIONS = {
     2: (False, "x"),
     3: (False, "xy"),
@@ -127,12 +129,13 @@ def write_png(
     alpha: npt.NDArray[Any] | None = None,
     bits: int = 8,
     highlights: str = "shoulder",
+    premultiplied: bool = False,
 ) -> None:
-    """Write linear Rec.709 as an sRGB PNG, whole or not at all.
+    """Write linear Rec.709 as an sRGB PNG, whole or not at all. What is reckoned is reckoned in bands of rows.
 
     Args:
         path: the file to make or replace.
-        pixels_linear: (H, W, 3) or (H, W), straight.
+        pixels_linear: (H, W, 3) or (H, W), straight unless ``premultiplied`` by ``alpha``.
         alpha: (H, W) in [0, 1], stored straight.
         bits: 8 or 16.
         highlights: ``shoulder`` rolls values above 0.8 off into [0.8, 1) (see :func:`.color.shoulder`);
@@ -144,9 +147,16 @@ def write_png(
     """
     if highlights not in ("shoulder", "clip"):
         raise ValueError(f"highlights must be 'shoulder' or 'clip', not {highlights!r}")
-    clean, _ = sanitize(pixels_linear)
-    shown = shoulder(clean) if highlights == "shoulder" else clean
-    write_png_values(path, linear_to_srgb(np.clip(shown, 0.0, 1.0)), alpha=alpha, bits=bits)
+
+    def shown(rows: slice) -> Pixels:
+        clean = np.asarray(pixels_linear[rows], np.float32)
+        if premultiplied and alpha is not None:
+            clean = clean / np.maximum(np.asarray(alpha[rows], np.float32), 1e-4)[..., None]
+        clean, _ = sanitize(clean)
+        clean = shoulder(clean) if highlights == "shoulder" else clean
+        return linear_to_srgb(np.clip(clean, 0.0, 1.0))
+
+    _write_codes(path, pixels_linear.shape, shown, alpha, bits)
 
 
 def write_normal_png(
@@ -154,7 +164,11 @@ def write_normal_png(
 ) -> None:
     """Write camera-space normals (H, W, 3) as ``0.5 n + 0.5``, OpenGL (+Y up) or DirectX (green flipped)."""
     signs = np.array([1.0, -1.0 if directx else 1.0, 1.0], dtype=np.float32)
-    write_png_values(path, np.asarray(normal, dtype=np.float32) * signs * 0.5 + 0.5, bits=bits)
+
+    def shown(rows: slice) -> Pixels:
+        return np.asarray(normal[rows], np.float32) * signs * np.float32(0.5) + np.float32(0.5)
+
+    _write_codes(path, normal.shape, shown, None, bits)
 
 
 def write_png_values(
@@ -165,19 +179,34 @@ def write_png_values(
     bits: int = 8,
 ) -> None:
     """Write values in [0, 1] as they are, (H, W, 3) or (H, W), for encoded color or for data (mattes)."""
+    _write_codes(path, values.shape, lambda rows: np.asarray(values[rows], np.float32), alpha, bits)
+
+
+def _write_codes(
+    path: str | os.PathLike[str],
+    shape: tuple[int, ...],
+    values: Callable[[slice], Pixels],
+    alpha: npt.NDArray[Any] | None,
+    bits: int,
+) -> None:
+    """Write what ``values`` gives of some rows, in [0, 1]."""
     if bits not in (8, 16):
         raise ValueError(f"a PNG has 8 or 16 bits a channel, not {bits}")
-    planes = np.asarray(values, dtype=np.float32)
-    planes = planes[..., None] if planes.ndim == 2 else planes
-    if alpha is not None:
-        planes = np.concatenate([planes, np.asarray(alpha, dtype=np.float32)[..., None]], axis=-1)
-    top = 255 if bits == 8 else 65535
-    codes = np.rint(np.nan_to_num(planes).clip(0.0, 1.0) * top).astype(np.uint8 if bits == 8 else np.uint16)
-    if codes.shape[-1] == 2:
-        codes = codes[..., [0, 0, 0, 1]]
+    height, width, colors = *shape[:2], shape[2] if len(shape) == 3 else 1
+    top, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    count = colors + (alpha is not None)
+    # OpenCV's order; gray with alpha is written as color.
+    order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[count]
+    codes: npt.NDArray[np.integer[Any]] = np.empty((height, width, len(order)), kind)
+    step = max(1, _BAND // width)
+    for first in range(0, height, step):
+        rows = slice(first, first + step)
+        planes = values(rows).reshape(-1, width, colors)
+        if alpha is not None:
+            planes = np.concatenate([planes, np.asarray(alpha[rows], np.float32)[..., None]], axis=-1)
+        codes[rows] = np.rint(np.nan_to_num(planes).clip(0.0, 1.0) * top)[..., order]
     # OpenImageIO's PNG writer stays silent on a full disk, so the file is made in memory and written here.
-    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[codes.shape[-1]]
-    made, encoded = cv2.imencode(".png", np.ascontiguousarray(codes[..., order]))
+    made, encoded = cv2.imencode(".png", codes)
     if not made:
         raise ValueError(f"an array of shape {codes.shape} cannot be a PNG")
     write_bytes(path, encoded.tobytes())

@@ -30,13 +30,25 @@ BASE = int(0.75 * GIB)
 FLOATS, HALVES = 160, 85
 """Bytes a pixel of a plate that is read, taken apart, relit and written, maps in floats or in halves."""
 
+SHADED, STEADIED = 300, 500
+"""Bytes a pixel more where shadows or lamps work on the whole frame in floats; where eight neighbors wait for a frame to be steadied."""
+
+
+def beyond(shaded: bool, steadied: bool = False) -> int:
+    """Bytes a pixel of what is not done in bands."""
+    return SHADED * shaded + STEADIED * steadied
+
 
 @dataclass(frozen=True)
 class Room:
-    """Memory for a job in bytes; None leaves it to the machine. ``lean`` takes as little as can be."""
+    """Memory for a job in bytes; None leaves it to the machine. ``lean`` takes as little as can be.
+
+    ``whole``: bytes a pixel more, for what is not done in bands.
+    """
 
     memory: int | None = None
     lean: bool = False
+    whole: int = 0
 
     def half(self, height: int, width: int) -> bool:
         """Whether maps of this size must be kept in half floats; depends on nothing else, so that reruns are equal.
@@ -46,13 +58,14 @@ class Room:
         """
         if self.memory is None:
             return self.lean
-        if BASE + FLOATS * height * width <= self.memory:
+        if BASE + (FLOATS + self.whole) * height * width <= self.memory:
             return self.lean
-        least = BASE + HALVES * height * width
+        least = BASE + (HALVES + self.whole) * height * width
         if least > self.memory:
+            others = ", or do without shadows, lamps and steadying" if self.whole else ""
             raise InputError(
                 f"A plate of {width}×{height} needs {least / GIB:.1f} GiB, and {self.memory / GIB:.1f} GiB are allowed.",
-                "Allow more with --memory, or give a smaller plate.",
+                f"Allow more with --memory, or give a smaller plate{others}.",
             )
         return True
 

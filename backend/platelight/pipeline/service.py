@@ -19,7 +19,7 @@ from platelight.images.exr import half
 from platelight.pipeline.decompose import decompose
 from platelight.pipeline.networks import Networks
 from platelight.pipeline.relight import relight
-from platelight.pipeline.room import Room
+from platelight.pipeline.room import Room, beyond
 from platelight.pipeline.subject import Kept
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Decompose, Relight, Request
@@ -44,10 +44,13 @@ _room = Room()
 _kept = Kept()
 
 
-def limit_memory(size: int | None) -> None:
-    """Bound the memory of jobs, in bytes: smaller bands, and maps in half floats where a plate is large."""
+def limit_memory(size: int | None, whole: int = 0) -> None:
+    """Bound the memory of jobs, in bytes: smaller bands, and maps in half floats where a plate is large.
+
+    ``whole``: bytes a pixel that the caller, or a later job on the same maps, takes beside; see :func:`room.beyond`.
+    """
     global _room
-    _room = Room(size)
+    _room = Room(size, whole=whole)
 
 
 def configure(device: str = "cpu", threads: int | None = None) -> None:
@@ -132,7 +135,8 @@ def run_job(
         return JobResult(finished, {"platelight": __version__, "models": loaded.versions, "replaced": notes})
     bare = isinstance(request, Relight) and request.pbr_only
     used = None if bare else networks()
-    room = dataclasses.replace(_room, lean=_room.lean or request.halves)
+    whole = beyond(isinstance(request, Relight) and (bool(request.lamps) or request.shadows == "on"))
+    room = dataclasses.replace(_room, lean=_room.lean or request.halves, whole=max(_room.whole, whole))
     # Only previews, one light after another, are worth the memory, and only where there is enough of it.
     kept = _kept if bare and _room.memory is None and not _room.lean else None
     relit = relight(used, given, request, _device, progress, cancelled, room, kept)
