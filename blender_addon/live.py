@@ -96,7 +96,9 @@ def surface_work(plate: Any, backdrop: str, backdrop_path: str) -> Work:
         step, matte = step_of(*shape), read["matte"]
         planes = {}
         for name, plane in read.items():
-            small = shrunk(plane, step, None if name in {"matte", "plate", "backdrop"} else matte)
+            small = shrunk(
+                np.asarray(plane, np.float32), step, None if name in {"matte", "plate", "backdrop"} else matte
+            )
             if name == "normal":
                 small = small / np.maximum(np.linalg.norm(small, axis=-1, keepdims=True), 1e-6)
             halves = np.clip(small, -65504.0, 65504.0).astype(np.float16)
@@ -216,7 +218,7 @@ class Live:
             self._line = remote.Line(settings, process)
         line, surface, (pixels, described) = self._line, self._surface[1], self._light[1]
         request = wire.Relight(
-            pbr_only=True, composite_only=True, fov=wish.fov, backdrop=wish.backdrop, exposure=wish.exposure,
+            pbr_only=True, composite_only=True, halves=True, fov=wish.fov, backdrop=wish.backdrop, exposure=wish.exposure,
             rotation=0.0 if wish.axes else wish.rotation,
         )  # fmt: skip
 
