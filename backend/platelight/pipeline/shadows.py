@@ -53,7 +53,8 @@ class Raster:
         known = _median(self.fine.spread(shares, 1.0), inside)
         small = resize(self.guide, (inside.shape[0], inside.shape[1]))
         weight = inside[None, None].to(shares.dtype)
-        return guided_upsample(known, small, self.guide, weight).clamp(0.0, 1.0)
+        # A cast shadow's edge is none of depth's, so the filter blurs it by its window: the smallest there is.
+        return guided_upsample(known, small, self.guide, weight, radius=1).clamp(0.0, 1.0)
 
 
 def raster(maps: dict[str, Tensor], fov: float) -> Raster | None:
