@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from platelight.models import precision
+from platelight.models.encoder import Depthwise
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,25 @@ def test_devices_that_are_not_here_are_told_too(monkeypatch: pytest.MonkeyPatch)
     assert "float32" in precision.reason(torch.device("mps"))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     assert precision.reason(torch.device("cuda")).endswith("float32: this GPU is older than bfloat16")
+
+
+def test_depthwise_gradients_are_of_the_same_convolution() -> None:
+    """In bfloat16 they are found apart, in float32: the same sums, for every stride and kernel that the encoder has."""
+    torch.manual_seed(0)
+    for kernel, stride in ((3, 1), (3, 2), (5, 1), (5, 2)):
+        layer = Depthwise(24, kernel, stride)
+        x = torch.randn(2, 24, 16, 12)
+        found = []
+        for half in (False, True):
+            given = x.clone().requires_grad_()
+            layer.weight.grad = None
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                answer = layer(given)
+            assert answer.dtype == (torch.bfloat16 if half else torch.float32)
+            answer.float().square().sum().backward()
+            assert given.grad is not None
+            assert layer.weight.grad is not None
+            found.append((given.grad, layer.weight.grad))
+        for exact, rounded in zip(*found, strict=True):
+            assert rounded.dtype == torch.float32
+            assert float((rounded - exact).norm() / exact.norm()) < 0.01

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 # (expansion, kernel, stride, channels, repeats)
 STAGES = (
@@ -20,6 +23,52 @@ STAGES = (
 TAPS = (0, 2, 4, 10, 14)  # last block of each resolution
 CHANNELS = (16, 24, 40, 112, 192)
 STEM = 32
+
+
+class _DepthwiseGradient(torch.autograd.Function):
+    """A depthwise convolution whose gradients are found in float32, whatever it runs in.
+
+    On processors those of bfloat16 go through loops of reference: 69 ms for 2 (672 channels of 8², batch 16, stride 2).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        given = (t.to(torch.float32, memory_format=torch.channels_last) for t in (gradients[0], x, weight))
+        half = weight.shape[-1] // 2
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+            *given,
+            None,
+            (ctx.stride,) * 2,
+            (half, half),
+            (1, 1),
+            False,
+            (0, 0),
+            len(weight),
+            (True, True, False),
+        )
+        return of_x.to(x.dtype), of_weight.to(weight.dtype), None
+
+
+class Depthwise(nn.Conv2d):
+    """One square kernel a channel, without bias."""
+
+    def __init__(self, channels: int, kernel: int, stride: int) -> None:
+        super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
+            return super().forward(x)
+        half = torch.get_autocast_dtype("cpu")
+        given = (x.to(half), self.weight.to(half), self.stride[0])
+        answer: Tensor = _DepthwiseGradient.apply(*given)  # type: ignore[no-untyped-call]
+        return answer
 
 
 class Block(nn.Module):
@@ -36,7 +85,7 @@ class Block(nn.Module):
                 nn.ReLU6(True),
             ]
         layers += [
-            nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden, bias=False),
+            Depthwise(hidden, kernel, stride),
             nn.BatchNorm2d(hidden, eps=1e-3),
             nn.ReLU6(True),
             nn.Conv2d(hidden, outputs, 1, bias=False),

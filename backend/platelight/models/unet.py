@@ -18,6 +18,11 @@ def _conv(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
+def modulated(y: Tensor, gain: Tensor, offset: Tensor) -> Tensor:
+    """The features times a gain plus an offset, reckoned in the gain's precision and kept in their own."""
+    return (y * gain + offset).to(y.dtype)
+
+
 class UNet(nn.Module):
     """Encoder and a light decoder with skips down to the input's own resolution.
 
@@ -59,10 +64,12 @@ class UNet(nn.Module):
         modulation = self.modulation(y, x[:, -1:])
         for stage, skip, (gain, offset) in zip(self.up, features[-2::-1], modulation[:-1], strict=True):
             y = F.interpolate(y, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            y = stage(torch.cat([y, skip], 1)) * gain + offset
+            y = modulated(stage(torch.cat([y, skip], 1)), gain, offset)
         y = F.interpolate(y, size=x.shape[-2:], mode="bilinear", align_corners=False)
-        gain, offset = modulation[-1]
-        y = self.fine[1](self.fine[0](torch.cat([y, x], 1)) * gain + offset)
+        x = x.to(
+            y.dtype, memory_format=torch.channels_last
+        )  # else all that it is joined with is copied as well
+        y = self.fine[1](modulated(self.fine[0](torch.cat([y, x], 1)), *modulation[-1]))
         # Eight bits of bfloat16 are too few for what a picture is multiplied by: levels would jump by 0.8 %.
         with torch.autocast(y.device.type, enabled=False):
             out: Tensor = self.head(y.float())
