@@ -84,6 +84,7 @@ class BakeSetup:
 
     Attributes:
         points: where they stand.
+        heading: along which they are taken, as ``world.heading``.
         views: names of the views in the file, in the order of the points; none for a single one.
     """
 
@@ -102,7 +103,7 @@ class BakeSetup:
         self.views: list[str] = []
         self._scene = scene
         self._uid = uid
-        self._heading = heading
+        self.heading = heading
         self._target = target
         self._height = height
         self._samples = samples
@@ -167,7 +168,7 @@ class BakeSetup:
             made.append(ref(camera))
             self._scene.collection.objects.link(camera)
             camera.location = point.at
-            camera.rotation_euler = (math.pi / 2, 0.0, self._heading - math.pi / 2)
+            camera.rotation_euler = (math.pi / 2, 0.0, self.heading - math.pi / 2)
             data.clip_start, data.clip_end = 1e-4, 1e6
             compat.make_panorama(data)
             if len(self.points) > 1:

@@ -167,7 +167,7 @@ class Instant:
         return View(
             0.0 if of_scene else state.rotation / 360.0,
             float(light.strength(state)) * (1.0 if of_scene else 2.0**state.exposure),
-            light.camera_axes(plate.camera) if plate.camera is not None else np.eye(3, dtype=np.float32),
+            light.camera_axes(scene, plate),
             (across, across * plate.height / plate.width),
             mode,
         )

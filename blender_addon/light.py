@@ -20,7 +20,8 @@ from .wire import InputError, Place, light_planes
 _LIGHT_WIDTH = 2048
 BAKED = "Platelight Scene Light"
 SUNLESS = "Platelight Light without Sun"
-_UPRIGHT = math.radians(0.1)  # a camera less tilted than this stands upright
+_FACES = "platelight_faces"  # of a baked light: the heading, in radians, of its center column
+_UPRIGHT = math.radians(0.1)  # a camera less turned than this looks where the light's center column does
 
 
 class Target(NamedTuple):
@@ -103,9 +104,17 @@ def strength(state: Any) -> np.float32:
     return np.float32(getattr(state, name) if name else 1.0)
 
 
-def camera_axes(camera: Any) -> Pixels:
-    """The camera's axes as columns (3, 3) in the upright frame of its heading."""
-    angle = world.heading(camera)
+def camera_axes(scene: Any, plate: Any) -> Pixels:
+    """The plate's camera's axes as columns (3, 3) in the upright frame that the chosen light's center column faces."""
+    camera = plate.camera
+    if camera is None:
+        return np.eye(3, dtype=np.float32)
+    state = scene.platelight
+    if state.light_from == "SCENE":
+        baked = state.baked_light
+        angle = world.heading(camera) if baked is None else baked.get(_FACES, world.heading(camera))
+    else:
+        angle = world.facing(scene, camera)
     forward = np.array([math.cos(angle), math.sin(angle), 0.0])
     right = np.array([math.sin(angle), -math.cos(angle), 0.0])
     frame = np.stack([right, [0.0, 0.0, 1.0], -forward])
@@ -138,7 +147,7 @@ def for_backend(
     # What the scene sends is the scene's to turn and to brighten.
     rotation, exposure = (0.0, 0.0) if state.light_from == "SCENE" else (state.rotation, state.exposure)
     gain = strength(state)
-    axes = camera_axes(plate.camera) if plate.camera is not None else np.eye(3, dtype=np.float32)
+    axes = camera_axes(scene, plate)
     tilted = abs(float(np.trace(axes)) - 3.0) > _UPRIGHT**2
 
     def one(pixels: Source, on_main: OnMain) -> Pixels:
@@ -183,12 +192,16 @@ def world_pixels(scene: Any) -> Pixels:
     return found + color * np.float32(node.inputs["Strength"].default_value)
 
 
-def keep_baked(scene: Any, plate: Any, lights: Sequence[tuple[Pixels, Place]]) -> None:
-    """Keep what Match Scene Light photographed, and where in the plate that was: the subject's middle first."""
+def keep_baked(scene: Any, plate: Any, lights: Sequence[tuple[Pixels, Place]], faces: float) -> None:
+    """Keep what Match Scene Light photographed, and where in the plate that was: the subject's middle first.
+
+    ``faces`` is the heading that it was photographed along, as ``world.heading``.
+    """
     state = scene.platelight
     kept = [each.image for each in state.baked_places][1:]
     state.baked_light = _keep(lights[0][0], BAKED, state.baked_light)
     state.baked_light["platelight_bake"] = state.baked_light.get("platelight_bake", 0) + 1
+    state.baked_light[_FACES] = faces
     state.baked_places.clear()
     state.baked_plate = plate.uid
     for number, (pixels, place) in enumerate(lights if len(lights) > 1 else ()):

@@ -194,7 +194,7 @@ class Live:
         gain = float(light.strength(state))
         stops = math.log2(gain) if gain > 0.0 else _DARKEST
         stops += 0.0 if of_scene else state.exposure
-        axes = light.camera_axes(plate.camera) if plate.camera is not None else np.eye(3)
+        axes = light.camera_axes(scene_, plate)
         return Wish(
             self._light[0],
             self._surface[0],

@@ -31,6 +31,18 @@ def heading(camera: Any) -> float:
     return math.atan2(forward.y, forward.x)
 
 
+def facing(scene: Any, camera: Any) -> float:
+    """The heading that the scene's World was built for, as ``heading``; the camera's own where it is another World.
+
+    A camera that turns later, as a tracked one does along a shot, leaves the World where it is.
+    """
+    tree = compat.world_nodes(scene.world)
+    node = tree.nodes.get(FACING_NODE) if tree is not None else None
+    if node is None or scene.world.get("platelight_scene") != scene.name:
+        return heading(camera)
+    return -float(node.inputs["Rotation"].default_value[2])
+
+
 class Driven(NamedTuple):
     """Data paths on the scene for rotation (degrees), exposure (stops) and strength (a factor)."""
 

@@ -146,7 +146,7 @@ class PLATELIGHT_OT_match_scene_light(RenderOperator, bpy.types.Operator):
         """Keep the lights and make them the target."""
         plate = _found(self._uid)
         places = [point.place for point in self._bake.points]
-        light.keep_baked(context.scene, plate, list(zip(lights, places, strict=True)))
+        light.keep_baked(context.scene, plate, list(zip(lights, places, strict=True)), self._bake.heading)
         context.scene.platelight.light_from = "SCENE"
         where = f", from {len(lights)} places" if len(lights) > 1 else ""
         return f"{plate.name} takes the light of the scene{where}."

@@ -22,6 +22,19 @@ def test_the_scene_light_is_what_the_scene_sends(run_blender: Callable[..., Any]
     assert 0.0 < errors["principled"] <= 0.03
 
 
+def test_a_camera_that_turns_later_leaves_the_light_where_the_world_is(
+    run_blender: Callable[..., Any],
+) -> None:
+    """A tracked camera turns along its shot: Cycles and the backend must light each frame from the same side."""
+    seen = run_blender("yawed.py")
+    for told, by_cycles in seen.values():
+        assert (
+            sum(a * b for a, b in zip(told, by_cycles, strict=True)) > 0.9995
+        )  # 1.8 degrees, under a texel's width
+    ways = [by_cycles for _, by_cycles in seen.values()]
+    assert sum(a * b for a, b in zip(*ways[:2], strict=True)) < 0.9
+
+
 def test_the_plate_lends_its_light(run_blender: Callable[..., Any]) -> None:
     seen = run_blender("plate_light.py")
     assert seen["gain"] == pytest.approx(1.0, abs=0.01)
