@@ -22,6 +22,7 @@ from platelight.training.checkpoint import Checkpoint
 from platelight.training.cli import main
 from platelight.training.ladder import LadderConfig, allot, ladder, plan
 from platelight.training.materials import Surface
+from platelight.training.mean import mean
 from platelight.training.pictures import Batch
 from platelight.training.plot import plot, read
 from platelight.training.start import Start
@@ -233,3 +234,23 @@ def test_a_gpu_machine_needs_no_more_than_torch_and_opencv() -> None:
     code += "".join(f"import platelight.training.{name}\n" for name in modules)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_mean_of_two_versions_lies_between_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+        registry.publish("illum", registry.NETWORKS["illum"](), tmp_path / folder, {"seed": "1"})
+    folders = [str(tmp_path / each) for each in ("old", "new")]
+    assert main(["mean", "illum", *folders, "--share", "0.25", "--weights", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "illum.safetensors")
+    old, new, found = (
+        registry.load("illum", folder=tmp_path / each).state_dict() for each in ("old", "new", "out")
+    )
+    for key, value in found.items():
+        assert torch.allclose(value, 0.75 * old[key] + 0.25 * new[key], atol=1e-3)
+    assert "0.25 of" in registry.describe("illum", tmp_path / "out").notes["mean"]
+    with pytest.raises(InputError, match=r"1\.5 is no share"):
+        mean("illum", tmp_path / "old", tmp_path / "new", 1.5, tmp_path / "out")

@@ -86,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
     climb.add_argument("--out", type=Path, required=True, help="folder of weights, curves and checkpoints")
     climb.add_argument("--minutes", type=float, required=True, help="how long this call may take, in all")
     climb.add_argument("--of", type=float, default=0.0, help="the whole ladder's minutes over several calls")
+    between = stages.add_parser("mean", help="the mean of two versions of a network's weights")
+    between.add_argument("network", choices=ORDER)
+    between.add_argument("old", type=Path, help="folder of weights")
+    between.add_argument("new", type=Path, help="folder of weights")
+    between.add_argument("--share", type=float, default=0.5, help="share of the new ones")
+    between.add_argument("--weights", type=Path, required=True, help="folder of the result")
     for name in ("mmae", *ORDER):
         stage = stages.add_parser(name, help=f"train {name}")
         _ingredients(stage)
@@ -179,6 +185,11 @@ def run(options: argparse.Namespace) -> int:
         from platelight.training.plot import plot
 
         print(plot(options.runs, options.out))
+        return 0
+    if options.stage == "mean":
+        from platelight.training.mean import mean
+
+        print(mean(options.network, options.old, options.new, options.share, options.weights))
         return 0
     if options.stage == "light-stage":
         return light_stage.run_parsed(options)
