@@ -70,8 +70,8 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "no such color space": (
         "decompose flat.png --colorspace Kodachrome",
-        "flat.png: OpenColorIO's ACES configuration has no color space named 'Kodachrome'. "
-        "Use for instance linear, srgb, ACEScg, ACES2065-1 or 'Linear Rec.2020'.",
+        "flat.png: ocio://studio-config-v2.1.0_aces-v1.3_ocio-v2.3 has no color space named 'Kodachrome'. "
+        "It has ACES2065-1, ACEScc, ACEScct, ACEScg, ADX10, ….",
     ),
     "matte of another shape": (
         "decompose flat.png --matte square.png",

@@ -256,7 +256,6 @@ def test_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     script = f"""
     import resource, signal, numpy as np
     from platelight import images
-from platelight.images import raster
     from platelight.protocol.errors import PlatelightError
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))

@@ -314,6 +314,7 @@ class Steady:
             assert state.loaded is not None
             window[k].state = _Waiting(state.still, None, None)
             steady = averaged(state.still, _around(window, k))
+            _let_go(window)
             maps = {name: np.asarray(plane, np.float32) for name, plane in state.apart.maps.items()}
             light, turn = common[frame.shot].light, self.turn(frame)
             maps = steadied(maps, state.still, steady, light if turn is None else seen(light, turn))
@@ -366,6 +367,14 @@ def _calmed(window: list[_Place], k: int) -> Step | None:
         before, after = window[max(0, k - CALM) : k][::-1], window[k + 1 : k + 1 + CALM]
         window[k].calm = calmed(last.still.view, here.still.view, step, _unbroken(before), _unbroken(after))
     return window[k].calm
+
+
+def _let_go(window: list[_Place]) -> None:
+    """Forget steps as they were found, once all that they calm are calmed: a shot's window holds 21 of them."""
+    for k, place in enumerate(window[:-CALM]):
+        near = window[max(0, k - CALM) : k + CALM + 1]
+        if place.step is not None and all(one.calm is not None or one.step is None for one in near):
+            place.step = place.calm
 
 
 def _unbroken(places: list[_Place]) -> list[Step]:
