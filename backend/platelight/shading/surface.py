@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from platelight.shading import environment, lamps, parallel, sampling, tables
+from platelight.shading import environment, fused, lamps, parallel, sampling, tables
 from platelight.shading.reference import facing
 from platelight.shading.specular import Specular, lamp_share
 
-_CHUNK = 1 << 14
-"""Most pixels in one go: what they take stays in a core's cache."""
+_CHUNK = {"cpu": 1 << 14, "cuda": 1 << 22}
+"""Most pixels in one go: on processors what they take stays in a core's cache, elsewhere it fills the device."""
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,42 @@ class Surface:
     @classmethod
     def of(cls, levels: tuple[int, int], layered: bool, maps: tuple[Tensor, ...]) -> Surface:
         """Of maps ``(channels, P)`` whose roughness lies within the levels."""
-        normal, bent, view, nv, roughness, albedo, f0 = maps
-        rough = roughness[0].clamp(tables.MIN_ROUGHNESS, 1.0)
-        white, edge, glass = sampling.albedos(nv[0], roughness[0])
-        paint = albedo
-        if layered:
-            paint = albedo * sampling.layer_share(glass, f0)
-        return cls(
-            environment.coordinates(normal[None, :, None]),
-            tables.find(levels, bent, view, nv[0], rough),
-            lamps.seen(bent, view, nv[0], rough, lamp_share(rough)),
-            paint,
-            f0,
-            white,
-            edge,
-        )
+        return fused.on(maps[0].device, find)(levels, layered, *maps)
 
     def under(self, diffuse: Tensor, specular: Specular, rows: Tensor) -> Tensor:
         """Diffuse, then specular radiance ``(6, P)``: ``diffuse (1, 3, h, 2h)`` is irradiance over π, ``rows`` tables."""
-        mean = tables.read(rows, self.cells)
         lamp = lamps.specular(specular.lamps, self.seen)
-        glossy_edge = self.edge * mean[3:] + lamp[3:]
-        glossy = glossy_edge + self.f0 * (self.white * mean[:3] + lamp[:3] - glossy_edge)
-        base = environment.sample_at(diffuse, *self.at)[0, :, 0] * self.paint
-        return torch.cat((base, glossy))
+        return fused.on(rows.device, light)(self, environment.closed(diffuse), rows, lamp)
+
+
+def find(
+    levels: tuple[int, int], layered: bool, normal: Tensor, bent: Tensor, view: Tensor, nv: Tensor,
+    roughness: Tensor, albedo: Tensor, f0: Tensor,
+) -> Surface:  # fmt: skip
+    """:meth:`Surface.of`."""
+    rough = roughness[0].clamp(tables.MIN_ROUGHNESS, 1.0)
+    white, edge, glass = sampling.albedos(nv[0], roughness[0])
+    paint = albedo
+    if layered:
+        paint = albedo * sampling.layer_share(glass, f0)
+    return Surface(
+        environment.coordinates(normal[None, :, None]),
+        tables.find(levels, bent, view, nv[0], rough),
+        lamps.seen(bent, view, nv[0], rough, lamp_share(rough)),
+        paint,
+        f0,
+        white,
+        edge,
+    )
+
+
+def light(surface: Surface, diffuse: Tensor, rows: Tensor, lamp: Tensor) -> Tensor:
+    """:meth:`Surface.under` with the closed map of irradiance and what lamps give."""
+    mean = tables.read(rows, surface.cells)
+    glossy_edge = surface.edge * mean[3:] + lamp[3:]
+    glossy = glossy_edge + surface.f0 * (surface.white * mean[:3] + lamp[:3] - glossy_edge)
+    base = environment.sample_closed(diffuse, *surface.at)[0, :, 0] * surface.paint
+    return torch.cat((base, glossy))
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,8 @@ def pictures(
         maps = [m[i % m.shape[0]].flatten(1) for m in (normal, bent, view, nv, roughness, albedo, f0)]
         # Chunks of one size, an even number of them, so that two threads end together.
         count = height * width
-        several = 2 * -(-count // (2 * _CHUNK)) if count > _CHUNK // 4 else 1
+        most = _CHUNK.get(normal.device.type, _CHUNK["cuda"])
+        several = 2 * -(-count // (2 * most)) if count > most // 4 else 1
         chunks = tuple(zip(*(m.split(-(-count // several), dim=1) for m in maps), strict=True))
         levels = tables.levels(roughness[i % roughness.shape[0]])
         found.append(Picture(levels, layered, (height, width), normal.device, chunks))
