@@ -166,7 +166,7 @@ def main() -> int:
     width, _, height = parsed.size.partition("x")
     parsed.folder.mkdir(parents=True)
     make(parsed.folder, parsed.frames, (int(width), int(height)))
-    bench = Bench(parsed.folder, options, parsed.stand_in)
+    bench = Bench(parsed.folder.resolve(), options, parsed.stand_in)  # runs have it as their working folder
     short, _ = bench.finished("--frames", f"1-{SHORT}", "-o", "short")
     whole, seconds = bench.finished("-o", "whole")
     _, alone = bench.finished("-o", "alone", alone=True)

@@ -116,7 +116,7 @@ def test_chunks_on_two_threads_give_what_one_gives(monkeypatch: pytest.MonkeyPat
     normal, view, _ = perspective_sphere(48, 40.0, 3.3)
     light = integrate.prefilter(env)
     once = integrate.shade(light, normal, *maps(normal, 0.5), view).total
-    monkeypatch.setattr(surface, "_CHUNK", {"cpu": 100})
+    monkeypatch.setattr(surface, "_CHUNK", 100)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     with torch.inference_mode():

@@ -15,7 +15,7 @@ from platelight.shading import environment, fused, lamps, parallel, sampling, ta
 from platelight.shading.reference import facing
 from platelight.shading.specular import Specular, lamp_share
 
-_CHUNK = {"cpu": 1 << 14, "cuda": 1 << 22}
+_CHUNK, _ON_DEVICE = 1 << 14, 1 << 22
 """Most pixels in one go: on processors what they take stays in a core's cache, elsewhere it fills the device."""
 
 
@@ -119,7 +119,7 @@ def pictures(
         maps = [m[i % m.shape[0]].flatten(1) for m in (normal, bent, view, nv, roughness, albedo, f0)]
         # Chunks of one size, an even number of them, so that two threads end together.
         count = height * width
-        most = _CHUNK.get(normal.device.type, _CHUNK["cuda"])
+        most = _CHUNK if normal.device.type == "cpu" else _ON_DEVICE
         several = 2 * -(-count // (2 * most)) if count > most // 4 else 1
         chunks = tuple(zip(*(m.split(-(-count // several), dim=1) for m in maps), strict=True))
         levels = tables.levels(roughness[i % roughness.shape[0]])
