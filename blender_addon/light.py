@@ -121,6 +121,11 @@ def camera_axes(scene: Any, plate: Any) -> Pixels:
     return np.asarray(frame @ np.array(camera.matrix_world.to_3x3().normalized()), np.float32)
 
 
+def is_turned(axes: Pixels) -> bool:
+    """Whether a camera of :func:`camera_axes` looks elsewhere than along the light's center column, or is tilted."""
+    return abs(float(np.trace(axes)) - 3.0) > _UPRIGHT**2
+
+
 def places(scene: Any, plate: Any) -> tuple[Place, ...]:
     """Where in a plate the several lights of the scene were taken; none where one lights all of it."""
     state = scene.platelight
@@ -148,7 +153,7 @@ def for_backend(
     rotation, exposure = (0.0, 0.0) if state.light_from == "SCENE" else (state.rotation, state.exposure)
     gain = strength(state)
     axes = camera_axes(scene, plate)
-    tilted = abs(float(np.trace(axes)) - 3.0) > _UPRIGHT**2
+    tilted = is_turned(axes)
 
     def one(pixels: Source, on_main: OnMain) -> Pixels:
         light = lat_long(pixels.read(3, on_main), pixels.name) * gain

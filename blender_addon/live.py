@@ -26,7 +26,6 @@ PIXELS = 960 * 540
 ROWS = 256
 """Rows of the light: half those of an HDRI of 1k, which from a roughness of 0.2 on differs by less than 1 %."""
 _DARKEST, _BRIGHTEST = -20.0, 20.0  # stops that a request takes
-_UPRIGHT = 1e-5
 
 
 class Surface(NamedTuple):
@@ -202,7 +201,7 @@ class Live:
             state.backdrop,
             0.0 if of_scene else state.rotation,
             min(max(stops, _DARKEST), _BRIGHTEST),
-            () if abs(float(np.trace(axes)) - 3.0) <= _UPRIGHT else tuple(map(float, axes.flat)),
+            tuple(map(float, axes.flat)) if light.is_turned(axes) else (),
         )
 
     def _work(self, wish: Wish) -> Work:

@@ -72,6 +72,22 @@ def run_blender(bpy_python: str, tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
+@pytest.fixture
+def backend_program(tmp_path: Path) -> Callable[..., str]:
+    """Write a program that starts the backend, with options of the test's, and give its path."""
+
+    def write(options: str = "") -> str:
+        path = tmp_path / "platelight"
+        path.write_text(
+            f'#!/bin/sh\nshift\nPYTHONPATH="{ROOT}/backend:{SCRIPTS}" '
+            f'exec "{sys.executable}" -m platelight.server {options} "$@"\n'
+        )
+        path.chmod(0o755)
+        return str(path)
+
+    return write
+
+
 @pytest.fixture(scope="module")  # not longer: while it lives, bpy cannot be found
 def addon() -> Iterator[Callable[[str], Any]]:
     """Import a bpy-free module of the add-on, by name, in a package whose ``__init__`` does not run."""

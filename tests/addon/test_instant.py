@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from carried import carried_light
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.blender
 FOV = 40.0  # of scripts/blender_kit.py, and the albedo there
 BASE = (0.5, 0.4, 0.3)
@@ -21,18 +21,7 @@ def expected(seen: Any, turn: float, gain: float, light: str = "forest") -> np.n
     from platelight.shading import environment, reference
     from platelight.shading.sampling import albedos, layer_share
 
-    OpenEXR = pytest.importorskip("OpenEXR")
-    import importlib.util
-
-    spec = importlib.util.find_spec("bpy")
-    assert spec is not None
-    assert spec.origin is not None
-    path = next(Path(spec.origin).parent.rglob(f"studiolights/world/{light}.exr"))
-    with OpenEXR.File(str(path)) as file:
-        channels = file.channels()
-        pixels = (channels["RGBA"] if "RGBA" in channels else channels["RGB"]).pixels[..., :3]
-    env = torch.from_numpy(np.ascontiguousarray(pixels, np.float32)).permute(2, 0, 1)[None]
-    env = environment.rotate(environment.resize(env, 256), turn) * gain
+    env = environment.rotate(environment.resize(carried_light(light), 256), turn) * gain
     size = seen["normal"].shape[0]
     normal = torch.from_numpy(seen["normal"]).permute(2, 0, 1)[None]
     rough = torch.from_numpy(np.ascontiguousarray(seen["rough"]))[None, None]

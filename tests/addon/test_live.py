@@ -9,29 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from carried import carried_light
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.blender
 FOV, BASE, ROUGH = 40.0, (0.5, 0.4, 0.3), 0.45  # of scripts/live.py
 
 
 def expected(light: str, turn: float, gain: float, size: int) -> np.ndarray:
     """The physical render of the sphere at a size, (H, W, 3), as the backend gives it, and where it is solid."""
-    import importlib.util
-
-    import OpenEXR
     import torch
     from platelight.pipeline.relight import physical
     from platelight.shading import environment
 
-    spec = importlib.util.find_spec("bpy")
-    assert spec is not None
-    assert spec.origin is not None
-    path = next(Path(spec.origin).parent.rglob(f"studiolights/world/{light}.exr"))
-    with OpenEXR.File(str(path)) as file:
-        channels = file.channels()
-        found = (channels["RGBA"] if "RGBA" in channels else channels["RGB"]).pixels[..., :3]
-    pixels = torch.from_numpy(np.ascontiguousarray(found, np.float32)).permute(2, 0, 1)[None]
     normal = torch.from_numpy(sphere(size)).permute(2, 0, 1)[None]
     one = torch.ones(1, 1, size, size)
     maps = {
@@ -40,7 +29,7 @@ def expected(light: str, turn: float, gain: float, size: int) -> np.ndarray:
         "roughness": ROUGH * one,
         "reflectivity": 0.04 * one,
     }
-    passes = physical(maps, environment.resize(pixels, 256) * gain, FOV, turn)
+    passes = physical(maps, environment.resize(carried_light(light), 256) * gain, FOV, turn)
     return np.asarray((passes[0] + passes[1])[0].permute(1, 2, 0).numpy())
 
 
@@ -58,14 +47,10 @@ def sphere(size: int) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
-def test_the_backend_draws_the_instant_preview(run_blender: Callable[..., Any], tmp_path: Path) -> None:
-    pytest.importorskip("platelight.server.serve", reason="the server is not there yet")
-    backend = tmp_path / "platelight"
-    backend.write_text(
-        f'#!/bin/sh\nshift\nPYTHONPATH="{ROOT}/backend" exec "{sys.executable}" -m platelight.server "$@"\n'
-    )
-    backend.chmod(0o755)
-    own = {"PLATELIGHT_BACKEND": str(backend), "PLATELIGHT_CACHE_DIR": str(tmp_path / "cache")}
+def test_the_backend_draws_the_instant_preview(
+    run_blender: Callable[..., Any], backend_program: Callable[..., str], tmp_path: Path
+) -> None:
+    own = {"PLATELIGHT_BACKEND": backend_program(), "PLATELIGHT_CACHE_DIR": str(tmp_path / "cache")}
     out = run_blender("live.py", environment=own)
     assert (out["card needs a window"], out["needs maps"]) == (True, True)
     assert (out["switched on"], out["switched off"]) == (["FINISHED"], ["FINISHED"])

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = Path(__file__).parent / "scripts"
 
 
 @pytest.mark.slow
 @pytest.mark.blender
 @pytest.mark.skipif(sys.platform == "win32", reason="signals and a shell script")
-def test_trouble_in_the_middle_of_a_job(run_blender: Callable[..., Any], tmp_path: Path) -> None:
-    pytest.importorskip("platelight.server.serve", reason="the server is not there yet")
-    backend = tmp_path / "platelight"
-    backend.write_text(
-        f'#!/bin/sh\nshift\nPYTHONPATH="{ROOT}/backend:{SCRIPTS}" '
-        f'exec "{sys.executable}" -m platelight.server --job addon_job:run_job "$@"\n'
-    )
-    backend.chmod(0o755)
-    seen = run_blender("trouble.py", environment={"PLATELIGHT_BACKEND": str(backend)})
+def test_trouble_in_the_middle_of_a_job(
+    run_blender: Callable[..., Any], backend_program: Callable[..., str]
+) -> None:
+    backend = backend_program("--job addon_job:run_job")
+    seen = run_blender("trouble.py", environment={"PLATELIGHT_BACKEND": backend})
 
     def ends(name: str, result: str, words: str) -> None:
         found = seen[name]

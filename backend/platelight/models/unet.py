@@ -66,9 +66,8 @@ class UNet(nn.Module):
             y = F.interpolate(y, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             y = modulated(stage(torch.cat([y, skip], 1)), gain, offset)
         y = F.interpolate(y, size=x.shape[-2:], mode="bilinear", align_corners=False)
-        x = x.to(
-            y.dtype, memory_format=torch.channels_last
-        )  # else all that it is joined with is copied as well
+        # In another type or layout all that it is joined with would be copied as well.
+        x = x.to(y.dtype, memory_format=torch.channels_last)
         y = self.fine[1](modulated(self.fine[0](torch.cat([y, x], 1)), *modulation[-1]))
         # Eight bits of bfloat16 are too few for what a picture is multiplied by: levels would jump by 0.8 %.
         with torch.autocast(y.device.type, enabled=False):

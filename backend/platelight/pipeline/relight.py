@@ -273,9 +273,9 @@ def relight(
     finished = networks is None or (isinstance(request, Relight) and request.pbr_only)
     alone = request.composite_only
     summed = alone and finished and isinstance(request, Relight)  # else the refiner reads the passes
-    relit = room.empty(*maps.size, 4)
-    if summed:  # it travels pixel by pixel
-        relit = np.empty(relit.shape, relit.dtype)
+    kind = np.float16 if room.half(*maps.size) else np.float32
+    # A composite alone travels pixel by pixel; files want it channel by channel.
+    relit = np.empty((*maps.size, 4), kind) if summed else room.empty(*maps.size, 4)
     passes = () if summed else tuple(room.empty(*maps.size, 3) for _ in range(3))
     behind = None
     if request.backdrop != "none":

@@ -104,10 +104,8 @@ def _along_colors(encoded: Pixels, probability: Pixels) -> Pixels:
     are added or taken off one by one, and only those that colors bound.
     """
     height, width = probability.shape
-    scale = min(1.0, COLOR_MODEL_SIDE / max(height, width))
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    small = np.rint(cv2.resize(encoded, size, interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
-    shrunk = cv2.resize(probability, size, interpolation=cv2.INTER_AREA)
+    small = _for_colors(encoded)
+    shrunk = cv2.resize(probability, small.shape[1::-1], interpolation=cv2.INTER_AREA)
     inside = shrunk > 0.5
     reach = np.sqrt(float(inside.sum()) / np.pi)
     within = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5) > WITHIN * reach
@@ -191,11 +189,9 @@ def _on_plain_backdrop(encoded: Pixels) -> Pixels | None:
 
 def _by_color_model(encoded: Pixels) -> Pixels | None:
     height, width = encoded.shape[:2]
-    scale = min(1.0, COLOR_MODEL_SIDE / max(height, width))
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    small = np.rint(cv2.resize(encoded, size, interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
+    small = _for_colors(encoded)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
-    ring = max(2, min(size) // 20)
+    ring = max(2, min(small.shape[:2]) // 20)
     outside = np.ones(lab.shape[:2], dtype=bool)
     outside[ring:-ring, ring:-ring] = False
     cv2.setRNGSeed(0)  # k-means draws from it: the same plate must give the same matte
@@ -216,6 +212,17 @@ def _by_color_model(encoded: Pixels) -> Pixels | None:
     if not 0.01 < float(mask.mean()) < 0.8 or mask.sum() < 0.6 * whole or contrast < max(15.0, 1.5 * spread):
         return None
     return np.asarray(_resize(mask.astype(np.float32), (height, width)), dtype=np.float32)
+
+
+def _for_colors(encoded: Pixels) -> npt.NDArray[np.uint8]:
+    """The picture (h, w, 3) in eight bits, as small as color models need it."""
+    height, width = encoded.shape[:2]
+    scale = min(1.0, COLOR_MODEL_SIDE / max(height, width))
+    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    small: npt.NDArray[np.uint8] = np.rint(
+        cv2.resize(encoded, size, interpolation=cv2.INTER_AREA) * 255
+    ).astype(np.uint8)
+    return small
 
 
 def _large_parts(mask: Mask, share: float = 0.05) -> Mask:

@@ -5,9 +5,7 @@ Each subject stands before what the light shows there, out of focus, and is lit 
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,17 +14,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from platelight.images.plate import read_light
+from platelight.models.networks import MIDDLE
 from platelight.pipeline.matting import estimate_matte
 from platelight.protocol.errors import NoSubjectError
 from platelight.shading.environment import resize, rotate, sample
-from platelight.training.light_stage_reader import StageReader, StageSubject, view_directions
+from platelight.training.light_stage_reader import StageSubject, each_lit, view_directions
 
 Array = npt.NDArray[Any]
 LAMP_ROWS = 64  # rows of the light that the lamps' sum is made from
 OUT_OF_FOCUS = 0.006  # blur of the backdrop, of the frame's width
 FRAME = 0.35  # of the subject's picture, added around it: plates seldom end at the subject
-MIDDLE = 0.25
 
 
 def composite(subject: StageSubject, env: Tensor, degrees: float) -> tuple[Array, Array]:
@@ -49,28 +46,20 @@ def composite(subject: StageSubject, env: Tensor, degrees: float) -> tuple[Array
 
 def main(argv: list[str] | None = None) -> int:
     """Print each picture's errors of alpha, and their means by family."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("url")
-    options.add_argument("hdri", type=Path, nargs="+")
-    chosen = options.parse_args(argv)
-    reader = StageReader(chosen.url)
     rows: dict[str, list[list[float]]] = defaultdict(list)
     missed: dict[str, int] = defaultdict(int)
-    for index, name in enumerate(reader.names):
-        subject = reader.subject(index)
+    for name, path, subject, light, degrees in each_lit(__doc__, argv):
         family = str(subject.info["family"])
-        for turn, path in enumerate(chosen.hdri):
-            env = torch.from_numpy(np.asarray(read_light(path), np.float32)).permute(2, 0, 1)[None]
-            plate, truth = composite(subject, env, 137.0 * (index + turn))
-            try:
-                found = estimate_matte(plate)[0]
-            except NoSubjectError:
-                missed[family] += 1
-                continue
-            off = np.abs(found - truth)
-            errors = [1000 * float(off.sum() / truth.sum()), 100 * float((off > 0.5).sum() / truth.sum())]
-            rows[family].append(errors)
-            print(f"{name} {path.stem}: {errors[0]:.1f} {errors[1]:.2f}")
+        plate, truth = composite(subject, torch.from_numpy(light).permute(2, 0, 1)[None], degrees)
+        try:
+            found = estimate_matte(plate)[0]
+        except NoSubjectError:
+            missed[family] += 1
+            continue
+        off = np.abs(found - truth)
+        errors = [1000 * float(off.sum() / truth.sum()), 100 * float((off > 0.5).sum() / truth.sum())]
+        rows[family].append(errors)
+        print(f"{name} {path.stem}: {errors[0]:.1f} {errors[1]:.2f}")
     print(
         "pictures; sum of errors in thousandths of the subject, wrong by half in %: mean, median; no subject found"
     )

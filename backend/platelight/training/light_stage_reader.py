@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from platelight.images.plate import read_light
+from platelight.images.sanitize import Pixels
 from platelight.models.networks import exposure_of
 from platelight.protocol.errors import InputError
 from platelight.shading.environment import check, rotate
@@ -112,6 +118,26 @@ class StageReader:
     def subject(self, index: int) -> StageSubject:
         """The subject at place ``index`` of ``names``."""
         return as_subject(self.store.read_shard(self.names[index]))
+
+
+def each_lit(
+    description: str | None, argv: list[str] | None
+) -> Iterator[tuple[str, Path, StageSubject, Pixels, float]]:
+    """For commands that measure against a set, ``URL HDRI...``: each subject under each HDRI.
+
+    Yields:
+        The subject's name, the HDRI's path, the subject, the HDRI (h, 2h, 3), and how far to turn it in degrees.
+    """
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("url")
+    options.add_argument("hdri", type=Path, nargs="+")
+    chosen = options.parse_args(argv)
+    reader = StageReader(chosen.url)
+    for index, name in enumerate(reader.names):
+        subject = reader.subject(index)
+        for turn, path in enumerate(chosen.hdri):
+            light = np.asarray(read_light(path), np.float32)
+            yield name, path, subject, light, 137.0 * (index + turn)
 
 
 class StageGenerator:

@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 from mathutils import Vector
 
-from blender_addon import card, compat, exr, images, materials, world
+from blender_addon import card, compat, exr, images, materials, remote, world
 from blender_addon.node_tools import NodeBuilder
 
 SIZE = 64
@@ -29,6 +29,31 @@ def studio_light() -> str:
     """An HDRI that every Blender carries."""
     folder = Path(bpy.utils.resource_path("LOCAL")) / "datafiles" / "studiolights" / "world"
     return str(folder / "forest.exr")
+
+
+def catch_requests(height: int = SIZE, width: int = SIZE) -> list[tuple[Any, dict[str, np.ndarray]]]:
+    """Have a gray picture answer each request in place of a backend; what was asked, with its planes, comes into the list."""
+    caught: list[tuple[Any, dict[str, np.ndarray]]] = []
+
+    def answer(
+        _settings: Any, _process: Any, request: Any, planes: dict[str, Any], _reporter: Any
+    ) -> remote.Answer:
+        caught.append((request, {name: np.array(plane) for name, plane in planes.items()}))
+        gray = np.full((height, width, 3), 0.25, np.float32)
+        made = {"relit": np.dstack([gray, gray[..., :1]]), "pbr": gray, "diffuse": gray, "specular": gray}
+        return remote.Answer(made, {})
+
+    remote.ask, remote.ensure_backend = answer, lambda _settings, _process: None
+    return caught
+
+
+def own_camera(scene: Any, fov: float) -> Any:
+    """A camera of the user's, ``fov`` degrees across."""
+    data = bpy.data.cameras.new("Mine")
+    data.angle, data.sensor_fit = math.radians(fov), "HORIZONTAL"
+    camera = bpy.data.objects.new("Mine", data)
+    scene.collection.objects.link(camera)
+    return camera
 
 
 def empty_scene(samples: int, size: int = SIZE) -> tuple[Any, Any]:

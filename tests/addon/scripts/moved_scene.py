@@ -20,22 +20,12 @@ from cornell_room import blocks, room
 from mathutils import Euler, Matrix, Vector
 
 import blender_addon
-from blender_addon import images, maps, remote, world
+from blender_addon import images, maps, world
 
 RADIUS = 0.05  # a larger one is not lit as its middle is: the lamp is 2.6 m away
 FAR = kit.DISTANCE * RADIUS
 FOLDER = Path(sys.argv[1])
 ROUGHNESS = {"diffuse": 0.5, "glossy": 0.35, "principled": 0.5}
-caught: list[Any] = []
-
-
-def answer(
-    _settings: Any, _process: Any, request: Any, planes: dict[str, Any], _reporter: Any
-) -> remote.Answer:
-    caught.append((request, {name: np.array(plane) for name, plane in planes.items()}))
-    gray = np.full((kit.SIZE, kit.SIZE, 3), 0.25, np.float32)
-    made = {"relit": np.dstack([gray, gray[..., :1]]), "pbr": gray, "diffuse": gray, "specular": gray}
-    return remote.Answer(made, {})
 
 
 def looking(camera: Any, at: tuple[float, float, float], turn: tuple[float, float, float]) -> None:
@@ -92,15 +82,13 @@ def error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).mean() / theirs.mean())
 
 
-remote.ask, remote.ensure_backend = answer, lambda _settings, _process: None
+caught = kit.catch_requests()
 blender_addon.register()
 bpy.ops.wm.read_factory_settings(use_empty=True)
 scene = bpy.context.scene
 state, ops = scene.platelight, bpy.ops.platelight
-data = bpy.data.cameras.new("Mine")
-data.angle, data.sensor_fit, data.clip_start = math.radians(kit.FOV), "HORIZONTAL", 1e-3
-camera = bpy.data.objects.new("Mine", data)
-scene.collection.objects.link(camera)
+camera = kit.own_camera(scene, kit.FOV)
+camera.data.clip_start = 1e-3
 looking(camera, (0.0, -0.6, 0.0), (0.0, 0.0, -40.0))
 room(scene, opened=True)
 plate_in(scene, camera)

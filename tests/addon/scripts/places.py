@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 import blender_kit as kit
 import bpy
@@ -17,23 +16,13 @@ import numpy as np
 from mathutils import Vector
 
 import blender_addon
-from blender_addon import bake, maps, remote
+from blender_addon import bake, maps
 
 FAR, LAMP, POWER, RADIUS = 4.0, (0.7, 0.5, -2.8), 100.0, 0.1
 FOLDER = Path(sys.argv[1])
-caught: list[Any] = []
 
 
-def answer(
-    _settings: Any, _process: Any, request: Any, planes: dict[str, Any], _reporter: Any
-) -> remote.Answer:
-    caught.append((request, {name: np.array(plane) for name, plane in planes.items()}))
-    gray = np.full((kit.SIZE, kit.SIZE, 3), 0.25, np.float32)
-    made = {"relit": np.dstack([gray, gray[..., :1]]), "pbr": gray, "diffuse": gray, "specular": gray}
-    return remote.Answer(made, {})
-
-
-remote.ask, remote.ensure_backend = answer, lambda _settings, _process: None
+caught = kit.catch_requests()
 blender_addon.register()
 scene, camera = kit.empty_scene(4)
 state, ops = scene.platelight, bpy.ops.platelight

@@ -18,22 +18,12 @@ import numpy as np
 from mathutils import Euler, Vector
 
 import blender_addon
-from blender_addon import compat, maps, remote
+from blender_addon import compat, maps
 from blender_addon.node_tools import NodeBuilder
 
 WIDTH, HEIGHT, FOV, FAR = 64, 192, 12.0, 8.0
 RADIUS, HALF = 0.3, 1.4  # of the capsule; half of the line that it is about
 FOLDER = Path(sys.argv[1])
-caught: list[Any] = []
-
-
-def answer(
-    _settings: Any, _process: Any, request: Any, planes: dict[str, Any], _reporter: Any
-) -> remote.Answer:
-    caught.append((request, {name: np.array(plane) for name, plane in planes.items()}))
-    gray = np.full((HEIGHT, WIDTH, 3), 0.25, np.float32)
-    made = {"relit": np.dstack([gray, gray[..., :1]]), "pbr": gray, "diffuse": gray, "specular": gray}
-    return remote.Answer(made, {})
 
 
 def capsule_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -95,16 +85,12 @@ def capsule() -> Any:
     return thing
 
 
-remote.ask, remote.ensure_backend = answer, lambda _settings, _process: None
+caught = kit.catch_requests(HEIGHT, WIDTH)
 blender_addon.register()
 bpy.ops.wm.read_factory_settings(use_empty=True)
 scene = bpy.context.scene
 state, ops = scene.platelight, bpy.ops.platelight
-data = bpy.data.cameras.new("Mine")
-data.angle = math.radians(FOV)
-data.sensor_fit = "HORIZONTAL"
-camera = bpy.data.objects.new("Mine", data)
-scene.collection.objects.link(camera)
+camera = kit.own_camera(scene, FOV)
 camera.rotation_euler = Euler((math.pi / 2, 0.0, 0.0))
 bpy.context.view_layer.update()
 surroundings()
