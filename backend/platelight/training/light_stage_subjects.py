@@ -12,6 +12,7 @@ import numpy as np
 import trimesh
 
 from platelight.protocol.errors import InputError
+from platelight.training.bodies import Bodies, folder_of
 from platelight.training.figurines import figurine
 from platelight.training.materials import BROWS
 from platelight.training.raycast import Kind, place
@@ -20,6 +21,7 @@ from platelight.training.subjects import Array, Heads, Mesh, Part, Rng, build, e
 
 ICT = "ICT-FaceKit, (c) 2020 USC ICT, MIT"
 PERRY_SMITH = "Infinite, 3D Head Scan, Lee Perry-Smith, CC-BY 3.0"
+MPFB2 = "MakeHuman's body, MPFB2, makehumancommunity.org, CC0"
 GLTF = "Avocado and WaterBottle, Microsoft, CC0"
 PROCEDURAL = "procedural, made by this project"
 
@@ -28,6 +30,7 @@ class Family(StrEnum):
     """Kinds of subjects, as the manifest names them."""
 
     HEAD = "head"
+    BODY = "body"
     SCAN = "scan"
     CLOTH = "cloth"
     GLTF = "gltf"
@@ -38,7 +41,7 @@ class Family(StrEnum):
 
 
 SHARES: dict[Family, float] = {
-    Family.HEAD: 0.34, Family.SCAN: 0.06, Family.CLOTH: 0.08, Family.GLTF: 0.06,
+    Family.HEAD: 0.24, Family.BODY: 0.14, Family.SCAN: 0.06, Family.CLOTH: 0.04, Family.GLTF: 0.06,
     Family.FIGURINE: 0.18, Family.SCULPT: 0.14, Family.SMOOTH: 0.07, Family.HARD: 0.07,
 }  # fmt: skip
 
@@ -77,6 +80,8 @@ class Casting:
         self.heads: Heads | None = None
         self.scan: Path | None = None
         self.gltf: list[Path] = []
+        people = folder_of(data)
+        self.bodies = Bodies(people) if people is not None else None
         if data is not None:
             if not data.is_dir():
                 raise InputError(f"{data} is no folder.", "Point --data at the folder of head_ict_facekit.")
@@ -87,13 +92,15 @@ class Casting:
             self.gltf = sorted((data / "gltf_microsoft_cc0").glob("*/glTF/*.gltf"))
         absent = {
             Family.HEAD: self.heads is None, Family.CLOTH: self.heads is None,
+            Family.BODY: self.bodies is None,
             Family.SCAN: self.scan is None, Family.GLTF: not self.gltf,
         }  # fmt: skip
         self.families = [f for f in SHARES if not absent.get(f, False)]
 
     def sources(self) -> tuple[str, ...]:
         """Licence lines of all the data that subjects may be drawn from."""
-        lines = [ICT] * (self.heads is not None) + [PERRY_SMITH] * (self.scan is not None)
+        lines = [ICT] * (self.heads is not None) + [MPFB2] * (self.bodies is not None)
+        lines += [PERRY_SMITH] * (self.scan is not None)
         return (*lines, *([GLTF] * bool(self.gltf)), PROCEDURAL)
 
     def draw(self, seed: int, index: int, family: Family | None = None) -> Subject:
@@ -104,6 +111,8 @@ class Casting:
         family = family or drawn
         if family is Family.HEAD and self.heads is not None:
             return _head(self.heads, rng)
+        if family is Family.BODY and self.bodies is not None:
+            return _body(self.bodies, rng)
         if family is Family.CLOTH and self.heads is not None:
             return _torso(self.heads, rng)
         if family is Family.SCAN and self.scan is not None:
@@ -147,6 +156,16 @@ def _head(heads: Heads, rng: Rng) -> Subject:
     if (mesh.part == int(Part.HAIR)).any() and rng.random() < 0.75:
         strands.append(_hair(placed, unit, rng))
     return Subject(Family.HEAD, _oriented(placed), fov, unit, (ICT, PROCEDURAL), strands=tuple(strands))
+
+
+def _body(bodies: Bodies, rng: Rng) -> Subject:
+    mesh, shown = bodies.sample(rng)
+    placed, fov = place(mesh, Kind.BODY, rng, shown)
+    unit = float(np.linalg.norm(_rigid(mesh.vertices, placed.vertices), axis=0)[0])
+    strands = [_brows(placed, unit, rng)] if rng.random() < 0.85 else []
+    if (mesh.part == int(Part.HAIR)).any() and rng.random() < 0.6:
+        strands.append(_hair(placed, unit, rng))
+    return Subject(Family.BODY, _oriented(placed), fov, unit, (MPFB2, PROCEDURAL), strands=tuple(strands))
 
 
 def _rigid(before: Array, after: Array) -> Array:

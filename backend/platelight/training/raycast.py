@@ -31,6 +31,7 @@ import numpy.typing as npt
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
+from platelight.training.bodies import Bodies, folder_of
 from platelight.training.figurines import figurine
 from platelight.training.sculpts import sculpt
 from platelight.training.subjects import Heads, Mesh, euler, objects
@@ -96,16 +97,24 @@ class Kind(StrEnum):
     HEAD = "head"
     FIGURINE = "figurine"
     OBJECT = "object"
+    BODY = "body"
 
 
-def place(mesh: Mesh, kind: Kind, rng: np.random.Generator) -> tuple[Mesh, float]:
-    """Turn, scale and move a subject in front of a camera at the origin that looks along -Z; returns the fov."""
+def place(mesh: Mesh, kind: Kind, rng: np.random.Generator, shown: float | None = None) -> tuple[Mesh, float]:
+    """Turn, scale and move a subject in front of a camera at the origin that looks along -Z; returns the fov.
+
+    ``shown``: radius about the origin of what is to be seen of a body, in the mesh's units.
+    """
     fov = float(np.exp(rng.uniform(np.log(12), np.log(60))))
     if kind is Kind.HEAD:
         yaw = rng.normal() * 35 if rng.random() < 0.9 else rng.uniform(-180, 180)
         turn = euler(float(yaw), float(rng.normal() * 12), float(rng.normal() * 8))
         centre = np.array([0, rng.uniform(-8, 3), 0])
         radius = rng.uniform(11, 22)
+    elif kind is Kind.BODY and shown is not None:
+        yaw = rng.normal() * 40 if rng.random() < 0.85 else rng.uniform(-180, 180)
+        turn = euler(float(yaw), float(rng.normal() * 9), float(rng.normal() * 5))
+        centre, radius = np.zeros(3), shown * rng.uniform(0.8, 1.1)
     else:
         turn = np.eye(3)
         if kind is Kind.FIGURINE:
@@ -179,21 +188,32 @@ def photograph(mesh: Mesh, fov: float, size: int, rng: np.random.Generator) -> d
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of heads, figurines, carved or folded things and hard-edged objects; the rest are smooth objects."""
+    """Shares of heads, figurines, carved or folded things and hard-edged objects; the rest are smooth objects.
+
+    ``bodies`` is the share of all views that show a dressed person instead, where their data is.
+    """
 
     heads: float = 0.27
     figurines: float = 0.28
     sculpts: float = 0.25
     hard: float = 0.08
+    bodies: float = 0.16
 
 
 VIEWS_A_SUBJECT = 2  # a subject takes longer to make than to photograph
 
 
-def make_view(seed: int, heads: Heads | None, size: int, mix: Mix) -> dict[str, Array]:
+def make_view(
+    seed: int, heads: Heads | None, size: int, mix: Mix, bodies: Bodies | None = None
+) -> dict[str, Array]:
     """One view from one seed; consecutive seeds share a subject."""
     maker = np.random.default_rng(seed // VIEWS_A_SUBJECT)
     rng = np.random.default_rng([seed])
+    # Drawn by a generator of its own, so that without bodies a seed gives what it gave before there were any.
+    person = np.random.default_rng([seed // VIEWS_A_SUBJECT, 1])
+    if bodies is not None and person.random() < mix.bodies:
+        mesh, shown = bodies.sample(person)
+        return photograph(*place(mesh, Kind.BODY, rng, shown), size, rng)
     share = maker.random()
     if share < mix.heads and heads is not None:
         kind, mesh = Kind.HEAD, heads.sample(maker)
@@ -219,13 +239,17 @@ def make_bank(
     """Write shards of 64 views to ``out``; shards already there are kept, so a stopped run goes on where it was."""
     mix = mix or Mix()
     heads = Heads(data / "head_ict_facekit") if mix.heads > 0 else None
+    people = folder_of(data) if mix.bodies > 0 else None
+    bodies = Bodies(people) if people is not None else None
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     for shard in range(first, first + (views + SHARD - 1) // SHARD):
         folder = out / f"shard-{shard:05d}"
         if folder.is_dir():
             continue
-        made = [make_view(seed * 1_000_003 + shard * SHARD + k, heads, size, mix) for k in range(SHARD)]
+        made = [
+            make_view(seed * 1_000_003 + shard * SHARD + k, heads, size, mix, bodies) for k in range(SHARD)
+        ]
         partial = out / f".shard-{shard:05d}.{os.getpid()}"
         partial.mkdir(exist_ok=True)
         for name in made[0]:
@@ -236,7 +260,7 @@ def make_bank(
             "shard": shard,
             "size": size,
             "mix": asdict(mix),
-            "sources": ["ICT-FaceKit (MIT)", "procedural"],
+            "sources": ["ICT-FaceKit (MIT)", *["MPFB2 (CC0)"] * (bodies is not None), "procedural"],
         }
         (partial / "manifest.json").write_text(json.dumps(manifest))
         os.replace(partial, folder)
