@@ -77,6 +77,9 @@ def build_parser() -> Parser:
     evaluate.add_argument(
         "--faces", choices=("off", "on"), default="on", help="as for decompose (default on)"
     )
+    evaluate.add_argument(
+        "--weights", metavar="DIR", help="folder of networks that train made (default: the shipped ones)"
+    )
     evaluate.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     evaluate.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
 

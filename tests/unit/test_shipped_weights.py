@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+import pytest
 import torch
 from platelight.models import registry
 from platelight.models.networks import NormalNet, exposure_of
+from platelight.pipeline import service
+from platelight.protocol.errors import InputError
 
 LIMIT = 36_000_000
 
@@ -41,3 +47,24 @@ def test_normals_of_a_ball() -> None:
     cosine = (normal * truth).sum(1).clamp(-1, 1)[matte[:, 0] > 0]
     mean = float(torch.rad2deg(torch.acos(cosine)).mean())
     assert mean < 15, f"{mean:.1f} degrees; a flat normal is about 42 off"
+
+
+def test_another_folder_of_weights_is_used_when_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(registry.SHIPPED, folder)
+    network = registry.load("illum")
+    with torch.no_grad():
+        next(network.parameters()).mul_(1.5)
+    registry.publish("illum", network, folder, {})
+    service.configure(weights=folder)
+    try:
+        versions = service.networks().versions
+        (folder / "render.safetensors").unlink()
+        service.configure()
+        service.configure(weights=folder)
+        with pytest.raises(InputError, match=r"render\.safetensors is missing"):
+            service.networks()
+    finally:
+        service.configure()
+    shipped = service.networks().versions
+    assert {name for name in shipped if shipped[name] != versions[name]} == {"illum"}

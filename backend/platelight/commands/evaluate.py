@@ -30,7 +30,7 @@ def run(parsed: argparse.Namespace) -> int:
         load_suite(suite)  # a broken description is told before the first network is loaded
     from platelight.pipeline import service
 
-    service.configure(parsed.device, parsed.threads)
+    service.configure(parsed.device, parsed.threads, Path(parsed.weights) if parsed.weights else None)
     reports = []
     with bar(len(suites)) as begin:
         for number, suite in enumerate(suites):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -57,10 +58,10 @@ class Networks:
     versions: dict[str, str]
 
     @staticmethod
-    def load(device: torch.device) -> Networks:
-        """Load and verify the shipped weights."""
-        loaded = {name: registry.load(name, device) for name in registry.NETWORKS}
-        versions = {name: registry.describe(name).sha256[:12] for name in registry.NETWORKS}
+    def load(device: torch.device, folder: Path | None = None) -> Networks:
+        """Load and verify the shipped weights, or those of a folder."""
+        loaded = {name: registry.load(name, device, folder) for name in registry.NETWORKS}
+        versions = {name: registry.describe(name, folder).sha256[:12] for name in registry.NETWORKS}
         log.info("networks on %s: %s", device, versions)
         return Networks(**loaded, device=device, versions=versions)  # type: ignore[arg-type]
 

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class JobResult:
 
 _lock = threading.Lock()
 _device = torch.device("cpu")
+_weights: Path | None = None  # the shipped ones
 _networks: Networks | None = None
 _room = Room()
 _kept = Kept()
@@ -53,13 +55,13 @@ def limit_memory(size: int | None, whole: int = 0) -> None:
     _room = Room(size, whole=whole)
 
 
-def configure(device: str = "cpu", threads: int | None = None) -> None:
-    """Choose the device ("cpu", "cuda", "cuda:1", "mps") and the number of CPU threads for this process.
+def configure(device: str = "cpu", threads: int | None = None, weights: Path | None = None) -> None:
+    """Choose the device ("cpu", "cuda", "cuda:1", "mps"), the number of CPU threads for this process, and the folder of weights.
 
     Raises:
         InputError: the device is not there.
     """
-    global _device, _networks
+    global _device, _weights, _networks
     wanted = torch.device(device)
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
@@ -71,8 +73,9 @@ def configure(device: str = "cpu", threads: int | None = None) -> None:
         )
     torch.set_num_threads(threads or os.cpu_count() or 1)
     with _lock:
-        if wanted != _device:  # a farm's worker runs one command after another: the networks stay
-            _device, _networks = wanted, None
+        # A farm's worker runs one command after another: the networks stay.
+        if (wanted, weights) != (_device, _weights):
+            _device, _weights, _networks = wanted, weights, None
 
 
 def networks() -> Networks:
@@ -80,7 +83,7 @@ def networks() -> Networks:
     global _networks
     with _lock:
         if _networks is None:
-            _networks = Networks.load(_device)
+            _networks = Networks.load(_device, _weights)
         return _networks
 
 
