@@ -202,7 +202,7 @@ class Bodies:
         return np.asarray(names[self.strongest[vertices]])
 
     def _skin_and_clothes(self, shaped: Array, rest: Array, transforms: Array, rng: Rng) -> Mesh:
-        """Skin where no cloth covers it, a top, and trousers or a skirt of another stuff."""
+        """Skin where no cloth covers it, a top, and trousers or a skirt."""
         garments = self._garments(shaped, transforms, rng)
         body = self.groups["body"]
         away, _ = cKDTree(np.concatenate([garment.flat for garment in garments])).query(shaped[body])
@@ -234,7 +234,8 @@ class Bodies:
             found.append(top.kept(keep))
         skirt = rng.random() < 0.2
         source = self.faces["helper-skirt"] if skirt else tights[~on_arm]
-        below, _ = self._suit(source, Part.OBJECT_A, shaped, transforms, np.array([], np.int64))
+        stuff = Part.CLOTH if rng.random() < 0.6 else Part.OBJECT_A
+        below, _ = self._suit(source, stuff, shaped, transforms, np.array([], np.int64))
         middle = below.flat[below.faces].mean(1)
         low = foot + (hips - foot) * (rng.uniform(0.1, 0.8) if rng.random() < 0.3 or skirt else -0.1)
         found.append(below.kept((middle[:, 1] < hips + rng.uniform(0.0, 0.8)) & (middle[:, 1] > low)))
