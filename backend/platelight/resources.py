@@ -49,3 +49,19 @@ def keep_freed_memory() -> None:
         options = ctypes.CDLL(None).mallopt
         options(_MMAP_THRESHOLD, 32 << 20)
         options(_TRIM_THRESHOLD, _KEPT)
+
+
+def prefer_systems_libsodium() -> str | None:
+    """Have ZeroMQ encrypt with the system's libsodium where there is one, and return its version; to be called before zmq is imported.
+
+    The one in pyzmq's wheels was compiled without optimization and takes about ten times as long (``tests/wire/transport.py``).
+    What was loaded for all to see comes first where the dynamic linker looks, as with ``LD_PRELOAD``. Linux only.
+    """
+    if not sys.platform.startswith("linux") or "zmq" in sys.modules:
+        return None
+    for name in ("libsodium.so.26", "libsodium.so.23"):  # from 1.0.19, and from 1.0.13
+        with contextlib.suppress(OSError):
+            version = ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL).sodium_version_string
+            version.restype = ctypes.c_char_p
+            return str(version().decode("ascii"))
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 
@@ -32,3 +34,33 @@ def test_memory_that_was_given_back_comes_again_without_new_pages() -> None:
     )
     assert given > 10_000
     assert kept < given / 20
+
+
+_BOUND = """
+import zmq
+from platelight.resources import prefer_systems_libsodium
+assert prefer_systems_libsodium() is None  # too late
+print(zmq.curve_keypair()[0].decode())
+"""
+
+
+def bindings(program: str) -> tuple[str, set[str]]:
+    """What a program printed, and the libraries whose ``crypto_`` and ``sodium_`` functions libzmq was bound to."""
+    environment = {**os.environ, "LD_DEBUG": "bindings", "LD_BIND_NOW": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    found = re.findall(r"binding file \S*libzmq\S* .* to (\S+) .*symbol `(?:crypto|sodium)_", done.stderr)
+    return done.stdout, set(found)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="told to the dynamic linker of Linux alone")
+def test_zeromq_takes_the_systems_libsodium_where_it_was_preferred() -> None:
+    prefer = "from platelight.resources import prefer_systems_libsodium as p; print(p())\n"
+    said, preferred = bindings(prefer + _BOUND)
+    if said.startswith("None"):
+        pytest.skip("this system has no libsodium")
+    _, shipped = bindings(_BOUND)
+    assert len(preferred) == len(shipped) == 1
+    assert preferred.isdisjoint(shipped)
+    assert "libsodium.so" in preferred.pop()

@@ -13,7 +13,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import socket
 import sys
 import tempfile
 import threading
@@ -31,107 +30,12 @@ from platelight.protocol.frames import describe
 from platelight.protocol.requests import Decompose
 from serving import show_batching, show_overhead
 from test_abuse import Peer
+from transport import MIB, SHAPE, TOTAL, best, raw_tcp, show_curve, zmq_frame
 
-MIB = 2**20
 Show = Callable[[str, float, str], float]
-SHAPE = (2160, 3840, 3)
-TOTAL = 2160 * 3840 * 3 * 2  # bytes of a 4K RGB half frame
 
 
-def best(work: Callable[[], object], times: int = 3) -> float:
-    """Seconds of the fastest of some runs."""
-    spent = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - began)
-    return min(spent)
-
-
-# ---- transport: one frame from a sending process to this one
-
-
-def _send_tcp(port: int, frames: int) -> None:
-    data = memoryview(bytes(TOTAL))
-    with socket.create_connection(("127.0.0.1", port)) as one:
-        for _ in range(frames):
-            one.recv(1)
-            one.sendall(data)
-
-
-def raw_tcp() -> float:
-    """Seconds of a frame over a bare socket."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        child = multiprocessing.Process(target=_send_tcp, args=(server.getsockname()[1], 4))
-        child.start()
-        peer, _ = server.accept()
-        buffer = memoryview(bytearray(TOTAL))
-
-        def receive() -> None:
-            peer.send(b"x")
-            got = 0
-            while got < TOTAL:
-                got += peer.recv_into(buffer[got:])
-
-        receive()
-        spent = best(receive)
-        peer.close()
-        child.join()
-    return spent
-
-
-def _send_zmq(endpoint: str, chunk: int, frames: int, keys: tuple[bytes, bytes, bytes] | None) -> None:
-    context = zmq.Context()
-    one = context.socket(zmq.DEALER)
-    if keys is not None:
-        one.curve_serverkey, one.curve_publickey, one.curve_secretkey = keys
-    one.connect(endpoint)
-    data = memoryview(bytes(TOTAL))
-    pieces = [data[start : start + chunk] for start in range(0, TOTAL, chunk)]
-    one.send(b"ready")
-    for _ in range(frames):
-        waiting = iter(pieces)
-        for piece in waiting:
-            one.recv()  # one credit a chunk
-            one.send_multipart([b"x" * 100, piece], copy=False)
-    one.recv()
-    context.destroy(linger=0)
-
-
-def zmq_frame(chunk: int, curve: bool) -> float:
-    """Seconds of a frame in chunks of a size, under a credit of eight."""
-    context = zmq.Context()
-    server = context.socket(zmq.ROUTER)
-    keys = None
-    if curve:
-        public, secret = zmq.curve_keypair()
-        server.curve_server = True
-        server.curve_secretkey = secret
-        keys = (public, *zmq.curve_keypair())
-    port = server.bind_to_random_port("tcp://127.0.0.1")
-    child = multiprocessing.Process(target=_send_zmq, args=(f"tcp://127.0.0.1:{port}", chunk, 4, keys))
-    child.start()
-    identity, _ = server.recv_multipart()
-    count = -(-TOTAL // chunk)
-    buffer = memoryview(bytearray(TOTAL))
-
-    def receive() -> None:
-        asked = min(8, count)
-        for _ in range(asked):
-            server.send_multipart([identity, b""])
-        for number in range(count):
-            body = server.recv_multipart(copy=False)[2].buffer
-            if asked < count:
-                asked += 1
-                server.send_multipart([identity, b""])
-            buffer[number * chunk : number * chunk + len(body)] = body
-
-    receive()
-    spent = best(receive)
-    server.send_multipart([identity, b""])
-    child.join()
-    context.destroy(linger=0)
-    return spent
+# ---- memory and files
 
 
 def copy_frame() -> float:
@@ -303,10 +207,8 @@ def show_wire(show: Show) -> None:
     tcp = show("raw TCP", rate / raw_tcp(), "MiB/s")
     show("tcp, one message", rate / zmq_frame(TOTAL, False), "MiB/s")
     chunked = show("tcp, 1 MiB chunks under credit", rate / zmq_frame(MIB, False), "MiB/s")
-    one = show("CURVE, one message", rate / zmq_frame(TOTAL, True), "MiB/s")
-    curve = show("CURVE, 1 MiB chunks under credit", rate / zmq_frame(MIB, True), "MiB/s")
     show("chunked tcp / raw TCP (>= 0.5 busy, 0.8 quiet)", chunked / tcp, "x")
-    show("CURVE chunked / one message (>= 2.5)", curve / one, "x")
+    show_curve(show)
     show_files(show)
     show("header decode, processor time (<= 10)", decode_header(), "us")
 
@@ -335,7 +237,7 @@ def main() -> int:
 
     def show(name: str, value: float, unit: str) -> float:
         figures[f"{name}, {unit}"] = value
-        print(f"{name:62} {value:10.2f} {unit}", flush=True)
+        print(f"{name:70} {value:10.2f} {unit}", flush=True)
         return value
 
     if options.only in (None, "wire"):

@@ -2,7 +2,10 @@
 
 import sys
 
-from platelight.server.serve import main
+from platelight.resources import prefer_systems_libsodium
 
 if __name__ == "__main__":  # worker processes import this module where they cannot be forked
+    prefer_systems_libsodium()
+    from platelight.server.serve import main
+
     sys.exit(main())
