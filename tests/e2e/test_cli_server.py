@@ -16,6 +16,7 @@ from platelight import cli, images
 
 JOB = '''
 """A stand-in for the pipeline: maps that are functions of the plate."""
+from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from platelight.protocol.errors import NoSubjectError
@@ -24,6 +25,12 @@ def configure(device, threads):
     pass
 
 def run(request, planes, progress, cancelled, made):
+    kind = type(request).__name__
+    with open(Path(__file__).with_name("asked.txt"), "a") as file:
+        print(kind, request.halves, *sorted(f"{name}:{plane.dtype}" for name, plane in planes.items()), file=file)
+    if kind == "Relight":
+        albedo = planes["albedo"].astype(np.float32)
+        return SimpleNamespace(planes={"relit": np.dstack([albedo, albedo[..., 0] * 0 + 1])}, meta={})
     plate = np.asarray(planes["plate"], np.float32)
     if request.fov == 99.0:
         raise NoSubjectError("No subject was found in the plate.", "Pass --matte full or a matte file.")
@@ -33,6 +40,8 @@ def run(request, planes, progress, cancelled, made):
     normal[..., 2] = 1
     planes = dict(foreground=plate, matte=one, normal=normal, albedo=plate * 0.5, roughness=one, reflectivity=one, cavity=one,
                   depth=one, light=np.full((4, 8, 3), request.fov, np.float32))
+    if request.halves:
+        planes = {name: plane if name in ("depth", "light") else plane.astype(np.float16) for name, plane in planes.items()}
     return SimpleNamespace(planes=planes, meta={"models": {"normal": "served"}})
 '''
 
@@ -69,6 +78,46 @@ def test_decompose_through_a_server(served: str, capsys: pytest.CaptureFixture[s
     np.testing.assert_allclose(planes["albedo"], plate * 0.5, rtol=2e-3, atol=1e-3)
     assert images.read_light("out/plate.light.exr").max() == 33.0
     assert json.loads(header["platelight:models"]) == {"normal": "served"}
+
+
+def test_maps_travel_as_the_files_hold_them(served: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Halves from the server, and back to it as they came, so that it knows them by their hashes and nothing is sent."""
+    images.write_light("studio.exr", np.ones((8, 16, 3), np.float32), {})
+    line = [
+        "relight",
+        "plate.png",
+        "--light",
+        "studio.exr",
+        "-o",
+        "out",
+        "--matte",
+        "full",
+        "--png",
+        "--server",
+        "local",
+    ]
+    assert cli.main(line) == 0, capsys.readouterr().err
+    apart, again = Path("asked.txt").read_text().splitlines()
+    assert apart == "Decompose True plate:float32"
+    maps = ("albedo", "cavity", "foreground", "matte", "normal", "reflectivity", "roughness")
+    kinds = {"light": "float32", "source_light": "float32", **dict.fromkeys(maps, "float16")}
+    assert again == " ".join(["Relight False", *sorted(f"{name}:{kind}" for name, kind in kinds.items())])
+    made = {
+        "plate",
+        "foreground",
+        "matte and others",
+        "normal",
+        "albedo",
+        "depth",
+        "light",
+        "studio",
+        "relit",
+    }
+    assert len(list(Path("config/store/blobs").iterdir())) == len(made)
+    plate = images.read_plate("plate.png").pixels
+    np.testing.assert_allclose(
+        images.read_maps("out/plate.maps.exr")[0]["albedo"], plate * 0.5, rtol=2e-3, atol=1e-3
+    )
 
 
 def test_the_servers_sentence_names_the_file(served: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,9 +96,11 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def bounded(parsed: argparse.Namespace, frame: Frame) -> bool:
-    """Whether maps of large plates stay in half floats: in bounded memory, where nothing is reckoned with them."""
+    """Whether maps stay in half floats where they come as such: in bounded memory and from a server, and nothing is reckoned
+    with them.
+    """
     steadied = bool(frame.shot) and parsed.temporal != "off"
-    return parsed.memory is not None and not steadied
+    return (parsed.memory is not None or parsed.server is not None) and not steadied
 
 
 def temporal_settings(settings: Mapping[str, Any], parsed: argparse.Namespace) -> dict[str, Any]:

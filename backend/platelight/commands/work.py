@@ -23,7 +23,7 @@ from platelight.images import Frame, Plate, ocio, read_matte, read_plate
 from platelight.images.color import depends_on_configuration, linear_space
 from platelight.images.plate import plate_of
 from platelight.images.sequence import color_space_of, numbered
-from platelight.protocol.requests import Request
+from platelight.protocol.requests import Decompose, Request
 
 Planes = dict[str, npt.NDArray[Any]]
 Progress = Callable[[float, str], None]
@@ -73,10 +73,13 @@ def runner(
 
         with Client(None if parsed.server == "local" else parsed.server) as client:
             link = client.connect()  # a wrong address is told before minutes are spent on reading plates
-            yield Runner(
-                lambda request, planes, progress: client.run(request, planes, progress, cancelled),
-                link.welcome.models,
-            )
+
+            def ask(request: Request, planes: Planes, progress: Progress) -> Outcome:
+                if isinstance(request, Decompose) and not steadied:  # the files hold no more
+                    request = msgspec.structs.replace(request, halves=True)
+                return client.run(request, planes, progress, cancelled)
+
+            yield Runner(ask, link.welcome.models)
         return
     ready = False
 
