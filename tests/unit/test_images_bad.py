@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -39,6 +40,35 @@ def header_bomb(path: Path) -> Path:
     return path
 
 
+def flipped(path: Path) -> Path:
+    ramp = np.tile(
+        np.linspace(0, 1, 64, dtype=np.float32), (64, 1)
+    )  # noise would lie there as it is, without a checksum
+    data = bytearray(save_exr(path, dict.fromkeys("RGB", ramp)).read_bytes())
+    data[-len(data) // 4] ^= 0x40
+    path.write_bytes(data)
+    return path
+
+
+def deep(path: Path) -> Path:
+    samples = np.empty((4, 5), dtype=object)
+    for index in np.ndindex(samples.shape):
+        samples[index] = np.arange(1 + index[0], dtype=np.float32)
+    header = {"type": OpenEXR.deepscanline, "compression": OpenEXR.ZIPS_COMPRESSION}
+    OpenEXR.File(header, {leaf: samples.copy() for leaf in "RGBAZ"}).write(str(path))
+    return path
+
+
+def parts(path: Path, **channels: str) -> Path:
+    """A multi-part file: the channels of each part by its name."""
+    made = [
+        OpenEXR.Part({"type": OpenEXR.scanlineimage}, dict.fromkeys(names.split(), noise()), part)
+        for part, names in channels.items()
+    ]
+    OpenEXR.File(made).write(str(path))
+    return path
+
+
 def text(path: Path) -> Path:
     path.write_text("not a picture")
     return path
@@ -49,6 +79,10 @@ def alpha_png(path: Path, alpha: float, value: float) -> Path:
     return path
 
 
+def renamed(path: Path, name: Path) -> Path:
+    return path.rename(name)
+
+
 CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing.png": (lambda p: p, "{p}: no such file. Check the path."),
     "missing.exr": (lambda p: p, "{p}: no such file. Check the path."),
@@ -57,6 +91,23 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "truncated.exr": (
         truncated,
         "{p} is a damaged or truncated EXR file: it decodes to no part. Render or export it again.",
+    ),
+    "flipped.exr": (
+        flipped,
+        "{p} is a damaged or truncated EXR file: it decodes to no part. Render or export it again.",
+    ),
+    "deep.exr": (deep, "{p} holds no flat image channels. Deep files must be flattened first."),
+    "parts.exr": (
+        lambda p: parts(p, depth="Z", motion="N.X N.Y"),
+        "{p} holds no color channels (only N.X, N.Y, Z). Give a file with R, G and B.",
+    ),
+    os.fsdecode(b"\xff.exr"): (
+        lambda p: renamed(save_exr(p.with_name("a.exr"), dict.fromkeys("RGB", noise())), p),
+        "{p}: the name is not UTF-8. Rename the file.",
+    ),
+    os.fsdecode(b"\xff.png"): (
+        lambda p: renamed(alpha_png(p.with_name("a.png"), 1.0, 0.5), p),
+        "{p}: the name is not UTF-8. Rename the file.",
     ),
     "bomb.exr": (header_bomb, "{p} claims a size of 30001×30001 pixels. Render or export it again."),
     "alpha.exr": (
@@ -94,6 +145,21 @@ def test_plate_is_refused_with_its_sentence(
     assert caught.value.exit_code == 2
     said = capfd.readouterr()
     assert said.out + said.err == "", "the library's own words must not reach the terminal"
+
+
+def test_color_is_found_in_any_part(tmp_path: Path) -> None:
+    path = parts(tmp_path / "two.exr", depth="Z", beauty="R G B")
+    np.testing.assert_array_equal(images.read_plate(path).pixels, np.repeat(noise()[..., None], 3, axis=-1))
+
+
+def test_pixels_no_network_may_see_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """NaN, infinities, negative, and more than half holds: replaced, and told in one sentence."""
+    pixels = noise()
+    pixels[0, :6] = np.nan, np.inf, -np.inf, -1.0, 65504.0, 65520.0
+    path = save_exr(tmp_path / "bad.exr", dict.fromkeys("RGB", pixels))
+    read = images.read_plate(path).pixels[0, :6, 0]
+    np.testing.assert_array_equal(read, np.array([0, 65504, 0, 0, 65504, 65504], np.float32))
+    assert caplog.messages == [f"{path}: 1 NaN, 2 infinite, 1 negative, 1 huge pixel values were replaced."]
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

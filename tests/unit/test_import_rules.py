@@ -107,3 +107,17 @@ def test_no_pickle_anywhere() -> None:
     for path in ROOT.rglob("*.py"):
         match = forbidden.search(path.read_text(encoding="utf-8"))
         assert match is None, f"{path}: {match and match[0]}"
+
+
+def test_no_archive_is_unpacked_anywhere() -> None:
+    """Neither the package nor the extension follows names in an archive, so none can lead out of a folder (zip-slip)."""
+    forbidden = re.compile(
+        r"^\s*(import|from)\s+(zipfile|tarfile|py7zr|rarfile|libarchive)\b|unpack_archive|\bextractall\(",
+        re.M,
+    )
+    folders = [ROOT, ROOT.parents[1] / "blender_addon"]
+    found = [path for folder in folders for path in folder.rglob("*.py")]
+    assert len(found) > 200
+    for path in found:
+        match = forbidden.search(path.read_text(encoding="utf-8"))
+        assert match is None, f"{path}: {match and match[0]}"

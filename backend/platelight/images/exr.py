@@ -83,6 +83,7 @@ def read_exr(path: str | os.PathLike[str]) -> list[ExrPart]:
     name = os.fspath(path)
     if not Path(name).is_file():
         raise InputError(f"{name}: no such file.", "Check the path.")
+    check_name(name)
     pool = apart.active()
     if pool is None:
         headers, channels = decode(name)
@@ -92,6 +93,14 @@ def read_exr(path: str | os.PathLike[str]) -> list[ExrPart]:
     if len(headers) != len(channels):
         raise InputError(f"{name} changed while it was read.", "Wait until it is rendered.")
     return [_part(header, planes) for header, planes in zip(headers, channels, strict=True)]
+
+
+def check_name(name: str) -> None:
+    """Refuse a file whose name the decoders, which take UTF-8, cannot be told. Raises InputError."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name}: the name is not UTF-8.", "Rename the file.") from error
 
 
 def decode(name: str, limit: Callable[[int], None] = lambda size: None) -> tuple[list[Header], apart.Arrays]:

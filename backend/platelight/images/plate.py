@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from platelight.images.color import matrix_to_rec709, to_linear
-from platelight.images.exr import ExrPart, read_exr
+from platelight.images.exr import ExrPart, check_name, read_exr
 from platelight.images.ocio import LINEAR
 from platelight.images.raster import Raster, read_raster, straight
 from platelight.images.sanitize import Counts, Pixels, sanitize
@@ -153,6 +153,7 @@ def _read(name: str, any_channel: bool = False) -> Raster:
         raise InputError(f"{name}: no such file.", "Check the path.")
     if Path(name).is_dir():
         raise InputError(f"{name} is a folder.", "Name the pictures in it.")
+    check_name(name)
     return _from_exr(name, any_channel) if _is_exr(name) else read_raster(name)
 
 
