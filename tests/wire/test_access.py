@@ -7,6 +7,8 @@ import os
 import re
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -226,6 +228,15 @@ def test_no_secret_in_the_log(shared_server: Server) -> None:
     with configured(shared_server.folder / "config"):
         secrets = [load_or_make_keys(name).secret for name in ("client.key.json", "server.key.json")]
     assert not any(secret in shared_server.log for secret in secrets)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process has loaded")
+def test_the_server_has_the_systems_libsodium_where_there_is_one(shared_server: Server) -> None:
+    code = "from platelight.resources import prefer_systems_libsodium as prefer; print(prefer())"
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    maps = Path(f"/proc/{shared_server.pid}/maps").read_text(encoding="utf-8")
+    systems = [word for word in maps.split() if "libsodium" in word and "pyzmq" not in word]
+    assert bool(systems) == (there.strip() != "None")
 
 
 def test_only_loopback_is_bound(shared_server: Server) -> None:
