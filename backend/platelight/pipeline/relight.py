@@ -275,7 +275,7 @@ def relight(
     summed = alone and finished and isinstance(request, Relight)  # else the refiner reads the passes
     kind = np.float16 if room.half(*maps.size) else np.float32
     # A composite alone travels pixel by pixel; files want it channel by channel.
-    relit = np.empty((*maps.size, 4), kind) if summed else room.empty(*maps.size, 4)
+    relit = room.array((*maps.size, 4), kind) if summed else room.empty(*maps.size, 4)
     passes = () if summed else tuple(room.empty(*maps.size, 3) for _ in range(3))
     behind = None
     if request.backdrop != "none":

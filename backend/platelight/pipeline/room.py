@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from platelight.images.sanitize import HALF_MAX
+from platelight.pipeline.spare import SPARE
 from platelight.protocol.errors import InputError
 
 GIB = 1 << 30
@@ -74,9 +75,13 @@ class Room:
         """A map to be filled: (H, W) or (H, W, C). Halves lie channel by channel, as EXR files want them."""
         if not self.half(height, width):
             shape = (height, width) if channels == 1 else (height, width, channels)
-            return np.empty(shape, np.float32)
+            return self.array(shape, np.float32)
         planes = np.empty((channels, height, width), np.float16)
         return planes[0] if channels == 1 else planes.transpose(1, 2, 0)
+
+    def array(self, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
+        """As ``np.empty``, maybe of memory that large maps had before; where memory is bounded none is kept."""
+        return np.empty(shape, dtype) if self.lean or self.memory is not None else SPARE.empty(shape, dtype)
 
     def bands(self, height: int, width: int, device: torch.device) -> list[tuple[int, int]]:
         """First rows and ends of the bands of a picture; one on an accelerator that may take all its memory."""

@@ -21,6 +21,7 @@ from platelight.pipeline.decompose import decompose
 from platelight.pipeline.networks import Networks
 from platelight.pipeline.relight import relight
 from platelight.pipeline.room import Room, beyond
+from platelight.pipeline.spare import SPARE
 from platelight.pipeline.subject import Kept
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Decompose, Relight, Request
@@ -96,6 +97,7 @@ def make_room() -> bool:
         _networks, _room = None, dataclasses.replace(_room, lean=True)
     _kept.clear()
     gc.collect()
+    SPARE.clear()
     if _device.type == "cuda":
         torch.cuda.empty_cache()
     return True
