@@ -18,11 +18,11 @@ from typing import Any
 
 import bpy
 
-from . import compat
+from . import compat, skin
 from .node_tools import NodeBuilder
 
 GROUP_NAME = "Platelight Plate Card"
-GROUP_VERSION = 2
+GROUP_VERSION = 3
 # A vector (u z, v z, z): it is linear in position, so that u and v come out exact inside a tilted facet.
 UV_ATTRIBUTE = "platelight_uvz"
 MIN_FACING = 0.03  # n.v of the steepest facet; steeper ones would be slivers that reach far in depth
@@ -33,13 +33,15 @@ DEPTH_REACH = 5.0  # a corner may lie at most this many times nearer or farther 
 @dataclass(frozen=True)
 class CardSettings:
     """What shapes a card: plate size in pixels, horizontal field of view in degrees, facet size in pixels,
-    what one unit of the depth map means in scene units, and first and last frame of a sequence."""
+    what one unit of the depth map means in scene units, how far light spreads below skin in scene units (0 for none),
+    and first and last frame of a sequence."""
 
     width: int
     height: int
     fov: float
     step: float = 1.0
     depth_scale: float = 1.0
+    skin_reach: float = 0.0
     frames: tuple[int, int] = (1, 1)
 
 
@@ -69,6 +71,7 @@ def _declare(tree: Any) -> None:
         ("Depth Scale", "NodeSocketFloat", 1.0),
         ("First Frame", "NodeSocketInt", 1),
         ("Last Frame", "NodeSocketInt", 1),
+        ("Skin Reach", "NodeSocketFloat", 0.0),
         ("Material", "NodeSocketMaterial", None),
     ):
         socket = face.new_socket(name, in_out="INPUT", socket_type=kind)
@@ -107,26 +110,28 @@ def card_group() -> Any:
         given["Last Frame"],
     )
 
-    def sample(image: Any, interpolation: str) -> Any:
-        node = b.add("GeometryNodeImageTexture", interpolation=interpolation, extension="EXTEND")
+    def sample(image: Any, at: Any = place, extension: str = "EXTEND") -> Any:
+        node = b.add("GeometryNodeImageTexture", interpolation="Linear", extension=extension)
         b.feed(node.inputs["Image"], image)
-        b.feed(node.inputs["Vector"], place)
+        b.feed(node.inputs["Vector"], at)
         b.feed(node.inputs["Frame"], frame)
         return node.outputs["Color"]
 
     # Every quantity below is per facet: evaluated at its center, where `position` is the mean of the corners.
-    raw = sample(given["Normal Map"], "Linear")
+    raw = sample(given["Normal Map"])
     unknown = b.math("LESS_THAN", b.vector("LENGTH", raw), 0.1)
     normal = b.vector("NORMALIZE", b.vector("ADD", raw, b.xyz(0.0, 0.0, unknown)))
     view = b.vector("NORMALIZE", b.vector("SCALE", ray, -1.0))
     facing = b.vector("DOT_PRODUCT", normal, view)
     tangent = b.vector("NORMALIZE", b.vector("SUBTRACT", normal, b.vector("SCALE", view, facing)))
-    least = b.math("MAXIMUM", facing, MIN_FACING)
+    matte = sample(given["Matte"])
+    is_skin = b.math("GREATER_THAN", given["Skin Reach"], 0.0)
+    fringe = b.math("MULTIPLY", is_skin, b.math("LESS_THAN", matte, 0.5))
+    floor = b.math("MAXIMUM", b.math("MULTIPLY", fringe, skin.FRINGE_FACING), MIN_FACING)
+    least = b.math("MAXIMUM", facing, floor)
     flank = b.math("SQRT", b.math("MAXIMUM", b.math("SUBTRACT", 1.0, b.math("MULTIPLY", least, least)), 0.0))
     tilted = b.vector("ADD", b.vector("SCALE", view, least), b.vector("SCALE", tangent, flank))
-    depth = b.math(
-        "MAXIMUM", b.math("MULTIPLY", sample(given["Depth Map"], "Linear"), given["Depth Scale"]), 1e-4
-    )
+    depth = b.math("MAXIMUM", b.math("MULTIPLY", sample(given["Depth Map"]), given["Depth Scale"]), 1e-4)
     # The facet's plane as m with m . X = 1: n / (P . n), P = ray * depth.
     reach = b.math("MULTIPLY", b.vector("DOT_PRODUCT", ray, tilted), depth)
     plane = b.vector("SCALE", tilted, b.math("DIVIDE", 1.0, reach))
@@ -136,7 +141,6 @@ def card_group() -> Any:
     depth_of_face = b.add("GeometryNodeFieldOnDomain", depth, data_type="FLOAT", domain="FACE")
 
     # Keep facets that the matte touches: the largest of samples at the facet's corners and center.
-    matte = sample(given["Matte"], "Linear")
     touched = b.add("GeometryNodeFieldOnDomain", matte, data_type="FLOAT", domain="FACE").outputs[0]
     by_corner = b.add("GeometryNodeFieldOnDomain", matte, data_type="FLOAT", domain="POINT").outputs[0]
     outside = b.math("LESS_THAN", b.math("MAXIMUM", touched, by_corner), MATTE_FLOOR)
@@ -158,7 +162,14 @@ def card_group() -> Any:
     b.feed(exact.inputs["Name"], UV_ATTRIBUTE)
     homogeneous = b.vector("SCALE", b.vector("ADD", place, (0.0, 0.0, 1.0)), corner_depth)
     b.feed(next(s for s in exact.inputs if s.name == "Value" and s.enabled), homogeneous)
-    moved = b.add("GeometryNodeSetPosition", exact)
+    spread = b.add("GeometryNodeStoreNamedAttribute", exact, data_type="FLOAT", domain="FACE")
+    b.feed(spread.inputs["Name"], skin.ATTRIBUTE)
+    width = b.vector("MULTIPLY", span, b.xyz(depth, depth, 1.0))
+    size = b.vector("DIVIDE", b.xyz(given["Skin Reach"], given["Skin Reach"], 0.0), width)
+    around = skin.weight(b, lambda at: sample(given["Matte"], at, "CLIP"), place, tangent, least, size)
+    b.feed(next(s for s in spread.inputs if s.name == "Value" and s.enabled), around)
+    either = b.add("GeometryNodeSwitch", is_skin, exact, spread, input_type="GEOMETRY")
+    moved = b.add("GeometryNodeSetPosition", either)
     b.feed(moved.inputs["Position"], b.vector("SCALE", ray, corner_depth))
     flat = b.add("GeometryNodeSetShadeSmooth", moved)
     b.feed(flat.inputs["Shade Smooth"], False)
@@ -208,6 +219,7 @@ def build_card(
         ("Depth Scale", settings.depth_scale),
         ("First Frame", settings.frames[0]),
         ("Last Frame", settings.frames[1]),
+        ("Skin Reach", settings.skin_reach),
         ("Material", material),
     ):
         compat.set_modifier_input(modifier, tree, key, value)

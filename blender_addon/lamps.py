@@ -46,7 +46,7 @@ def left_out(scene: Any) -> list[Any]:
 def distance(scene: Any, plate: Any) -> float:
     """How far from the camera, in meters, the card has what its depth map calls 1."""
     stretch = abs(plate.camera.matrix_world.to_scale().z)
-    return float(plate.card["platelight_depth_scale"]) * stretch * _meters(scene)
+    return float(plate.card["platelight_depth_scale"]) * stretch * meters(scene)
 
 
 def for_backend(scene: Any, plate: Any) -> tuple[wire.Lamp, ...]:
@@ -73,7 +73,7 @@ def for_backend(scene: Any, plate: Any) -> tuple[wire.Lamp, ...]:
         lamps = [
             lamp
             for thing in seen
-            if (lamp := lamp_of(thing.name, thing.data, to_camera @ thing.matrix_world, _meters(scene)))
+            if (lamp := lamp_of(thing.name, thing.data, to_camera @ thing.matrix_world, meters(scene)))
         ]
     finally:
         for thing in hidden:
@@ -177,7 +177,7 @@ def _color(name: str, data: Any) -> tuple[float, float, float]:
     return (color[0], color[1], color[2])
 
 
-def _meters(scene: Any) -> float:
+def meters(scene: Any) -> float:
     """Length of a unit of the scene in meters."""
     units = scene.unit_settings
     return float(units.scale_length) if units.system != "NONE" else 1.0

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import card, compat, exr, footage, images, light, materials, proxy, world
+from . import card, compat, exr, footage, images, lamps, light, materials, proxy, skin, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
 from .maps import is_untouched, map_pixels, plate_source, put_map
@@ -121,6 +121,8 @@ def build(scene: Any, plate: Any) -> None:
     }
     frames = _frames(plate)
     plate.material = materials.build_material(f"{plate.name} Material", pictures, plate.material, frames)
+    meters, spread = lamps.meters(scene), plate.skin_radius if plate.skin else 0.0
+    skin.set_skin(plate.material, skin.width(spread, meters))
     depth, matte = map_pixels(plate, "depth", 1), map_pixels(plate, "matte_map", 1)
     scale = plate.distance / middle_depth(depth, matte)
     plate.card = card.build_card(
@@ -131,6 +133,7 @@ def build(scene: Any, plate: Any) -> None:
             field_of_view(plate),
             plate.facet_size,
             scale,
+            skin.reach(spread, meters),
             frames or (1, 1),
         ),
         normal=plate.normal,

@@ -213,6 +213,9 @@ def preview(layout: Any, state: Any, in_viewport: bool) -> None:
         row.prop(active, "distance")
         row.operator("platelight.scale_from_width", text="", icon="DRIVER_DISTANCE")
         column.prop(active, "facet_size")
+        column.prop(active, "skin")
+        if active.skin:
+            column.prop(active, "skin_radius")
         column.prop(active, "shadow_proxy")
         if active.shadow_proxy:
             column.prop(active, "self_shadow")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import time
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -49,6 +50,8 @@ class Haven(ThreadingHTTPServer):
         self.damage = 0  # answers with a wrong byte
         self.content = CONTENT
         self.continues = True
+        self.pause = 0.0  # seconds in the middle of a file
+        self.pictures: dict[str, bytes] = {}  # thumbnails by asset; two gray pixels for the others
 
     @property
     def address(self) -> str:
@@ -73,17 +76,20 @@ class Handler(BaseHTTPRequestHandler):
             }
             return self.answer(json.dumps({"hdri": {"1k": {"exr": entry, "hdr": entry}}}).encode())
         if path.startswith("/thumbs/"):
-            return self.answer(PNG)
+            return self.answer(self.server.pictures.get(path.split("/")[-1].partition(".")[0], PNG))
         if path == "/dl/x_1k.exr":
             return self.file()
         self.send_error(404)
         return None
 
-    def answer(self, content: bytes, status: int = 200) -> None:
+    def answer(self, content: bytes, status: int = 200, pause: float = 0.0) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        half = len(content) // 2
+        self.wfile.write(content[:half])
+        time.sleep(pause)
+        self.wfile.write(content[half:])
 
     def file(self) -> None:
         start = 0
@@ -102,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.close_connection = True
             return
-        self.answer(content, 206 if start else 200)
+        self.answer(content, 206 if start else 200, self.server.pause)
 
     def log_message(self, *_args: Any) -> None:
         pass

@@ -137,6 +137,7 @@ def test_plate_to_result_over_the_real_server(
     assert "twice as wide as high" in out["bad light"]
     assert "neither .exr nor .png" in out["refine jpg"]
     assert out["linear grey"] == pytest.approx(((128 / 255 + 0.055) / 1.055) ** 2.4, abs=2e-3)
+    assert out["skin"] == [False, True, pytest.approx(0.001 * 4.0 * 3.14159 * 1.04, rel=1e-3)]
     assert out["objects stay"] is True
     assert out["settings kept"] is True
     assert out["blocker kept"] is True

@@ -131,6 +131,15 @@ def widen(pixels: int) -> Iterator[float]:
     yield from drag(side.x, side.y + side.height // 2, side.x - pixels, side.y + side.height // 2)
 
 
+def unfold(*steps: str) -> None:
+    """Open panels of the sidebar that begin closed, for the rest of the session: Blender has no other call for it."""
+    for step in steps:
+        panel = getattr(bpy.types, f"PLATELIGHT_PT_view3d_{step}")
+        bpy.utils.unregister_class(panel)
+        panel.bl_options = set()
+        bpy.utils.register_class(panel)
+
+
 def drive(steps: Iterator[float]) -> None:
     """Run a script from a timer, so that Blender draws and takes events in between; it yields seconds to wait."""
 

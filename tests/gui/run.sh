@@ -57,7 +57,7 @@ mkdir -p "$work/shots" "$work/config" "$out"
 chmod 700 "$work/config"
 "$python" "$here/build_addon.py" "${wheels[@]}" -o "$work" --cache "$here/build/wheels"
 mv "$work"/platelight-*.zip "$work/platelight.zip"
-cp "$here"/tests/gui/*.py "$work/"
+cp "$here"/tests/gui/*.py "$here/tests/addon/haven.py" "$work/"
 "$python" - "$work" <<'PY'
 import shutil, sys
 from pathlib import Path

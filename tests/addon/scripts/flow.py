@@ -77,7 +77,11 @@ before = {
 }
 out["build"] = attempt(ops.build_scene)
 objects = len(bpy.data.objects)
+shader = plate.material.node_tree.nodes["Principled BSDF"].inputs
+skin = [shader["Subsurface Weight"].is_linked]
+plate.skin, plate.skin_radius = True, 3.5
 out["build again"] = attempt(ops.build_scene)
+out["skin"] = [*skin, shader["Subsurface Weight"].is_linked, shader["Subsurface Scale"].default_value]
 out["objects stay"] = len(bpy.data.objects) == objects
 bpy.ops.mesh.primitive_plane_add(size=0.2, location=(0.0, 1.0, 0.0), rotation=(1.5708, 0.0, 0.0))
 blocker = bpy.context.object  # between camera and subject: it must not be seen
