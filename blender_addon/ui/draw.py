@@ -160,6 +160,8 @@ def plate(layout: Any, state: Any) -> None:
         row.prop(active, "frame_last", text="")
         column.prop(active, "frame_offset")
         column.prop(active, "colorspace")
+    else:  # a still was decoded when it was loaded
+        column.label(text=translate("Color space: {name}", name=active.colorspace or "auto"), icon="COLOR")
     column.prop(active, "matte")
     if active.matte == "given":
         column.prop(active, "matte_path")

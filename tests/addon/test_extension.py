@@ -138,6 +138,7 @@ def test_plate_to_result_over_the_real_server(
     assert "neither .exr nor .png" in out["refine jpg"]
     assert out["linear grey"] == pytest.approx(((128 / 255 + 0.055) / 1.055) ** 2.4, abs=2e-3)
     assert out["skin"] == [False, True, pytest.approx(0.001 * 4.0 * 3.14159 * 1.04, rel=1e-3)]
+    assert out["scale"] == ["", pytest.approx(4.0, rel=1e-3), "", pytest.approx(2.0, rel=1e-3)]
     assert out["objects stay"] is True
     assert out["settings kept"] is True
     assert out["blocker kept"] is True
@@ -219,6 +220,10 @@ def test_panels_draw_in_every_state(run_blender: Callable[..., Any], built_zip: 
         name.rpartition("_")[2] for name, texts in states["refining"].items() if "Refining shot" in texts
     }
     assert shown == {"backend", "composite"}
+    reference = (ROOT / "docs" / "addon.md").read_text("utf-8")
+    drawn = seen["properties"]
+    assert len(drawn) > 60
+    assert [name for name in drawn if f"`{name}`" not in reference] == [], "not in docs/addon.md"
     assert seen["busy"] == {"analyse": False, "build_scene": False, "cancel": True, "load_plate": False}
 
 

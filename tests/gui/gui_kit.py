@@ -132,7 +132,7 @@ def widen(pixels: int) -> Iterator[float]:
 
 
 def unfold(*steps: str) -> None:
-    """Open panels of the sidebar that begin closed, for the rest of the session: Blender has no other call for it."""
+    """Have panels begin open that begin closed, before the sidebar is seen: Blender has no call that opens one."""
     for step in steps:
         panel = getattr(bpy.types, f"PLATELIGHT_PT_view3d_{step}")
         bpy.utils.unregister_class(panel)

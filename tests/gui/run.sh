@@ -4,7 +4,8 @@
 #   BLENDER              4: 4.3 from Debian 13 (default); 5: the newest of Debian's unstable archive, at best effort: where
 #                        that cannot be had the test is skipped
 #   PLATELIGHT_GUI_ROOT  folder of the chroot, kept between runs (default build/gui/trixie or build/gui/sid)
-#   PLATELIGHT_GUI_SCRIPTS  drive (a plate from loading to the compositor), states (what else panels show), or both
+#   PLATELIGHT_GUI_SCRIPTS  drive (a plate from loading to the compositor), states (what else panels show), library (HDRIs and
+#                        Poly Haven), or several of these
 #   PLATELIGHT_PYTHON    Python that has platelight (default .venv/bin/python)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -114,10 +115,11 @@ play() { # SCRIPT HEIGHT OPTIONS...
 
 inside blender -b --python-exit-code 1 --python /work/install.py >"$work/install.log" 2>&1 \
   || { tail -20 "$work/install.log" >&2; exit 1; }
-for script in ${PLATELIGHT_GUI_SCRIPTS:-drive states}; do
+for script in ${PLATELIGHT_GUI_SCRIPTS:-drive states library}; do
   case $script in
     drive) play drive 1000 ;;
     states) play states 2000 --job addon_job:run_job ;;
+    library) play library 2000 --job addon_job:run_job ;;
   esac
 done
 echo "test-gui: passed; pictures are in $out"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import bpy
 
@@ -12,6 +12,7 @@ class Layout:
     """Accepts what ``UILayout`` accepts and fails on properties, operators and icons that do not exist."""
 
     icons = frozenset(bpy.types.UILayout.bl_rna.functions["label"].parameters["icon"].enum_items.keys())
+    drawn: ClassVar[set[str]] = set()  # properties and operators of ours that any layout was given
     known = frozenset(bpy.types.UILayout.bl_rna.functions.keys())
 
     def __init__(self, texts: list[str]) -> None:
@@ -22,12 +23,16 @@ class Layout:
         assert name in data.bl_rna.properties, f"{data} has no {name}"
         description = data.bl_rna.properties[name].description
         assert description or data.bl_rna.properties[name].is_runtime is False, f"{name} has no tooltip"
+        if "platelight" in data.bl_rna.identifier.lower():
+            self.drawn.add(name)
         self._check("prop", options)
 
     def operator(self, name: str, **options: Any) -> Any:
         module, _, function = name.partition(".")
         kind = getattr(getattr(bpy.ops, module), function).get_rna_type()
         assert kind.description, f"{name} has no tooltip"
+        if module == "platelight":
+            self.drawn.add(name)
         self._check("operator", options)
         return SimpleNamespace()  # takes the operator's properties
 

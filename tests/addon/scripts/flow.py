@@ -82,6 +82,9 @@ skin = [shader["Subsurface Weight"].is_linked]
 plate.skin, plate.skin_radius = True, 3.5
 out["build again"] = attempt(ops.build_scene)
 out["skin"] = [*skin, shader["Subsurface Weight"].is_linked, shader["Subsurface Scale"].default_value]
+width = sys.modules[f"{PACKAGE}.scene"].subject_width(plate)
+out["scale"] = [attempt(ops.scale_from_width, width=2 * width), plate.distance]
+out["scale"] += [attempt(ops.scale_from_width, width=width), plate.distance]
 out["objects stay"] = len(bpy.data.objects) == objects
 bpy.ops.mesh.primitive_plane_add(size=0.2, location=(0.0, 1.0, 0.0), rotation=(1.5708, 0.0, 0.0))
 blocker = bpy.context.object  # between camera and subject: it must not be seen

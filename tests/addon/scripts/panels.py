@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from types import SimpleNamespace
@@ -44,7 +45,13 @@ grey = np.full((6, 8), 0.5, np.float32)
 for name, _, data in plate_properties.MAPS[:11]:
     maps.put_map(plate, name, grey if data else np.dstack([grey] * 3))
 plate.matte, state.backdrop = "given", "given"
+plate.skin = plate.shadow_proxy = plate.is_sequence = state.split_sun = True
+state.lamps = "COLLECTION"
 states["analyzed"] = draw()
+for state.light_from in ("PLATE", "SCENE", "HDRI"):
+    states[state.light_from] = draw()
+plate.skin = plate.shadow_proxy = plate.is_sequence = state.split_sun = False
+state.lamps = "ALL"
 job = session.session.job = jobs.Job("Analyzing shot", lambda reporter: None)
 job.state, job.fraction, job.text = jobs.JobState.RUNNING, 0.25, "normals"
 states["busy"] = draw()
@@ -64,6 +71,9 @@ states["refused"] = draw()
 job.state, job.title = jobs.JobState.RUNNING, "Refining shot"
 states["refining"] = draw()
 job.state = jobs.JobState.DONE
+own = bpy.context.preferences.addons[PACKAGE].preferences
+for own.endpoint in ("tcp://127.0.0.1:9", ""):
+    importlib.import_module(f"{PACKAGE}.ui.preferences").draw(Layout([]), own)
 orders = {
     space: [
         p.bl_label
@@ -74,4 +84,8 @@ orders = {
     ]
     for space in ("view3d", "image")
 }
-print("\nRESULT " + json.dumps({"states": states, "busy": busy, "orders": orders}), flush=True)
+print(
+    "\nRESULT "
+    + json.dumps({"states": states, "busy": busy, "orders": orders, "properties": sorted(Layout.drawn)}),
+    flush=True,
+)
