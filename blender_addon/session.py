@@ -19,6 +19,10 @@ class Facts(NamedTuple):
     memory: int
 
 
+def _name(operator: Any) -> str:
+    return type(operator).__name__.removeprefix("PLATELIGHT_OT_")
+
+
 @dataclass
 class Session:
     """Runtime state of the extension in one Blender process."""
@@ -52,7 +56,12 @@ class Session:
     def fail(self, operator: Any, message: str) -> None:
         """Keep why an operator failed, for the panel and beside its button."""
         self.message, self.is_error = message, True
-        self.where = type(operator).__name__.removeprefix("PLATELIGHT_OT_")
+        self.where = _name(operator)
+
+    def mended(self, operator: Any) -> None:
+        """Forget why an operator failed, as it did not this time."""
+        if self.is_error and self.where == _name(operator):
+            self.say("")
 
     def add_timer(self, context: Any, seconds: float) -> Any:
         """A timer of the context's window, which ``close`` removes if nobody else did."""

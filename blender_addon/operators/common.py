@@ -51,7 +51,9 @@ def told(execute: Callable[[Any, Any], set[str]]) -> Callable[[Any, Any], set[st
     @functools.wraps(execute)
     def wrapped(self: Any, context: Any) -> set[str]:
         try:
-            return execute(self, context)
+            result = execute(self, context)
+            session.mended(self)
+            return result
         except PlatelightError as error:
             session.fail(self, str(error))
             self.report({"ERROR"}, str(error))

@@ -91,10 +91,13 @@ def library(layout: Any, state: Any) -> None:
     column = layout.column()
     column.prop(state, "browse_words", icon="VIEWZOOM")
     column.prop(state, "browse_category")
-    for line in range(0, min(len(browser.page.categories), 8), 4):
+    names = ("all", *browser.page.categories[:7]) if browser.page.categories else ()
+    for line in range(0, len(names), 4):
         row = column.row(align=True)
-        for name in browser.page.categories[line : line + 4]:
-            choice = row.operator("wm.context_set_string", text=name.title())
+        for name in names[line : line + 4]:
+            choice = row.operator(
+                "wm.context_set_string", text=name.title(), depress=state.browse_category == name
+            )
             choice.data_path, choice.value = "scene.platelight.browse_category", name
     column.prop(state, "browse_resolution")
     column.operator("platelight.browse_hdris", icon="WORLD")

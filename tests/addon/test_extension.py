@@ -128,6 +128,8 @@ def test_plate_to_result_over_the_real_server(
         assert out[step] == "", (step, out[step], server.read_text())
     assert "nowhere.png is not a file." in out["no plate"]
     assert "text.png is not a picture" in out["no picture"]
+    assert "text.png is not a picture" in out["told"]
+    assert out["told after"] == "", "why a button failed stays after it did not"
     assert "none.png is not a file" in out["no matte"]
     assert "has no alpha" in out["no alpha"]
     assert "No subject was found in the plate. Give a matte." in out["no subject"]
@@ -137,7 +139,7 @@ def test_plate_to_result_over_the_real_server(
     assert "twice as wide as high" in out["bad light"]
     assert "neither .exr nor .png" in out["refine jpg"]
     assert out["linear grey"] == pytest.approx(((128 / 255 + 0.055) / 1.055) ** 2.4, abs=2e-3)
-    assert out["skin"] == [False, True, pytest.approx(0.001 * 4.0 * 3.14159 * 1.04, rel=1e-3)]
+    assert out["skin"] == [False, True, pytest.approx(0.001 * 4.0 * 3.14159 * 1.04, rel=1e-3), "", False]
     assert out["scale"] == ["", pytest.approx(4.0, rel=1e-3), "", pytest.approx(2.0, rel=1e-3)]
     assert out["objects stay"] is True
     assert out["settings kept"] is True

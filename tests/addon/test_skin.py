@@ -25,6 +25,7 @@ def test_light_spreads_below_the_facets_as_below_a_sphere(run_blender: Callable[
     assert 0.95 < red < 1.1, seen["edge"]
     assert 0.95 < green < 1.25, seen["edge"]
     assert 0.95 < blue < 1.5, seen["edge"]
+    assert seen["lost"] < 1e-3, "light of Combined that is in none of the passes which Refine takes"
     borders = seen["borders"]
     assert borders["darkest"] > 0.92, "a dark rim where skin ends"
     assert borders["brightest"] < 1.05, "a bright rim where skin ends"

@@ -49,7 +49,9 @@ out["no plate"] = attempt(ops.load_plate, filepath="nowhere.png")
 Path("text.png").write_text("no picture")
 out["no picture"] = attempt(ops.load_plate, filepath="text.png")
 write_plate(Path("plate.png"))
+out["told"] = session.message
 out["load"] = attempt(ops.load_plate, filepath=str(Path("plate.png").resolve()))
+out["told after"] = session.message
 plate = state.plates[state.active]
 out["linear grey"] = float(maps.map_pixels(plate, "plate", 3).mean())
 
@@ -82,6 +84,8 @@ skin = [shader["Subsurface Weight"].is_linked]
 plate.skin, plate.skin_radius = True, 3.5
 out["build again"] = attempt(ops.build_scene)
 out["skin"] = [*skin, shader["Subsurface Weight"].is_linked, shader["Subsurface Scale"].default_value]
+plate.skin = False
+out["skin"] += [attempt(ops.build_scene), shader["Subsurface Weight"].is_linked]
 width = sys.modules[f"{PACKAGE}.scene"].subject_width(plate)
 out["scale"] = [attempt(ops.scale_from_width, width=2 * width), plate.distance]
 out["scale"] += [attempt(ops.scale_from_width, width=width), plate.distance]

@@ -15,6 +15,8 @@ from blender_addon import scene as scenes
 
 SIZE = 96
 RADIUS = 60.0  # mm, on a sphere of 1 m
+RAW = [f"{kind}_{part}" for kind in ("diffuse", "glossy") for part in ("direct", "indirect", "color")]
+lost: list[float] = []  # of each render: light of Combined that is in none of the passes, over the mean
 
 
 def new_scene(samples: int) -> tuple[Any, Any]:
@@ -27,7 +29,13 @@ def new_scene(samples: int) -> tuple[Any, Any]:
 
 def shot(scene: Any) -> tuple[np.ndarray, np.ndarray]:
     """Combined and diffuse, as Refine reads them."""
-    kit.render(scene, Path("shot.exr"))
+    layers = kit.render(scene, Path("shot.exr"))
+    raw = {key: compat.pass_channels(layers, key)[..., :3] for key in RAW}
+    total = sum(
+        (raw[f"{k}_direct"] + raw[f"{k}_indirect"]) * raw[f"{k}_color"] for k in ("diffuse", "glossy")
+    )
+    rendered = compat.pass_channels(layers, "combined")[..., :3]
+    lost.append(float(np.abs(total - rendered).max() / rendered.mean()))
     combined, diffuse, _ = scenes.read_passes(Path("shot.exr"))
     return combined, diffuse
 
@@ -150,5 +158,6 @@ kit.result(
         "edge": shadow_edge(3.67),
         "borders": borders(3.67),
         "switched": switched(),
+        "lost": max(lost),
     }
 )
