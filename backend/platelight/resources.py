@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 
@@ -51,8 +52,10 @@ def keep_freed_memory() -> None:
         options(_TRIM_THRESHOLD, _KEPT)
 
 
+@functools.cache
 def prefer_systems_libsodium() -> str | None:
-    """Have ZeroMQ encrypt with the system's libsodium where there is one, and return its version; to be called before zmq is imported.
+    """Have ZeroMQ encrypt with the system's libsodium where there is one, and return its version; to be called before zmq is imported,
+    and again to be told what came of that.
 
     The one in pyzmq's wheels was compiled without optimization and takes about ten times as long (``tests/wire/transport.py``).
     What was loaded for all to see comes first where the dynamic linker looks, as with ``LD_PRELOAD``. Linux only.

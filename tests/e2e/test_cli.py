@@ -178,7 +178,16 @@ def test_doctor_tells_each_thing_and_fails_when_one_is_missing(
 
     cli.main(["doctor", "--json"])
     found = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
-    for name in ("platelight", "torch", "OpenEXR", "device", "matting network", "config folder", "server"):
+    for name in (
+        "platelight",
+        "torch",
+        "OpenEXR",
+        "device",
+        "matting network",
+        "config folder",
+        "encryption",
+        "server",
+    ):
         assert name in found
     assert found["OpenEXR"]["state"] == "ok"
     assert found["server"]["state"] == "note"

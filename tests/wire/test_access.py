@@ -237,6 +237,8 @@ def test_the_server_has_the_systems_libsodium_where_there_is_one(shared_server: 
     maps = Path(f"/proc/{shared_server.pid}/maps").read_text(encoding="utf-8")
     systems = [word for word in maps.split() if "libsodium" in word and "pyzmq" not in word]
     assert bool(systems) == (there.strip() != "None")
+    told = f"the system's libsodium {there.strip()}" if systems else "pyzmq's libsodium"
+    assert f"encrypting with {told}\n" in shared_server.log
 
 
 def test_only_loopback_is_bound(shared_server: Server) -> None:

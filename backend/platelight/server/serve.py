@@ -25,6 +25,7 @@ from platelight.client.keys import (
     write_connection,
 )
 from platelight.protocol.errors import InputError, PlatelightError
+from platelight.resources import prefer_systems_libsodium
 from platelight.server.broker import Broker
 from platelight.server.config import DEFAULT_ENDPOINT, GIB, ServeConfig, build_config, read_config
 from platelight.server.gate import ALLOWED, Gate, check_endpoint
@@ -76,6 +77,8 @@ def serve(config: ServeConfig) -> None:
         path = config.connection_file or connection_file()
         write_connection(ConnectionInfo(endpoint, server_keys.public, os.getpid()), path)
         stack.callback(_remove_connection, path)
+        own = prefer_systems_libsodium()
+        log.info("encrypting with %s", f"the system's libsodium {own}" if own else "pyzmq's libsodium")
         print(f"listening on {endpoint}", flush=True)
         broker.serve(stopping)
         log.info("stopped")
