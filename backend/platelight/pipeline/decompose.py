@@ -23,6 +23,7 @@ from platelight.pipeline.networks import Networks, in_passes, predict_light, pre
 from platelight.pipeline.paint import evened
 from platelight.pipeline.resample import Guided, Window, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, put, tensor_of, unit
+from platelight.pipeline.source_light import fitted
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.requests import Decompose
 
@@ -199,8 +200,8 @@ def decompose(
     progress(0.85, "depth")
     depth = integrate_normals(maps[0], alpha, request.fov)
     made("depth", depth)
-    latlong = to_image(light.latlong * cast * brighter / gain)
-    made("light", latlong)
+    inferred = light.latlong * cast * brighter
+    made("light", to_image(fitted(inferred, small_plate, small_matte, normal, small_albedo) / gain))
     progress(1.0, "done")
     return counts
 
