@@ -5,7 +5,7 @@
 #                        that cannot be had the test is skipped
 #   PLATELIGHT_GUI_ROOT  folder of the chroot, kept between runs (default build/gui/trixie or build/gui/sid)
 #   PLATELIGHT_GUI_SCRIPTS  drive (a plate from loading to the compositor), states (what else panels show), library (HDRIs and
-#                        Poly Haven), or several of these
+#                        Poly Haven), command (blender --command platelight, without a window); default: all
 #   PLATELIGHT_PYTHON    Python that has platelight (default .venv/bin/python)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -88,17 +88,48 @@ inside() {
     PLATELIGHT_CONFIG_DIR=/work/config "$@"
 }
 
+serve() { # NAME OPTIONS... : a backend, that is there when this returns
+  local name=$1
+  shift
+  rm -f "$work/config/server.json"
+  PLATELIGHT_CONFIG_DIR=$work/config PYTHONPATH=$here/backend:$here/tests/addon/scripts \
+    "$python" -m platelight.server --port 0 "$@" >"$work/$name.server.log" 2>&1 &
+  backend=$!
+  for _ in $(seq 300); do [ -e "$work/config/server.json" ] && break; sleep 0.2; done
+}
+
+# The command of the enabled extension: a shot, a .blend's plate with its keyed light, a second time, with a frame missing.
+command_line() {
+  local log=$work/command.log status shot="/work/shot/shot.####.png"
+  local relight=(relight "$shot" --light /work/forest.exr --temporal off --matte full --samples 2 -o /work/relit)
+  serve command --job addon_job:run_job
+  say() { # EXIT-CODE ARGUMENTS... : blender ends with it
+    local wanted=$1
+    shift
+    echo "+ blender $*" >>"$log"
+    status=0
+    inside timeout "${PLATELIGHT_GUI_TIMEOUT:-900}" blender "$@" >>"$log" 2>&1 || status=$?
+    [ "$status" = "$wanted" ] || { echo "test-gui: blender $* ended with $status, not $wanted; the log is $log." >&2; tail -20 "$log" >&2; exit 1; }
+  }
+  say 0 --command platelight "${relight[@]}" --frames 1001-1003 --report /work/relit.json
+  say 0 --command platelight "${relight[@]}" --frames 1001-1003 --report /work/again.json
+  say 2 --command platelight "${relight[@]}" --frames 1001-1004
+  say 3 --command platelight "${relight[@]}" --frames 1001-1004 --keep-going --report /work/partly.json
+  say 0 -b --python-exit-code 1 --python /work/keyed.py
+  say 0 -b /work/keyed.blend --command platelight render -o /work/rendered --report /work/rendered.json
+  kill "$backend"
+  wait "$backend" 2>/dev/null || true
+  backend=
+  PYTHONPATH=$here/backend "$python" "$here/tests/gui/command_check.py" "$work"
+}
+
 # A window of 1600 by HEIGHT, in which tests/gui/SCRIPT.py works with a backend that was started with OPTIONS.
 play() { # SCRIPT HEIGHT OPTIONS...
   local script=$1 height=$2 number=:$((90 + RANDOM % 100)) status=0 log=$work/$1.log
   shift 2
-  rm -f "$work/config/server.json"
-  PLATELIGHT_CONFIG_DIR=$work/config PYTHONPATH=$here/backend:$here/tests/addon/scripts \
-    "$python" -m platelight.server --port 0 "$@" >"$work/$script.server.log" 2>&1 &
-  backend=$!
+  serve "$script" "$@"
   chroot "$root" Xvfb "$number" -screen 0 "1600x${height}x24" >/dev/null 2>&1 &
   display=$!
-  for _ in $(seq 100); do [ -e "$work/config/server.json" ] && break; sleep 0.2; done
   inside timeout "${PLATELIGHT_GUI_TIMEOUT:-900}" env "DISPLAY=$number" blender --python-use-system-env \
     --enable-event-simulate --window-geometry 0 0 1600 "$height" --python "/work/$script.py" >"$log" 2>&1 || status=$?
   kill "$backend" "$display"
@@ -115,11 +146,12 @@ play() { # SCRIPT HEIGHT OPTIONS...
 
 inside blender -b --python-exit-code 1 --python /work/install.py >"$work/install.log" 2>&1 \
   || { tail -20 "$work/install.log" >&2; exit 1; }
-for script in ${PLATELIGHT_GUI_SCRIPTS:-drive states library}; do
+for script in ${PLATELIGHT_GUI_SCRIPTS:-drive states library command}; do
   case $script in
     drive) play drive 1000 ;;
     states) play states 2000 --job addon_job:run_job ;;
     library) play library 2000 --job addon_job:run_job ;;
+    command) command_line ;;
   esac
 done
 echo "test-gui: passed; pictures are in $out"
