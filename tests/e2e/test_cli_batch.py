@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from platelight import images
+from platelight.images.exr import read_exr
 
 FRAMES = 24
 
@@ -88,6 +89,9 @@ def test_killed_and_resumed_equals_uninterrupted(shot: Path) -> None:
     kills = killed(shot, f"{LINE} killed --progress lines", "jobs.log", 4, 0.02, random.Random(3))
     assert kills >= 3
     assert contents(shot / "killed") == contents(shot / "whole")
+    for kind in ("maps", "light", "relit"):  # a plate's own attributes are carried on
+        header = read_exr(shot / "whole" / f"shot.0007.{kind}.exr")[0].attributes
+        assert header["timeCode"] == "00:00:00:07"
     # No frame twice but those in flight: one being computed and those waiting to be written.
     computed = Counter((shot / "jobs.log").read_text().splitlines())
     assert len(computed) == 2 * FRAMES
@@ -260,8 +264,6 @@ def test_a_light_that_moves_and_a_light_a_frame(shot: Path) -> None:
         "relight shot.####.exr --frames 1-4 --matte full --temporal off --exposure 0.5 --light-csv move.csv"
     )
     assert finished(shot, f"{line} --light wall.####.exr -o out")[0] == 0
-    from platelight.images.exr import read_exr
-
     said = [
         read_exr(shot / "out" / f"shot.{n:04d}.relit.exr")[0].attributes["platelight:relight"]
         for n in (1, 2, 4)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from platelight import images
-from platelight.pipeline.temporal import KEYS, SPAN
+from platelight.pipeline.temporal import AFTER, KEYS
 from test_cli_batch import contents, finished, killed
 
 FRAMES = 26
@@ -49,7 +49,7 @@ def test_killed_and_split_equal_the_whole(shot: Path) -> None:
     assert maps(shot / "killed") == maps(shot / "whole")
     again = Counter((shot / "killed.log").read_text().splitlines())
     # In flight, beside those read and written: the frames that wait for their neighbors, and key frames.
-    assert sum(again.values()) - 2 * FRAMES <= kills * (SPAN + KEYS + 2 * 4)
+    assert sum(again.values()) - 2 * FRAMES <= kills * (AFTER + KEYS + 2 * 4)
 
 
 def test_flicker_goes_and_the_source_light_is_one(shot: Path) -> None:

@@ -67,3 +67,29 @@ def test_zeromq_takes_the_systems_libsodium_where_it_was_preferred() -> None:
     assert len(preferred) == len(shipped) == 1
     assert preferred.isdisjoint(shipped)
     assert "libsodium.so" in preferred.pop()
+
+
+_GAPS = """
+import sys
+from platelight.resources import give_back_large_blocks, resident_memory
+if sys.argv[1] == "given":
+    give_back_large_blocks()
+def full(size):
+    return bytearray(b"x") * size
+full(24 << 20)  # by default, pieces of up to this size lie in the heap from now on
+before = resident_memory()
+blocks = [full(8 << 20) for _ in range(16)]
+stay = [(blocks[k], full(1 << 16)) for k in range(1, 16, 2)]
+del blocks
+print((resident_memory() - before) >> 20)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone can be told")
+def test_frames_that_went_leave_no_gaps_between_those_that_stay() -> None:
+    given, kept = (
+        int(subprocess.run([sys.executable, "-c", _GAPS, how], capture_output=True, check=True).stdout)
+        for how in ("given", "kept")
+    )
+    assert given < 80  # the eight that stay are 64 MiB
+    assert kept > 120

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from platelight.pipeline.temporal import (
     DOUBT,
+    FUTURE,
     KEYS,
-    REACH,
+    PAST,
     Shot,
     Still,
     averaged,
@@ -61,8 +62,8 @@ def result(shot: list[Maps], here: int) -> Maps:
     stills = [leveled(one, common) for one in raw]
     views = [one.view for one in stills]
     steps = all_calmed(views, [both_ways(a, b) for a, b in itertools.pairwise(views)])
-    ahead = ways_from([forth for forth, _ in steps[here : here + REACH]])
-    behind = ways_from([back for _, back in reversed(steps[max(0, here - REACH) : here])])
+    ahead = ways_from([forth for forth, _ in steps[here : here + FUTURE]])
+    behind = ways_from([back for _, back in reversed(steps[max(0, here - PAST) : here])])
     around = [(k + 1, stills[here + k + 1], way) for k, way in enumerate(ahead)]
     around += [(-k - 1, stills[here - k - 1], way) for k, way in enumerate(behind)]
     return steadied(shot[here], stills[here], averaged(stills[here], around), common.light)
@@ -202,7 +203,7 @@ def test_turning_normals_do_not_lag_at_an_end() -> None:
         return Still(view, fields, np.ones((2, 4, 3), np.float32), np.zeros(3, np.float32), SIZE)
 
     stay = Way(np.zeros((*SIZE, 2), np.float32), np.ones(SIZE, np.float32))
-    found = averaged(at(0), [(k, at(k), stay) for k in range(1, REACH + 1)])["normal"][0, 0]
+    found = averaged(at(0), [(k, at(k), stay) for k in range(1, FUTURE + 1)])["normal"][0, 0]
     assert np.degrees(np.arctan2(found[0], found[2])) < 3.0  # the plain mean would be at about 7
 
 

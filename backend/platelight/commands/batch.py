@@ -18,6 +18,7 @@ from platelight.images.atomic import write_bytes
 from platelight.images.quiet import aloud
 from platelight.pipeline.batch import Clock, overlapped
 from platelight.protocol.errors import Cancelled, InputError, PlatelightError
+from platelight.resources import give_back_large_blocks
 
 log = logging.getLogger(__name__)
 P = TypeVar("P")
@@ -113,6 +114,7 @@ def run(
         PlatelightError: the first failure, without ``--keep-going``; the frames before it are whole.
         Cancelled: by Ctrl-C or SIGTERM; what was computed is written.
     """
+    give_back_large_blocks()  # frames that wait and frames that are done lie side by side
     report = Report()
     failure: PlatelightError | None = None
     todo, shapes = _plan(frames, parsed, ledger, work, report)
@@ -250,6 +252,7 @@ def each(
             made = Made(value, loaded.shape, loaded.inputs)
             del loaded, value
             yield frame, made
+            del made  # its pixels are the writer's, and gone before the next frame's are there
 
     return compute
 

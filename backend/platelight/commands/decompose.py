@@ -22,6 +22,7 @@ from platelight.commands.work import (
     Planes,
     Progress,
     Runner,
+    as_files_hold,
     as_float,
     cancel_on_interrupt,
     color_settings,
@@ -73,7 +74,9 @@ def run(parsed: argparse.Namespace) -> int:
             extra=lambda frame: {"colorspace": color_space_of(frame, parsed.colorspace)},
             read=lambda frame: read(frame, parsed),
             compute=batch.each(
-                lambda frame, source, progress: decompose(frame, source, parsed, job, progress, camera)
+                lambda frame, source, progress: to_write(
+                    decompose(frame, source, parsed, job, progress, camera), parsed
+                )
             ),
             write=lambda frame, apart: save(folder, frame, apart, parsed.png),
         )
@@ -88,8 +91,11 @@ def run(parsed: argparse.Namespace) -> int:
                 for frame, taken in steady.stream(stream, display):
                     if isinstance(taken, Exception):
                         yield frame, taken
-                    else:
-                        yield frame, batch.Made(taken[1], taken[0].shape, taken[0].inputs)
+                        continue
+                    made = batch.Made(to_write(taken[1], parsed), taken[0].shape, taken[0].inputs)
+                    del taken
+                    yield frame, made
+                    del made
 
             work = steady.fitted(work, compute)
         return batch.run(frames, parsed, ledger, work, cancelled)
@@ -147,6 +153,14 @@ def decompose(
     attributes = header(source.plate, frame, request, outcome.meta)
     attributes["platelight:depth"] = "along -Z, up to scale: the median over the subject is 1"
     return Apart(maps, attributes)
+
+
+def to_write(apart: Apart, parsed: argparse.Namespace) -> Apart:
+    """What of a frame's maps waits to be written, in as little memory as gives the same files."""
+    if parsed.png:  # made from floats
+        return apart
+    written = {name: plane for name, plane in apart.maps.items() if name != "foreground"}
+    return Apart(as_files_hold(written), apart.attributes)
 
 
 def save(folder: Path, frame: Frame, apart: Apart, png: bool) -> list[Path]:

@@ -26,6 +26,7 @@ from platelight.commands.work import (
     Apart,
     Progress,
     Runner,
+    as_files_hold,
     as_float,
     cancel_on_interrupt,
     color_settings,
@@ -101,21 +102,23 @@ def run(parsed: argparse.Namespace) -> int:
                 None if camera is None else camera.axes,
             )  # fmt: skip
 
+            def relit(frame: Frame, taken: temporal.Taken, display: Meter) -> batch.Made[Relit] | Exception:
+                loaded, apart = taken
+                given = replace(loaded.value, source=apart)
+                try:
+                    made = relight(frame, apart, given, lighting, parsed, job, display.begin(frame.stem))
+                except Cancelled:
+                    raise
+                except Exception as error:  # a frame is a job: the batch decides whether to go on
+                    return error
+                return batch.Made(made, loaded.shape, loaded.inputs)
+
             def steadily(stream: batch.Stream[Given], display: Meter) -> batch.Computing[Relit]:
                 for frame, taken in steady.stream(stream, display):
-                    if isinstance(taken, Exception):
-                        yield frame, taken
-                        continue
-                    loaded, apart = taken
-                    given = replace(loaded.value, source=apart)
-                    try:
-                        relit = relight(frame, apart, given, lighting, parsed, job, display.begin(frame.stem))
-                    except Cancelled:
-                        raise
-                    except Exception as error:  # a frame is a job: the batch decides whether to go on
-                        yield frame, error
-                        continue
-                    yield frame, batch.Made(relit, loaded.shape, loaded.inputs)
+                    made = taken if isinstance(taken, Exception) else relit(frame, taken, display)
+                    del taken
+                    yield frame, made
+                    del made
 
             work = steady.fitted(work, steadily)
         return batch.run(frames, parsed, ledger, work, cancelled)
@@ -240,11 +243,10 @@ def relight(
     )
     if outcome.meta.get("models"):
         attributes["platelight:models"] = json.dumps(outcome.meta["models"], sort_keys=True, default=str)
-    return Relit(
-        as_float(outcome.planes, taking_apart.bounded(parsed, frame)),
-        attributes,
-        None if parsed.maps else apart,
-    )
+    made = None if parsed.maps else taking_apart.to_write(apart, parsed)
+    if parsed.png or parsed.output_colorspace != "linear":  # reckoned with once more before they are written
+        return Relit(as_float(outcome.planes, taking_apart.bounded(parsed, frame)), attributes, made)
+    return Relit(as_files_hold(outcome.planes), attributes, made)
 
 
 def save(folder: Path, frame: Frame, relit: Relit, parsed: argparse.Namespace) -> list[Path]:

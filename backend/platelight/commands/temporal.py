@@ -17,11 +17,13 @@ from platelight.commands.camera import Axes, seen
 from platelight.commands.kept import VERSION, Kept
 from platelight.commands.progress import Meter, Progress
 from platelight.commands.records import Ledger
-from platelight.commands.work import Apart
+from platelight.commands.work import Apart, as_files_hold
 from platelight.images import Frame, expand
-from platelight.images.exr import half
-from platelight.pipeline import temporal
 from platelight.pipeline.temporal import (
+    AFTER,
+    BEFORE,
+    FUTURE,
+    PAST,
     Shot,
     Still,
     averaged,
@@ -119,7 +121,7 @@ class Steady:
     def neighbors(self, frame: Frame) -> list[tuple[int, Frame]]:
         """The frames within reach, by distance."""
         shot, here = self.shots[frame.shot], self.place[frame]
-        low, high = max(0, here - temporal.SPAN), min(len(shot) - 1, here + temporal.SPAN)
+        low, high = max(0, here - BEFORE), min(len(shot) - 1, here + AFTER)
         return [(k - here, shot[k]) for k in range(low, high + 1) if k != here]
 
     def keys(self, shot: str) -> list[Frame]:
@@ -222,7 +224,7 @@ class Steady:
             window.append(_Place(frame, state, self._step(window[-1], frame, state) if window else None))
             yield from self._ready(window, made, common, frame)
             made = self._count_made(window, frame)
-            while self.place[window[0].frame] < self.place[frame] - 2 * temporal.SPAN:
+            while self.place[window[0].frame] <= self.place[frame] - BEFORE - AFTER:
                 window.pop(0)
                 made -= 1
         if window:
@@ -248,11 +250,11 @@ class Steady:
         self.kept.keep_still(frame, small)
         if frame not in self.todo:
             return _Waiting(small, None, None)
-        # Waiting for their neighbors, maps are held as the files will hold them.
-        held: dict[str, Any] = {
-            name: plane if name in ("depth", "light") else half(plane) for name, plane in apart.maps.items()
-        }
-        return _Waiting(small, Apart(held, apart.attributes), replace(loaded, value=self.rest(loaded.value)))
+        return _Waiting(
+            small,
+            Apart(as_files_hold(apart.maps), apart.attributes),
+            replace(loaded, value=self.rest(loaded.value)),
+        )
 
     def _put_aside(self, frame: Frame, state: _Waiting | Exception) -> _Waiting | Exception:
         """A key frame's state with its maps on the disk: its turn may be a thousand frames away."""
@@ -295,30 +297,33 @@ class Steady:
         return both_ways(last.state.still.view, state.still.view)
 
     def _count_made(self, window: list[_Place], last: Frame) -> int:
-        return sum(1 for one in window if self.place[one.frame] <= self.place[last] - temporal.SPAN)
+        return sum(1 for one in window if self.place[one.frame] <= self.place[last] - AFTER)
 
     def _ready(
         self, window: list[_Place], made: int, common: Mapping[str, Shot], last: Frame | None
     ) -> Iterator[tuple[Frame, Taken | Exception]]:
         """The frames of the window from ``made`` on whose neighbors are all there; all of them at a shot's end."""
         for k in range(made, len(window)):
-            frame, state = window[k].frame, window[k].state
-            if last is not None and self.place[frame] > self.place[last] - temporal.SPAN:
+            frame = window[k].frame
+            if last is not None and self.place[frame] > self.place[last] - AFTER:
                 return
-            if frame not in self.todo:
-                continue
-            if isinstance(state, Exception):
-                yield frame, state
-                continue
-            assert state.apart is not None
-            assert state.loaded is not None
-            window[k].state = _Waiting(state.still, None, None)
-            steady = averaged(state.still, _around(window, k))
-            _let_go(window)
-            maps = {name: np.asarray(plane, np.float32) for name, plane in state.apart.maps.items()}
-            light, turn = common[frame.shot].light, self.turn(frame)
-            maps = steadied(maps, state.still, steady, light if turn is None else seen(light, turn))
-            yield frame, (state.loaded, Apart(maps, state.apart.attributes))
+            if frame in self.todo:  # what is given is the taker's to forget: no name here keeps it
+                yield frame, self._made(window, k, common)
+
+    def _made(self, window: list[_Place], k: int, common: Mapping[str, Shot]) -> Taken | Exception:
+        """A frame's steady maps; the window forgets its full-size ones."""
+        frame, state = window[k].frame, window[k].state
+        if isinstance(state, Exception):
+            return state
+        small, apart, loaded = state.still, state.apart, state.loaded
+        assert apart is not None
+        assert loaded is not None
+        window[k].state = _Waiting(small, None, None)
+        steady = averaged(small, _around(window, k))
+        _let_go(window)
+        light, turn = common[frame.shot].light, self.turn(frame)
+        maps = steadied(apart.maps, small, steady, light if turn is None else seen(light, turn))
+        return loaded, Apart(maps, apart.attributes)
 
     def _find_shot(self, shot: str, early: Mapping[Frame, _Waiting | Exception]) -> Shot:
         states = [(early[frame], self.turns[frame]) for frame in self.keys(shot)]
@@ -342,7 +347,7 @@ def _around(window: list[_Place], here: int) -> list[tuple[int, Still, Way]]:
     for side in (1, -1):
         steps: list[Way] = []
         stills: list[Still] = []
-        for distance in range(1, temporal.REACH + 1):
+        for distance in range(1, (FUTURE if side > 0 else PAST) + 1):
             k = here + side * distance
             if not 0 <= k < len(window):
                 break
@@ -370,7 +375,7 @@ def _calmed(window: list[_Place], k: int) -> Step | None:
 
 
 def _let_go(window: list[_Place]) -> None:
-    """Forget steps as they were found, once all that they calm are calmed: a shot's window holds 21 of them."""
+    """Forget steps as they were found, once all that they calm are calmed: a shot's window holds 18 of them."""
     for k, place in enumerate(window[:-CALM]):
         near = window[max(0, k - CALM) : k + CALM + 1]
         if place.step is not None and all(one.calm is not None or one.step is None for one in near):

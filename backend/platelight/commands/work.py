@@ -21,6 +21,7 @@ from platelight import __version__
 from platelight.commands.records import shipped_models
 from platelight.images import Frame, Plate, ocio, read_matte, read_plate
 from platelight.images.color import depends_on_configuration, linear_space
+from platelight.images.exr import half
 from platelight.images.plate import plate_of
 from platelight.images.sequence import color_space_of, numbered
 from platelight.protocol.requests import Decompose, Request
@@ -228,3 +229,9 @@ def as_float(
         name: plane if sparing and plane.dtype == np.float16 else np.asarray(plane, dtype=np.float32)
         for name, plane in planes.items()
     }
+
+
+def as_files_hold(planes: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Planes as EXR files hold them, to take half the memory while they wait: halves but for depth, and for light, which is
+    small and reckoned with."""
+    return {name: plane if name in ("depth", "light") else half(plane) for name, plane in planes.items()}

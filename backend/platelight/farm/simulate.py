@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-SPAN, KEYS, IN_FLIGHT = 10, 7, 18
-"""Frames taken apart beside a chunk's own: neighbors at each end and key frames; and those lost with a worker."""
+NEIGHBORS, KEYS, IN_FLIGHT = 18, 7, 16
+"""Frames taken apart beside a chunk's own: neighbors at both ends and key frames; and those lost with a worker."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def simulate(farm: Farm) -> Outcome:
         count = queue.popleft()
         each = farm.compute * speed[worker] * rng.lognormvariate(0.0, farm.spread)
         per_frame = max(each, moved)
-        beside = min(2 * SPAN + KEYS, max(0, farm.shot - count)) * max(
+        beside = min(NEIGHBORS + KEYS, max(0, farm.shot - count)) * max(
             each * farm.apart, moved * farm.read / (farm.read + farm.write)
         )
         begin = farm.start if chunks % farm.session == 0 else 0.0

@@ -32,8 +32,8 @@ FLOATS, HALVES = 160, 85
 """Bytes a pixel of a plate that is read, taken apart, relit and written, maps in floats or in halves."""
 
 SHADED, STEADIED = 300, 900
-"""Bytes a pixel more where shadows or lamps work on the whole frame in floats; where ten neighbors
-wait for a frame to be steadied (measured at 1080p: 760)"""
+"""Bytes a pixel more where shadows or lamps work on the whole frame in floats; where a frame waits for
+its neighbors to be steadied (measured at 1080p with ten of them: 760; they are eight)"""
 
 
 def beyond(shaded: bool, steadied: bool = False) -> int:

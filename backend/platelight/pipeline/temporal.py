@@ -1,8 +1,8 @@
 """Maps of a shot made steady: one source light, one level of albedo, and fields averaged along the surface's motion.
 
 What is averaged are the networks' fields, at the size at which flow is found; the plate's finer detail is its own and
-stays. Each frame's result depends on the frames within ``SPAN`` of it and on the shot's light, on nothing else:
-so any part of a shot, made at any time on any machine, has the same bytes. docs/sequences.md tells why it is so.
+stays. Each frame's result depends on the ``BEFORE`` frames before it, on the ``AFTER`` after it, and on the shot's light, on
+nothing else: so any part of a shot, made at any time on any machine, has the same bytes. docs/sequences.md tells why it is so.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from platelight.pipeline.temporal_flow import CALM, View, Way, carry, look, redu
 
 Pixels = npt.NDArray[np.float32]
 
-REACH = 8
-"""Frames on either side that are averaged."""
-SPAN = REACH + CALM
-"""Frames on either side that a frame's maps depend on: the flow of the outermost is calmed by that of those beyond."""
+PAST, FUTURE = 8, 6
+"""Frames on each side that are averaged. Fewer of the future: full-size maps wait in memory until those are there."""
+BEFORE, AFTER = PAST + CALM, FUTURE + CALM
+"""Frames on each side that a frame's maps depend on: the flow of the outermost is calmed by that of those beyond."""
 FLOW_SIDE = 512
 """Long side of the picture in which flow is found: about what the networks resolve."""
 OUTLIER = {"normal": 0.7, "albedo": 0.5, "finish": 0.3, "depth": 0.2}
@@ -42,17 +42,17 @@ RIDGE = 6.0
 
 @dataclass(frozen=True)
 class Still:
-    """What the neighbors of a frame need of it, small: ``view`` for flow, ``fields`` (h, w, C) by group at flow size,
-    and the frame's own ``light`` (r, 2r, 3); ``shape`` (H, W) is the plate's.
+    """What the neighbors of a frame need of it, small: ``view`` for flow, ``fields`` (h, w, C) by group at flow size in
+    half floats, and the frame's own ``light`` (r, 2r, 3); ``shape`` (H, W) is the plate's.
 
     Groups: unit ``normal`` (3), logarithm of ``albedo`` (3), ``finish`` roughness, f0 and cavity (3), logarithm of ``depth``
-    (1). All values are such as half floats hold, so that one read back is the one that was stored. ``reflectance`` (3,)
+    (1). The view's values are such as half floats hold too, so that one read back is the one that was stored. ``reflectance`` (3,)
     is the median logarithm of albedo over plate; ``level`` (3,) what must be added to the logarithm of albedo for the
     shot's, see :func:`leveled`; it is not stored.
     """
 
     view: View
-    fields: dict[str, Pixels]
+    fields: dict[str, npt.NDArray[Any]]
     light: Pixels
     reflectance: Pixels
     shape: tuple[int, int]
@@ -60,7 +60,8 @@ class Still:
 
     def group(self, name: str) -> Pixels:
         """A group at the shot's level."""
-        return self.fields[name] + self.level if name == "albedo" else self.fields[name]
+        values = np.asarray(self.fields[name], np.float32)
+        return values + self.level if name == "albedo" else values
 
     def to_bytes(self) -> bytes:
         """As safetensors, half floats."""
@@ -80,12 +81,12 @@ class Still:
     def from_bytes(data: bytes) -> Still:
         """Inverse of :meth:`to_bytes`. Raises SafetensorError or KeyError on other data."""
         found = load(data)
-        planes = {name: np.asarray(plane, np.float32) for name, plane in found.items() if name != "shape"}
+        gray, matte, light, reflectance = (
+            np.asarray(found[name], np.float32) for name in ("gray", "matte", "light", "reflectance")
+        )
         height, width = (int(side) for side in found["shape"])
-        return Still(
-            View(planes["gray"], planes["matte"]), {name: planes[name] for name in OUTLIER}, planes["light"],
-            planes["reflectance"], (height, width),
-        )  # fmt: skip
+        fields = {name: found[name] for name in OUTLIER}
+        return Still(View(gray, matte), fields, light, reflectance, (height, width))
 
 
 def flow_size(shape: tuple[int, int]) -> tuple[int, int]:
@@ -162,11 +163,11 @@ def still(maps: Mapping[str, Pixels]) -> Still:
     part = part[:: max(1, len(part) // 100_000)]
     reflectance = np.median(part, axis=0) if len(part) else np.zeros(3)
 
-    def half(plane: Pixels) -> Pixels:
+    def rounded(plane: Pixels) -> Pixels:
         return plane.astype(np.float16).astype(np.float32)
 
     return Still(
-        View(half(view.gray), half(view.matte)), {name: half(field) for name, field in fields.items()},
+        View(rounded(view.gray), rounded(view.matte)), {name: plane.astype(np.float16) for name, plane in fields.items()},
         np.asarray(maps["light"], np.float32), np.asarray(reflectance, np.float32), shape,
     )  # fmt: skip
 
@@ -193,12 +194,12 @@ def averaged(frame: Still, neighbors: Sequence[tuple[int, Still, Way]]) -> dict[
     widths = [frame.fields[name].shape[2] for name in names]
     one = np.ones((*frame.view.gray.shape, 1))
     # Hann: no frame enters with a jump.
-    hann = [np.float32(0.5 + 0.5 * np.cos(np.pi * distance / (REACH + 1))) for distance, _, _ in neighbors]
+    hann = [_hann(distance) for distance, _, _ in neighbors]
     # Levels come from plates; where lamp or iris flicker, the plate does along the flow: that is not albedo's.
     usual = sum(near * way.gain for near, (_, _, way) in zip(hann, neighbors, strict=True)) / (1 + sum(hann))
     own = {name: frame.group(name) + (usual if name == "albedo" else 0) for name in names}
     # Sums of weight, weight * d, weight * d^2, weight * value, weight * d * value over distances d in time.
-    sums = {name: [one.copy(), 0 * one, 0 * one, own[name].astype(np.float64), 0.0 * frame.fields[name]]
+    sums = {name: [one.copy(), 0 * one, 0 * one, own[name].astype(np.float64), 0 * frame.group(name)]
             for name in names}  # fmt: skip
     for near, (distance, other, way) in zip(hann, neighbors, strict=True):
         there = [other.group(name) + (usual - way.gain if name == "albedo" else 0) for name in names]
@@ -220,6 +221,10 @@ def averaged(frame: Still, neighbors: Sequence[tuple[int, Still, Way]]) -> dict[
     return found
 
 
+def _hann(distance: int) -> np.float32:
+    return np.float32(0.5 + 0.5 * np.cos(np.pi * distance / ((FUTURE if distance > 0 else PAST) + 1)))
+
+
 def _at_present(sums: Sequence[npt.NDArray[np.float64]], turning: bool) -> Pixels:
     """The mean; for what turns with the surface the value now of the best straight line in time, for where more of
     the past than of the future is seen, or less, the mean would lag."""
@@ -231,16 +236,23 @@ def _at_present(sums: Sequence[npt.NDArray[np.float64]], turning: bool) -> Pixel
 
 
 def steadied(
-    maps: Mapping[str, Pixels], frame: Still, steady: Mapping[str, Pixels], light: Pixels
-) -> dict[str, Pixels]:
-    """Full-size maps with what averaging changed: their own detail, the steady fields' forms, the shot's light."""
-    matte = maps["matte"]
+    maps: Mapping[str, npt.NDArray[Any]], frame: Still, steady: Mapping[str, Pixels], light: Pixels
+) -> dict[str, npt.NDArray[Any]]:
+    """Full-size maps with what averaging changed: their own detail, the steady fields' forms, the shot's light.
+
+    Maps in may be halves; those that are steadied come out as floats, the others as they are.
+    """
+
+    def own(name: str) -> Pixels:
+        return np.asarray(maps[name], np.float32)
+
+    matte = own("matte")
     shape = (matte.shape[0], matte.shape[1])
     size = (frame.view.gray.shape[0], frame.view.gray.shape[1])
     solid = np.clip(matte / np.float32(0.05), 0, 1)[..., None]
 
-    def change(name: str, before: Pixels) -> Pixels:
-        delta = np.asarray(steady[name] - before, np.float32)
+    def change(name: str) -> Pixels:
+        delta = np.asarray(steady[name] - frame.fields[name], np.float32)
         if size != shape:
             # The subject's change goes on beyond its edge, or upsampling would mix in that of the backdrop.
             cover = np.maximum(frame.view.matte, np.float32(1e-3))
@@ -251,15 +263,14 @@ def steadied(
             delta = np.asarray(cv2.resize(filled, shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
         return np.asarray(np.atleast_3d(delta) * solid, np.float32)
 
-    out = dict(maps)
-    normal = maps["normal"] + change("normal", frame.fields["normal"])
-    out["normal"] = normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), np.float32(1e-6))
-    albedo = np.log(maps["albedo"] + np.float32(FLOOR)) + change("albedo", frame.fields["albedo"])
-    out["albedo"] = np.clip(np.exp(albedo) - np.float32(FLOOR), 0, 1) * np.minimum(solid, 1)
-    finish = np.stack([maps[name] for name in FINISH], -1) + change("finish", frame.fields["finish"])
-    out["roughness"] = np.clip(finish[..., 0], 0.02, 1)
-    out["reflectivity"] = np.clip(finish[..., 1], 0, 1)
-    out["cavity"] = np.maximum(finish[..., 2], 0)
-    out["depth"] = maps["depth"] * np.exp(change("depth", frame.fields["depth"])[..., 0])
-    out["light"] = light
-    return {name: np.ascontiguousarray(values, np.float32) for name, values in out.items()}
+    normal = own("normal") + change("normal")
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), np.float32(1e-6))
+    albedo = np.log(own("albedo") + np.float32(FLOOR)) + change("albedo")
+    albedo = np.clip(np.exp(albedo) - np.float32(FLOOR), 0, 1) * np.minimum(solid, 1)
+    finish = np.stack([own(name) for name in FINISH], -1) + change("finish")
+    made = {
+        "normal": normal, "albedo": albedo, "roughness": np.clip(finish[..., 0], 0.02, 1),
+        "reflectivity": np.clip(finish[..., 1], 0, 1), "cavity": np.maximum(finish[..., 2], 0),
+        "depth": own("depth") * np.exp(change("depth")[..., 0]), "light": light,
+    }  # fmt: skip
+    return {**maps, **{name: np.ascontiguousarray(plane, np.float32) for name, plane in made.items()}}

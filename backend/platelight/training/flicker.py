@@ -24,7 +24,8 @@ from platelight.images import read_light, read_maps, write_light, write_maps
 from platelight.images.exr import read_exr
 from platelight.pipeline.metrics import albedo_error, angles
 from platelight.pipeline.temporal import (
-    REACH,
+    FUTURE,
+    PAST,
     averaged,
     key_places,
     leveled,
@@ -208,8 +209,8 @@ def steady(source: Path, target: Path) -> None:
     views = [one.view for one in stills]
     steps = all_calmed(views, [both_ways(a, b) for a, b in pairwise(views)])
     for k, path in enumerate(paths):
-        ahead = ways_from([forth for forth, _ in steps[k : k + REACH]])
-        behind = ways_from([back for _, back in reversed(steps[max(0, k - REACH) : k])])
+        ahead = ways_from([forth for forth, _ in steps[k : k + FUTURE]])
+        behind = ways_from([back for _, back in reversed(steps[max(0, k - PAST) : k])])
         around = [(d, stills[k + d], way) for d, way in enumerate(ahead, 1)]
         around += [(-d, stills[k - d], way) for d, way in enumerate(behind, 1)]
         maps = steadied(shot[k], stills[k], averaged(stills[k], around), common.light)
