@@ -320,7 +320,7 @@ class Steady:
         assert loaded is not None
         window[k].state = _Waiting(small, None, None)
         steady = averaged(small, _around(window, k))
-        _let_go(window)
+        _let_go(window, k)
         light, turn = common[frame.shot].light, self.turn(frame)
         maps = steadied(apart.maps, small, steady, light if turn is None else seen(light, turn))
         return loaded, Apart(maps, apart.attributes)
@@ -374,12 +374,14 @@ def _calmed(window: list[_Place], k: int) -> Step | None:
     return window[k].calm
 
 
-def _let_go(window: list[_Place]) -> None:
-    """Forget steps as they were found, once all that they calm are calmed: a shot's window holds 18 of them."""
+def _let_go(window: list[_Place], made: int) -> None:
+    """Forget steps as they were found, once all that they calm are calmed, and ways on to places up to ``made`` and the next."""
     for k, place in enumerate(window[:-CALM]):
         near = window[max(0, k - CALM) : k + CALM + 1]
         if place.step is not None and all(one.calm is not None or one.step is None for one in near):
             place.step = place.calm
+            if place.calm and k <= made + 1:  # only the way back from there is asked for from now on
+                place.step = place.calm = (place.calm[1], place.calm[1])
 
 
 def _unbroken(places: list[_Place]) -> list[Step]:
