@@ -1,5 +1,6 @@
 """Plates: forget one, look at its maps, save them."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import bpy
 from .. import exr, loading, maps, scene, wire
 from ..plate_properties import MAPS, PLANES, is_built
 from ..properties import active_plate
-from .common import has_maps, has_plate, idle, told
+from .common import has_maps, has_plate, idle, refuse, told
 
 
 class PLATELIGHT_OT_remove_plate(bpy.types.Operator):
@@ -154,7 +155,55 @@ class PLATELIGHT_OT_scale_from_width(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class PLATELIGHT_OT_fov_from_lens(bpy.types.Operator):
+    """Set the plate's field of view from the lens and the sensor that it was taken with"""
+
+    bl_idname = "platelight.fov_from_lens"
+    bl_label = "Field of View From Lens"
+    bl_options = {"REGISTER", "UNDO"}
+
+    focal_length: bpy.props.FloatProperty(
+        name="Focal Length (mm)",
+        description="Focal length of the lens in mm, the true one and not the equivalent of another format",
+        default=50.0,
+        min=1.0,
+        soft_max=300.0,
+        max=5000.0,
+    )
+    sensor_width: bpy.props.FloatProperty(
+        name="Sensor Width (mm)",
+        description="Width of that part of the sensor that the plate shows, in mm; full frame has 36, Super 35 about 24.9",
+        default=36.0,
+        min=1.0,
+        max=200.0,
+    )
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        """Needs a plate without a camera of the user's."""
+        if not (idle(cls) and has_plate(cls, context)):
+            return False
+        own = active_plate(context.scene.platelight).own_camera
+        return own is None or refuse(cls, "The plate takes its field of view from its camera")
+
+    def invoke(self, context: Any, _event: Any) -> Any:
+        """Show the lens that the field of view has now, on that sensor."""
+        half = math.radians(active_plate(context.scene.platelight).fov) / 2
+        self.focal_length = self.sensor_width / 2 / math.tan(half)
+        return context.window_manager.invoke_props_dialog(self)
+
+    @told
+    def execute(self, context: Any) -> set[str]:
+        """Set the angle, and what stands in the scene already."""
+        plate = active_plate(context.scene.platelight)
+        plate.fov = 2.0 * math.degrees(math.atan(self.sensor_width / 2 / self.focal_length))
+        if is_built(plate):
+            scene.build(context.scene, plate)
+        return {"FINISHED"}
+
+
 CLASSES = (
+    PLATELIGHT_OT_fov_from_lens,
     PLATELIGHT_OT_scale_from_width,
     PLATELIGHT_OT_remove_plate,
     PLATELIGHT_OT_show_map,

@@ -169,7 +169,9 @@ def plate(layout: Any, state: Any) -> None:
             column.prop(active, "matte_offset")
     column.prop(active, "own_camera")
     if active.own_camera is None:
-        column.prop(active, "fov", text="Field of View (°)")
+        row = column.row(align=True)
+        row.prop(active, "fov", text="Field of View (°)")
+        row.operator("platelight.fov_from_lens", text="", icon="CAMERA_DATA")
     elif active.own_camera.type == "CAMERA":
         degrees = math.degrees(active.own_camera.data.angle_x)
         text = translate("Field of view {degrees:.1f}°, from the camera", degrees=degrees)

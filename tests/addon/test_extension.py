@@ -26,6 +26,7 @@ OPERATORS = [
     "copy_key",
     "download_hdri",
     "forget_backend",
+    "fov_from_lens",
     "install_backend",
     "instant_preview",
     "load_plate",
@@ -140,6 +141,8 @@ def test_plate_to_result_over_the_real_server(
     assert "neither .exr nor .png" in out["refine jpg"]
     assert out["linear grey"] == pytest.approx(((128 / 255 + 0.055) / 1.055) ** 2.4, abs=2e-3)
     assert out["skin"] == [False, True, pytest.approx(0.001 * 4.0 * 3.14159 * 1.04, rel=1e-3), "", False]
+    # 50 mm before 36 mm, as Blender's own camera has it; then the camera that is built
+    assert out["lens"] == ["", pytest.approx(39.598, abs=1e-2), pytest.approx(50.0, rel=1e-3)]
     assert out["scale"] == ["", pytest.approx(4.0, rel=1e-3), "", pytest.approx(2.0, rel=1e-3)]
     assert out["objects stay"] is True
     assert out["settings kept"] is True

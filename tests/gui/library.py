@@ -51,7 +51,7 @@ def script() -> Iterator[float]:
     kit.call(ops.browse_hdris)
     yield from kit.ended("search")
     yield from kit.picture("h4_poly_haven_found")
-    haven.pause, state.browse_resolution = 5.0, "1k"
+    haven.pause, state.browse_resolution = 12.0, "1k"
     kit.call(ops.download_hdri, name="dusk")
     yield from kit.picture("h5_poly_haven_downloading")
     haven.pause, haven.damage = 0.0, 2

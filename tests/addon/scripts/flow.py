@@ -86,6 +86,9 @@ out["build again"] = attempt(ops.build_scene)
 out["skin"] = [*skin, shader["Subsurface Weight"].is_linked, shader["Subsurface Scale"].default_value]
 plate.skin = False
 out["skin"] += [attempt(ops.build_scene), shader["Subsurface Weight"].is_linked]
+out["lens"] = [attempt(ops.fov_from_lens, focal_length=50.0, sensor_width=36.0), plate.fov]
+out["lens"] += [plate.camera.data.lens * 36.0 / plate.camera.data.sensor_width]
+plate.fov = 40.0
 width = sys.modules[f"{PACKAGE}.scene"].subject_width(plate)
 out["scale"] = [attempt(ops.scale_from_width, width=2 * width), plate.distance]
 out["scale"] += [attempt(ops.scale_from_width, width=width), plate.distance]

@@ -32,6 +32,12 @@ def traces() -> dict[str, list[str]]:
             for function in getattr(handlers, name)
             if "platelight" in getattr(function, "__module__", "")
         ],
+        "timers": [
+            function.__name__
+            for module in [sys.modules.get(f"{PACKAGE}.instant")]
+            for function in vars(module or _None).values()
+            if callable(function) and bpy.app.timers.is_registered(function)
+        ],
         "keymaps": [
             item.idname
             for keymap in (bpy.context.window_manager.keyconfigs.addon or _None()).keymaps

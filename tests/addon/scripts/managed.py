@@ -6,7 +6,7 @@ import json
 import sys
 
 import bpy
-from addon_utils import disable
+from addon_utils import disable, enable
 
 PACKAGE = "bl_ext.user_default.platelight"
 bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -31,4 +31,10 @@ second = session.backend.pid
 seen.append(["again", reachable(), second != first])
 disable(PACKAGE)
 seen.append(["disabled", session.backend is None])
-print("\nRESULT " + json.dumps({"seen": seen, "started": started, "pids": [first, second]}), flush=True)
+enable(PACKAGE)
+again = sys.modules[f"{PACKAGE}.session"].session
+ops.start_backend()
+third = again.backend.pid  # Blender ends with it running
+print(
+    "\nRESULT " + json.dumps({"seen": seen, "started": started, "pids": [first, second, third]}), flush=True
+)

@@ -46,7 +46,7 @@ def drawn() -> str:
 
 # Every property of ours has a tooltip, with its unit where it is a measure.
 UNIT = re.compile(
-    r"pixel|degree|stop|EV|frame|second|sample|factor|share|GiB|0 to 1|rows|how much|how far|number|place in|angle",
+    r"\bmm\b|pixel|degree|stop|EV|frame|second|sample|factor|share|GiB|0 to 1|rows|how much|how far|number|place in|angle",
     re.I,
 )
 groups: list[Any] = [
