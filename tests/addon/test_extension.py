@@ -168,6 +168,10 @@ def test_plate_to_result_over_the_real_server(
     assert out["normal after load"] == 0.0
     assert out["kept"] == [True, 40.0, 25.0]
     assert out["second plate"] == ["", "", ""]
+    assert out["matte of alpha"] == [1.0, pytest.approx(0.2, abs=0.01)]
+    assert out["engines"][1] in {"BLENDER_EEVEE_NEXT", "BLENDER_EEVEE"}
+    assert out["engines"][::2] == ["", ""]
+    assert out["engines"][3] == "CYCLES"
     assert out["collections"] == 2
     assert out["left after remove"] == [1, 1]
     assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")

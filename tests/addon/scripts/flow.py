@@ -22,10 +22,12 @@ def attempt(operator: Any, **arguments: Any) -> str:
         return str(error).strip()
 
 
-def write_plate(path: Path) -> None:
-    """A grey sRGB picture."""
-    image = bpy.data.images.new("made", *SIZE)
-    image.pixels.foreach_set(np.tile(np.array([0.5, 0.5, 0.5, 1.0], np.float32), SIZE[0] * SIZE[1]))
+def write_plate(path: Path, alpha: float = 1.0) -> None:
+    """A grey sRGB picture, its lower half of that alpha."""
+    image = bpy.data.images.new("made", *SIZE, alpha=True)
+    pixels = np.tile(np.array([0.5, 0.5, 0.5, 1.0], np.float32), (SIZE[1], SIZE[0], 1))
+    pixels[: SIZE[1] // 2, :, 3] = alpha  # Blender's first row is the lowest
+    image.pixels.foreach_set(pixels.ravel())
     image.filepath_raw, image.file_format = str(path.resolve()), "PNG"
     image.save()
     bpy.data.images.remove(image)
@@ -132,11 +134,15 @@ state = scene.platelight
 plate = state.plates[state.active]
 out["normal after load"] = float(np.abs(maps.map_pixels(plate, "normal", 3) - normal).max())
 out["kept"] = [plate_properties.is_built(plate), plate.fov, round(state.rotation, 3)]
-out["second plate"] = [
-    attempt(ops.load_plate, filepath=str(Path("plate.png").resolve())),
-    attempt(ops.analyse),
-    attempt(ops.build_scene),
-]
+write_plate(Path("alpha.png"), 0.2)
+out["second plate"] = [attempt(ops.load_plate, filepath=str(Path("alpha.png").resolve()))]
+state.plates[state.active].matte = "given"
+out["second plate"] += [attempt(ops.analyse), attempt(ops.build_scene)]
+matte = maps.map_pixels(state.plates[state.active], "matte_map", 1)
+out["matte of alpha"] = [float(matte[0, 0]), float(matte[-1, 0])]
+out["engines"] = []
+for state.engine in ("EEVEE", "CYCLES"):
+    out["engines"] += [attempt(ops.build_scene), scene.render.engine]
 out["collections"] = sum(c.name.startswith("Platelight ") for c in bpy.data.collections)
 out["remove"] = attempt(ops.remove_plate)
 out["left after remove"] = [
