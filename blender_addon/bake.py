@@ -17,7 +17,7 @@ import bpy
 import numpy as np
 from mathutils import Vector
 
-from . import compat, exr, lamps, world
+from . import color, compat, exr, lamps, world
 from .exr import Pixels
 from .plate_properties import is_analysed
 from .temporary import Ref, Temporary, found, ref
@@ -236,7 +236,7 @@ def setup_for(
 def read_bake(path: Path, views: Sequence[str] = ()) -> list[Pixels]:
     """The baked lights (h, 2h, 3) in the order of the points; ``views`` as of ``BakeSetup``."""
     found = (compat.pass_channels(layers, "combined") for layers in _by_view(path, views))
-    return [np.ascontiguousarray(combined[..., :3]) for combined in found]
+    return [color.to_rec709(np.ascontiguousarray(combined[..., :3])) for combined in found]
 
 
 def read_groups(path: Path, views: Sequence[str] = ()) -> list[dict[str, Pixels]]:
@@ -245,7 +245,9 @@ def read_groups(path: Path, views: Sequence[str] = ()) -> list[dict[str, Pixels]
     marked = "Combined_"
     return [
         {
-            name.rpartition(".")[2].removeprefix(marked): np.ascontiguousarray(plane[..., :3])
+            name.rpartition(".")[2].removeprefix(marked): color.to_rec709(
+                np.ascontiguousarray(plane[..., :3])
+            )
             for name, plane in layers.items()
             if name.rpartition(".")[2].startswith(marked) and plane.ndim == 3
         }

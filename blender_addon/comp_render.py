@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import bpy
 
-from . import compat, compositor, exr
+from . import color, compat, compositor, exr
 from .exr import Pixels
 from .wire import InputError
 
@@ -79,5 +79,5 @@ def read_combined(path: Path) -> Pixels:
     layers = exr.read(path).layers
     for name, plane in layers.items():
         if name.rpartition(".")[2] in {"Combined", "", "Image"} and plane.ndim == 3 and plane.shape[2] == 4:
-            return plane
+            return color.to_rec709(plane)
     raise InputError(f"{path} has no composite, only {', '.join(layers)}.", "Set up the compositor again.")

@@ -58,7 +58,8 @@ def light_nodes(light: Any) -> Any:
 
 
 def set_multilayer_exr(settings: Any) -> None:
-    """Make image settings write float multilayer EXR with a codec that ``exr.py`` reads back."""
+    """Make image settings write float multilayer EXR, in the working space, with a codec that ``exr.py`` reads back."""
+    settings.color_management = "FOLLOW_SCENE"
     if hasattr(settings, "media_type"):  # 5.0 and later hide the format until the medium is said
         settings.media_type = "MULTI_LAYER_IMAGE"
     settings.file_format = "OPEN_EXR_MULTILAYER"
@@ -67,7 +68,8 @@ def set_multilayer_exr(settings: Any) -> None:
 
 
 def set_still_format(settings: Any, file_format: str) -> None:
-    """Make image settings write one still picture in ``file_format`` (``PNG``, ``OPEN_EXR``...)."""
+    """Make image settings write one still picture in ``file_format`` (``PNG``, ``OPEN_EXR``...), as the scene shows it."""
+    settings.color_management = "FOLLOW_SCENE"
     if hasattr(settings, "media_type"):
         settings.media_type = "IMAGE"
     settings.file_format = file_format
@@ -97,7 +99,9 @@ def pass_channels(planes: dict[str, Any], key: str) -> Any:
     raise KeyError(key)
 
 
-_IMAGE_SETTINGS = ("media_type", "file_format", "color_mode", "color_depth", "exr_codec", "views_format")
+_IMAGE_SETTINGS = (
+    "media_type", "file_format", "color_mode", "color_depth", "exr_codec", "views_format", "color_management",
+)  # fmt: skip
 
 
 def image_settings(settings: Any) -> dict[str, Any]:

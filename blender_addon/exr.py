@@ -125,6 +125,15 @@ def is_readable(data: bytes) -> bool:
         return False
 
 
+def interop_id(data: bytes) -> str:
+    """The name of the color space in the header that ``data`` begins with, as the Color Interop Forum's list has it; "" without one."""
+    try:
+        kind, value = _header(data, 8)[0].get("colorInteropID", ("", b""))
+    except (struct.error, IndexError, ValueError):
+        return ""
+    return value.decode("utf-8", "replace") if kind == "string" else ""
+
+
 def chromaticities(data: bytes) -> tuple[float, ...] | None:
     """x and y of red, green, blue and white, as the header that ``data`` begins with tells; None where it does not."""
     try:
@@ -259,6 +268,7 @@ __all__ = [
     "ExrFile",
     "Pixels",
     "chromaticities",
+    "interop_id",
     "is_readable",
     "parse",
     "read",

@@ -60,7 +60,7 @@ def source(path: Path, frame: int | None, space: str = "auto", offset: int = 0) 
     if not file.is_file():
         raise InputError(f"{file} is not a file.", "Set the frames, or choose another file.")
     space = color.said_space(file) if space == "auto" else space
-    if space in {"auto", "Linear Rec.709"} and file.suffix.lower() == ".exr":
+    if file.suffix.lower() == ".exr" and color.is_read_as_is(space):
         with file.open("rb") as stream:
             if exr.is_readable(stream.read(1 << 16)):
                 return Source(file.name, load=lambda: images.stacked(images.exr_picture(file)))

@@ -7,9 +7,8 @@ from the bottom row, always with four channels.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import bpy
 import numpy as np
@@ -19,13 +18,8 @@ from .exr import Pixels
 from .mapfiles import Source
 from .wire import InputError
 
-# Spaces whose 8-bit code values this file turns into linear Rec.709 itself: Blender converts only float
-# buffers and hands out the code values of byte images as they are.
-_LINEAR_SPACES = frozenset({"Linear Rec.709", "Linear", "Non-Color", "Raw"})
 
-
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture as the backend wants it: ``pixels`` (H, W, 3) straight linear, ``alpha`` (H, W) or None."""
 
     pixels: Pixels
@@ -57,14 +51,22 @@ def picture_of(image: Any, name: str) -> Picture:
             f"{name} is not a picture that Blender can read.", "Give an EXR, PNG, TIFF or JPEG file."
         )
     has_alpha = image.depth in {32, 64, 128} and image.alpha_mode != "NONE"
-    return decoded(image_pixels(image), image.is_float, image.colorspace_settings.name, has_alpha, name)
+    pixels = color.applied(image_pixels(image), _matrix_of(image))
+    return decoded(pixels, image.is_float, image.colorspace_settings.name, has_alpha, name)
+
+
+def _matrix_of(image: Any) -> Pixels | None:
+    """What takes an image's pixels to linear Rec.709: Blender has made those in floats its working space's, unless they are data."""
+    return color.from_working() if image.is_float and not image.colorspace_settings.is_data else None
 
 
 def decoded(pixels: Pixels, is_float: bool, space: str, has_alpha: bool, name: str) -> Picture:
-    """Turn (H, W, 4) as Blender's images hold it into straight linear Rec.709; needs no Blender.
+    """Turn (H, W, 4) as Blender's images hold it into straight linear Rec.709; in a job's thread.
+
+    Blender converts only float buffers and hands out the code values of byte images as they are.
 
     Args:
-        is_float: whether the image has a float buffer, which Blender has made linear and premultiplied.
+        is_float: whether the image has a float buffer, which Blender has made linear and premultiplied; in Rec.709 by now.
         space: color space of the codes where it has none.
 
     Raises:
@@ -73,9 +75,9 @@ def decoded(pixels: Pixels, is_float: bool, space: str, has_alpha: bool, name: s
     rgb, alpha = pixels[..., :3], pixels[..., 3]
     has_alpha = has_alpha and bool((alpha < 1.0).any())
     if not is_float:
-        if space == "sRGB":
+        if color.is_space(space, "sRGB"):
             rgb = srgb_to_linear(rgb)
-        elif space not in _LINEAR_SPACES:
+        elif not color.is_read_as_is(space):
             raise InputError(f"{name} is an 8-bit picture in {space}.", "Convert it to EXR or to sRGB first.")
     elif has_alpha:  # float buffers are premultiplied inside Blender
         safe = np.where(alpha > 1e-6, alpha, 1.0)[..., None]
@@ -107,8 +109,9 @@ def load_picture(path: str, colorspace: str = "auto") -> Picture:
     try:
         if colorspace != "auto":
             color.set_space(image, colorspace)
-        if image.type == "MULTILAYER":
-            return exr_picture(full)
+        if 0 in image.size and image.type == "MULTILAYER":  # Blender finds out when it is asked for the size
+            found = exr_picture(full)
+            return found._replace(pixels=color.applied(found.pixels, color.linear_matrix(colorspace)))
         return picture_of(image, str(full))
     finally:
         bpy.data.images.remove(image)
@@ -151,7 +154,7 @@ def picture_source(path: str) -> Source:
     except OSError as error:
         raise InputError(f"{full} is not a file.", "Choose a picture that exists.") from error
     space = color.space_of(full)
-    if readable and space in {"auto", *_LINEAR_SPACES}:
+    if readable and color.is_read_as_is(space):
         return Source(str(full), load=lambda: stacked(exr_picture(full)))
     kept = _kept.get(_stamp(full))
     if kept is not None:
@@ -168,7 +171,7 @@ def picture_source(path: str) -> Source:
 
 
 def pixel_source(image: Any) -> Source:
-    """A loaded image's own pixels, whatever was done to them."""
+    """A loaded image's own pixels, whatever was done to them; colors in linear Rec.709."""
     found, (width, height) = image.name, tuple(image.size)
 
     def fetch(flat: Pixels) -> None:
@@ -177,7 +180,7 @@ def pixel_source(image: Any) -> Source:
             raise InputError(f"{found} was removed.", "Choose or analyze it again.")
         kept.pixels.foreach_get(flat)
 
-    return Source(found, shape=(height, width), fetch=fetch)
+    return Source(found, shape=(height, width), fetch=fetch, matrix=_matrix_of(image))
 
 
 def exr_picture(path: Path) -> Picture:
@@ -238,7 +241,8 @@ def put_image(name: str, plane: Pixels, *, data: bool, existing: Any = None) -> 
         )
     elif tuple(image.size) != (width, height):
         image.scale(width, height)
-    image.pixels.foreach_set(as_rgba(plane)[::-1].ravel())
+    held = as_rgba(plane) if data else color.from_rec709(as_rgba(plane))
+    image.pixels.foreach_set(held[::-1].ravel())
     image.update()
     return image
 
@@ -264,9 +268,7 @@ def attach(
             existing.user_remap(image)
             bpy.data.images.remove(existing)
         image.name = name
-    space = "Non-Color" if data else "Linear Rec.709"
-    if image.colorspace_settings.name != space:
-        image.colorspace_settings.name = space
+    color.set_space(image, "Non-Color" if data else "Linear Rec.709")
     image.alpha_mode = "CHANNEL_PACKED"  # alpha is as in the file, whatever Blender makes of EXR
     if image.source != ("FILE" if frames is None else "SEQUENCE"):
         image.source = "FILE" if frames is None else "SEQUENCE"

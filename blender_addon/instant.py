@@ -20,7 +20,7 @@ import numpy as np
 from bpy_extras import view3d_utils
 from mathutils import Vector
 
-from . import compat, images, latlong, light, mapfiles, maps, prefilter
+from . import color, compat, images, latlong, light, mapfiles, maps, prefilter
 from .exr import Pixels
 from .instant_gpu import STOPS, Painter, View
 from .instant_inputs import CHANNELS, Loader, light_key, maps_key
@@ -97,7 +97,7 @@ def display_table(scene: Any) -> Pixels:
             settings.color_mode, settings.color_depth = "RGB", "16"
             source.save_render(str(path), scene=scene)
             shown = bpy.data.images.load(str(path), check_existing=False)
-            shown.colorspace_settings.name = "Non-Color"
+            color.set_space(shown, "Non-Color")
             return images.image_pixels(shown)
     finally:
         compat.restore_image_settings(settings, before)

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
-from . import compat, wire
+from . import color, compat, wire
 from .wire import InputError
 
 _CYCLES = "Leave it out of Lamps, or let Cycles do the physical render."
@@ -96,17 +96,19 @@ def lamp_of(name: str, data: Any, matrix: Matrix, meters: float = 1.0) -> wire.L
     Raises:
         InputError: it does what the backend cannot.
     """
-    color = _color(name, data)
+    shade = _color(name, data)
     power = float(data.energy) * 2.0 ** float(getattr(data, "exposure", 0.0))
-    brightest = max(color)
+    brightest = max(shade)
     if power * brightest == 0.0 or getattr(data.cycles, "is_portal", False):
         return None
-    if power < 0.0 or min(color) < 0.0:
+    if power < 0.0 or min(shade) < 0.0:
         raise InputError(f"The lamp {name} takes light away.", _CYCLES)
     if not getattr(data, "normalize", True):
         raise InputError(f"The lamp {name} has Normalize off.", _CYCLES)
+    # A color outside Rec.709's gamut, which a wider working space can have, becomes the nearest within it.
+    red, green, blue = np.maximum(color.to_rec709(np.array(shade, np.float32)), 0.0).tolist()
     back, up = (matrix.to_3x3().col[axis].normalized() for axis in (2, 1))
-    options: dict[str, Any] = {"color": color, "direction": tuple(-back), "up": tuple(up)}
+    options: dict[str, Any] = {"color": (red, green, blue), "direction": tuple(-back), "up": tuple(up)}
     if data.type == "SUN":
         return wire.Lamp("sun", power, angle=math.degrees(data.angle), **options)
     options["at"] = tuple(matrix.translation * meters)
@@ -125,7 +127,7 @@ def lamp_of(name: str, data: Any, matrix: Matrix, meters: float = 1.0) -> wire.L
 def build(lamp: wire.Lamp, camera: Any, collection: Any) -> Any:
     """One of Blender's lights from a request's lamp, in front of a camera; lengths are units of the scene."""
     data = bpy.data.lights.new("Platelight Lamp", lamp.kind.upper())
-    data.energy, data.color = lamp.power, lamp.color
+    data.energy, data.color = lamp.power, tuple(color.from_rec709(np.array(lamp.color, np.float32)))
     if lamp.kind == "sun":
         data.angle = math.radians(lamp.angle)
     elif lamp.kind == "area":
@@ -160,9 +162,9 @@ def _color(name: str, data: Any) -> tuple[float, float, float]:
     Raises:
         InputError: its nodes do more than that.
     """
-    color = list(data.color)
+    shade = list(data.color)
     if getattr(data, "use_temperature", False):
-        color = [a * b for a, b in zip(color, data.temperature_color, strict=True)]
+        shade = [a * b for a, b in zip(shade, data.temperature_color, strict=True)]
     tree = compat.light_nodes(data)
     if tree is not None:
         output = tree.get_output_node("CYCLES")
@@ -173,8 +175,8 @@ def _color(name: str, data: Any) -> tuple[float, float, float]:
         if node.type != "EMISSION" or any(node.inputs[each].is_linked for each in ("Color", "Strength")):
             raise InputError(f"The lamp {name} has nodes that the backend does not know.", _CYCLES)
         factor = node.inputs["Strength"].default_value
-        color = [a * b * factor for a, b in zip(color, node.inputs["Color"].default_value, strict=False)]
-    return (color[0], color[1], color[2])
+        shade = [a * b * factor for a, b in zip(shade, node.inputs["Color"].default_value, strict=False)]
+    return (shade[0], shade[1], shade[2])
 
 
 def meters(scene: Any) -> float:

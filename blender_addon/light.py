@@ -64,7 +64,6 @@ def file_pixels(path: str) -> Pixels:
         InputError: no picture, far from twice as wide as high, or a download that was damaged since.
     """
     polyhaven.check(Path(path))
-    color.check_working_space()
     space = color.space_of(Path(bpy.path.abspath(path)))
     light = np.ascontiguousarray(lat_long(images.load_picture(path, space).pixels, path), np.float32)
     images.keep_picture(path, light)
@@ -182,7 +181,7 @@ def world_pixels(scene: Any) -> Pixels:
     if scene.world is None:
         return found
     if tree is None:
-        return found + np.float32(scene.world.color)
+        return found + color.to_rec709(np.array(scene.world.color, np.float32))
     output = tree.get_output_node("CYCLES")
     links = output.inputs["Surface"].links if output is not None else ()
     if not links:
@@ -193,8 +192,8 @@ def world_pixels(scene: Any) -> Pixels:
             "The backend does not know the nodes of this World.",
             "Choose an HDRI, or press Match Scene Light.",
         )
-    color = np.array(node.inputs["Color"].default_value[:3], np.float32)
-    return found + color * np.float32(node.inputs["Strength"].default_value)
+    shade = color.to_rec709(np.array(node.inputs["Color"].default_value[:3], np.float32))
+    return found + shade * np.float32(node.inputs["Strength"].default_value)
 
 
 def keep_baked(scene: Any, plate: Any, lights: Sequence[tuple[Pixels, Place]], faces: float) -> None:

@@ -32,7 +32,6 @@ def load_plate(
     Raises:
         InputError: not a picture or movie that can be read.
     """
-    color.check_working_space()
     full = Path(bpy.path.abspath(path))
     colorspace = color.said_space(full) if colorspace == "auto" else colorspace
     if footage.is_movie(full):

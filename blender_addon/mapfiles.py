@@ -141,7 +141,7 @@ class Source:
 
     One of: ``path``, a file of ours; ``data``, its content packed in the .blend; ``load``, which reads a picture, on
     the main thread if ``loads_on_main``; or ``shape`` and ``fetch``, which fills a flat float32 array of (H, W, 4),
-    bottom row first, on the main thread.
+    bottom row first, on the main thread. ``matrix`` (3, 3) then takes its colors to linear Rec.709.
     """
 
     name: str
@@ -151,6 +151,7 @@ class Source:
     loads_on_main: bool = False
     shape: tuple[int, int] = (0, 0)
     fetch: Callable[[Pixels], None] | None = None
+    matrix: Pixels | None = None
 
     def read(self, channels: int, on_main: OnMain = directly, *, widen: bool = True) -> Pixels:
         """The pixels, row 0 at the top; (H, W) for one channel, else (H, W, channels).
@@ -166,7 +167,10 @@ class Source:
             # Written here, so that the main thread need not wait for the memory; np.zeros might hold Python's lock.
             fetch, flat = self.fetch, np.full(self.shape[0] * self.shape[1] * 4, 1.0, np.float32)
             on_main(lambda: fetch(flat))
-            return cut(flat.reshape(*self.shape, 4)[::-1], channels)
+            pixels = flat.reshape(*self.shape, 4)
+            if self.matrix is not None:
+                pixels[..., :3] = pixels[..., :3] @ self.matrix
+            return cut(pixels[::-1], channels)
         try:
             data = self.data if self.data is not None else Path(self.path or "").read_bytes()
         except OSError as error:

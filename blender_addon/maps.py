@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import color, exr, footage, images, mapfiles, preferences
+from . import exr, footage, images, mapfiles, preferences
 from .exr import Pixels
 from .mapfiles import Files, Source
 from .plate_properties import MAPS, is_analysed
@@ -114,7 +114,6 @@ def plate_source(plate: Any, frame: int | None) -> Source:
     Raises:
         InputError: the frame's file is gone.
     """
-    color.check_working_space()
     if not plate.is_sequence:
         return source(plate, "plate")
     at = current_frame(plate) if frame is None else frame

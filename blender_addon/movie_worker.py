@@ -14,6 +14,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+from mathutils import Color
 
 MARK = "PLATELIGHT "
 IDLE = 60.0  # seconds without a request after which this process ends
@@ -53,6 +54,14 @@ def _texture(path: str, space: str) -> Any:
     return texture
 
 
+def _rec709(flat: Any) -> Any:
+    """Floats as this Blender holds them, which may work in another space, in linear Rec.709; as ``color.py``, which is the other's."""
+    rows = np.array([Color(axis).from_scene_linear_to_rec709_linear() for axis in np.eye(3)], np.float32)
+    pixels = flat.reshape(-1, 4)
+    pixels[:, :3] = pixels[:, :3] @ rows
+    return flat
+
+
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Decode one frame into ``out`` and say what it is."""
     texture = _texture(request["path"], request["space"])
@@ -64,7 +73,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     width, height = image.size
     flat = np.empty(width * height * 4, np.float32)
     image.pixels.foreach_get(flat)
-    kept = flat if image.is_float else np.rint(flat * 255.0).astype(np.uint8)
+    kept = _rec709(flat) if image.is_float else np.rint(flat * 255.0).astype(np.uint8)
     np.save(Path(request["out"]), kept.reshape(height, width, 4), allow_pickle=False)
     return {"space": image.colorspace_settings.name, "alpha": image.depth in {32, 64, 128}}
 

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import card, compat, exr, footage, images, lamps, light, materials, proxy, skin, world
+from . import card, color, compat, exr, footage, images, lamps, light, materials, proxy, skin, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
 from .maps import is_untouched, map_pixels, plate_source, put_map
@@ -239,7 +239,11 @@ def read_passes(path: Path) -> tuple[Pixels, Pixels, Pixels]:
     ratio = np.clip(np.where(total > 1e-5, combined[..., :3] / np.maximum(total, 1e-5), 1.0), 0.5, 2.0)
     alpha = combined[..., 3:4]
     straight = np.where(alpha > 1e-3, ratio / np.maximum(alpha, 1e-3), 0.0)
-    return combined, (diffuse * straight).astype(np.float32), (specular * straight).astype(np.float32)
+    return (
+        color.to_rec709(combined),
+        color.to_rec709((diffuse * straight).astype(np.float32)),
+        color.to_rec709((specular * straight).astype(np.float32)),
+    )
 
 
 def backdrop_source(path: str, plate: Any, frame: int | None) -> Source:
@@ -264,7 +268,7 @@ def backdrop_pixels(found: Source, shape: tuple[int, ...], on_main: OnMain) -> P
 
 
 def _scaled(pixels: Pixels, shape: tuple[int, ...]) -> Pixels:
-    scratch = images.put_image("Platelight scratch", pixels, data=False)
+    scratch = images.put_image("Platelight scratch", pixels, data=True)  # no color is changed on the way
     try:
         scratch.scale(shape[1], shape[0])
         return np.ascontiguousarray(images.image_pixels(scratch)[..., :3])

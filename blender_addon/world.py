@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import bpy
+import numpy as np
 from mathutils import Vector
 
 from . import color, compat
@@ -98,8 +99,8 @@ def build_world(
         place = b.add("ShaderNodeTexCoord").outputs["Generated"]
         turned = b.add("ShaderNodeMapping", place, label=ROTATION_NODE, vector_type="POINT")
         faced = b.add("ShaderNodeMapping", turned, label=FACING_NODE, vector_type="POINT")
-        color = b.add("ShaderNodeTexEnvironment", faced, label=IMAGE_NODE, projection="EQUIRECTANGULAR")
-        background = b.add("ShaderNodeBackground", color, 1.0, label=BACKGROUND_NODE)
+        sky = b.add("ShaderNodeTexEnvironment", faced, label=IMAGE_NODE, projection="EQUIRECTANGULAR")
+        background = b.add("ShaderNodeBackground", sky, 1.0, label=BACKGROUND_NODE)
         b.add("ShaderNodeOutputWorld", background)
     nodes[IMAGE_NODE].image = image
     nodes[FACING_NODE].inputs["Rotation"].default_value[2] = -heading(camera)
@@ -127,8 +128,9 @@ def build_sun(scene: Any, sun: Sun, camera: Any, angle: float, driven_by: Driven
     lamp = bpy.data.objects.new("Platelight Sun", data)
     lamp["platelight_scene"] = scene.name
     scene.collection.objects.link(lamp)
-    strongest = max(sun.irradiance)
-    data.color = tuple(value / strongest for value in sun.irradiance)
+    irradiance = color.from_rec709(np.array(sun.irradiance, np.float32)).tolist()
+    strongest = max(irradiance)
+    data.color = tuple(value / strongest for value in irradiance)
     data.angle = angle or sun.angle
     x, y, z = sun.direction
     look = heading(camera)
