@@ -45,7 +45,7 @@ FAILURES: dict[str, tuple[str, ...]] = {
     "maps": ("save_maps",),
     "light": ("match_scene_light", "set_light", "update_light", "use_plate_light"),
     "library": ("browse_hdris", "download_hdri"),
-    "preview": ("build_scene", "scale_from_width", "render_preview", "rendered_view"),
+    "preview": ("build_scene", "scale_from_width", "drag_distance", "render_preview", "rendered_view"),
     "refiner": ("refine", "relight_range"),
     "composite": ("composite", "save_composite"),
 }
@@ -215,6 +215,7 @@ def preview(layout: Any, state: Any, in_viewport: bool) -> None:
     if active is not None:
         row = column.row(align=True)
         row.prop(active, "distance")
+        row.operator("platelight.drag_distance", text="", icon="ARROW_LEFTRIGHT")
         row.operator("platelight.scale_from_width", text="", icon="DRIVER_DISTANCE")
         column.prop(active, "facet_size")
         column.prop(active, "skin")

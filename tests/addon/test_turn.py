@@ -1,7 +1,8 @@
-"""Dragging turns the light; the shelf shows HDRIs that are here."""
+"""Dragging turns the light and gives the subject its scale; the shelf shows HDRIs that are here."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,3 +26,19 @@ def test_dragging_and_the_shelf(run_blender: Callable[..., Any]) -> None:
     assert seen["folders"] == [48, 2]
     assert seen["filter"] == ["sky_07.exr"]
     assert seen["refresh"] == [50, 51]
+
+
+def test_one_drag_gives_the_scale(run_blender: Callable[..., Any]) -> None:
+    seen = run_blender("drag_distance.py")
+    away = 2.0 * math.exp(0.55)  # 100 pixels, and 100 fine ones
+    assert seen["distance"] == pytest.approx(away, rel=1e-4)
+    assert seen["moved"] > 1.0
+    assert seen["header"].startswith("Distance 3.47   Width ")
+    assert seen["done"] == ["FINISHED"]
+    assert max(seen["built"]) < 1e-3, "what was shown while dragging is not what is built"
+    assert seen["scales"] == [[1.0, 1.0, 1.0]] * 2
+    assert seen["escape"][0] == "CANCELLED"
+    assert seen["escape"][1] == pytest.approx(away, rel=1e-4)
+    assert seen["escape"][2] < 1e-3
+    assert seen["headers left"] is None
+    assert seen["by a script"] == pytest.approx(5.0, rel=1e-3)

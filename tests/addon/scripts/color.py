@@ -15,7 +15,7 @@ import bpy
 import numpy as np
 
 import blender_addon
-from blender_addon import color, exr, images, lamps, light, maps, wire
+from blender_addon import bake, color, exr, images, lamps, light, maps, wire
 
 plain, told, layered, code, known = (str(Path(name).resolve()) for name in sys.argv[1:6])
 working = sys.argv[6]
@@ -79,9 +79,9 @@ def hdri(name: str, path: str, space: str = "") -> None:
     camera.data.type = "PANO"
     holder = camera.data if hasattr(camera.data, "panorama_type") else camera.data.cycles
     holder.panorama_type = "EQUIRECTANGULAR"
-    layers = kit.render(scene, Path(f"{name.replace(' ', '_')}.exr").resolve())
-    seen = kit.compat.pass_channels(layers, "combined")[2::5, 2::5, :3]
-    found[f"{name}, rendered"] = color.to_rec709(seen)
+    path = Path(f"{name.replace(' ', '_')}.exr").resolve()
+    kit.render(scene, path)
+    found[f"{name}, rendered"] = bake.read_bake(path)[0][2::5, 2::5]
 
 
 hdri("HDRI by name", plain, "ACEScg")
