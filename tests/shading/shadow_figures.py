@@ -81,6 +81,9 @@ def main() -> None:
     )
     options.add_argument("--own", type=Path, help="an HDRI: maps are found in the picture under it")
     options.add_argument(
+        "--true-depth", action="store_true", help="with --own: shadows are cast by the set's own depth"
+    )
+    options.add_argument(
         "--pick", type=int, nargs="*", help="numbers of subjects in the set; all where left out"
     )
     options.add_argument("--picture", type=Path, help="a sheet: truth, without shadows, with shadows")
@@ -97,6 +100,8 @@ def main() -> None:
         subject = reader.subject(index)
         alpha = subject.alpha[None]
         maps = true_maps(subject) if chosen.own is None else own_maps(subject, light_of(chosen.own))
+        if chosen.true_depth:
+            maps["depth"] = torch.where(maps["matte"] > 0.5, subject.depth[None], maps["depth"])
         lights: dict[str, tuple[Tensor, Tensor]] = {}
         for name, way in LAMPS.items():
             lamp = int((lamps @ np.array(way)).argmax())

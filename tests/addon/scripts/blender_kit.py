@@ -147,9 +147,9 @@ def add_sphere(scene: Any, camera: Any, kind: str, roughness: float) -> None:
     mesh.materials.append(material)
 
 
-def add_card(scene: Any, camera: Any, kind: str, roughness: float, step: float, size: int = SIZE) -> Any:
-    """The plate card of the same sphere, from its true maps."""
-    normal, depth, hit = sphere_maps(size)
+def card_material(kind: str, roughness: float, size: int = SIZE) -> tuple[Any, dict[str, Any]]:
+    """The material of the sphere's true maps, and the maps."""
+    normal, _, hit = sphere_maps(size)
     grey = np.ones((size, size), np.float32)
     planes = {
         "albedo": np.broadcast_to(np.array(BASE, np.float32), (size, size, 3)),
@@ -165,6 +165,13 @@ def add_card(scene: Any, camera: Any, kind: str, roughness: float, step: float, 
         bent = tree.nodes["Principled BSDF"].inputs["Normal"].links[0].from_socket
         output = next(node for node in tree.nodes if node.type == "OUTPUT_MATERIAL")
         tree.links.new(surface(NodeBuilder(tree), kind, roughness, bent), output.inputs[0])
+    return material, maps
+
+
+def add_card(scene: Any, camera: Any, kind: str, roughness: float, step: float, size: int = SIZE) -> Any:
+    """The plate card of the same sphere, from its true maps."""
+    _, depth, _ = sphere_maps(size)
+    material, maps = card_material(kind, roughness, size)
     return card.build_card(
         "Card",
         card.CardSettings(size, size, FOV, step),

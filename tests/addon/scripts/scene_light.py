@@ -95,4 +95,5 @@ def cornell() -> dict[str, float]:
     return errors
 
 
-kit.result({"known": known_world(), "lamps": lamp_energy(), "cornell": cornell()})
+if __name__ == "__main__":
+    kit.result({"known": known_world(), "lamps": lamp_energy(), "cornell": cornell()})

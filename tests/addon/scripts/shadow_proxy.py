@@ -66,9 +66,9 @@ def add_proxy(scene: Any, camera: Any, self_shadow: float = 0.0) -> Any:
     )
 
 
-def seen(kind: str, glossy: bool = False) -> np.ndarray:
+def seen(kind: str, glossy: bool = False, size: int = kit.SIZE) -> np.ndarray:
     """What the watcher sees of the floor beside the sphere's own place."""
-    scene, camera = kit.empty_scene(SAMPLES)
+    scene, camera = kit.empty_scene(SAMPLES, size)
     floor(scene, camera, glossy)
     if kind == "sphere":
         kit.add_sphere(scene, camera, "principled", 0.5)
@@ -133,23 +133,29 @@ def before_a_wall() -> dict[str, float]:
     }
 
 
-bare, real, made, none = (seen(kind) for kind in ("bare", "sphere", "proxy", "card"))
-shadow, copy = (np.abs(p - bare).mean(axis=-1) > 0.15 for p in (real, made))
-out: dict[str, Any] = {
-    "overlap": float((shadow & copy).sum() / (shadow | copy).sum()),
-    "shadow pixels": int(shadow.sum()),
-    "card alone": float(np.abs(none - bare).mean() / bare.mean()),
-    "floor": float(np.abs(made - real).mean() / real.mean()),
-}
-mirror_bare, mirror_real, mirror_made = (seen(kind, glossy=True) for kind in ("bare", "sphere", "proxy"))
-out["reflection seen"] = float(np.abs(mirror_made - mirror_bare).mean() / mirror_bare.mean())
-out["reflection error"] = float(
-    np.abs(mirror_made - mirror_real).mean() / np.abs(mirror_real - mirror_bare).mean()
-)
-mask = kit.inside(kit.sphere_maps()[2])
-alone, with_proxy, shadowed = (plate(s)[mask] for s in (None, 0.0, 1.0))
-out["plate untouched"] = float(np.abs(with_proxy - alone).mean() / alone.mean())
-out["self shadow"] = float((alone - shadowed).mean() / alone.mean())
-out["wall"] = before_a_wall()
-out["bias"] = float((with_proxy - alone).mean() / alone.mean())
-kit.result(out)
+def main() -> None:
+    """What the test reads."""
+    bare, real, made, none = (seen(kind) for kind in ("bare", "sphere", "proxy", "card"))
+    shadow, copy = (np.abs(p - bare).mean(axis=-1) > 0.15 for p in (real, made))
+    out: dict[str, Any] = {
+        "overlap": float((shadow & copy).sum() / (shadow | copy).sum()),
+        "shadow pixels": int(shadow.sum()),
+        "card alone": float(np.abs(none - bare).mean() / bare.mean()),
+        "floor": float(np.abs(made - real).mean() / real.mean()),
+    }
+    mirror_bare, mirror_real, mirror_made = (seen(kind, glossy=True) for kind in ("bare", "sphere", "proxy"))
+    out["reflection seen"] = float(np.abs(mirror_made - mirror_bare).mean() / mirror_bare.mean())
+    out["reflection error"] = float(
+        np.abs(mirror_made - mirror_real).mean() / np.abs(mirror_real - mirror_bare).mean()
+    )
+    mask = kit.inside(kit.sphere_maps()[2])
+    alone, with_proxy, shadowed = (plate(s)[mask] for s in (None, 0.0, 1.0))
+    out["plate untouched"] = float(np.abs(with_proxy - alone).mean() / alone.mean())
+    out["self shadow"] = float((alone - shadowed).mean() / alone.mean())
+    out["wall"] = before_a_wall()
+    out["bias"] = float((with_proxy - alone).mean() / alone.mean())
+    kit.result(out)
+
+
+if __name__ == "__main__":
+    main()
