@@ -25,6 +25,7 @@ OPERATORS = [
     "composite",
     "copy_key",
     "download_hdri",
+    "drag_distance",
     "forget_backend",
     "fov_from_lens",
     "install_backend",
