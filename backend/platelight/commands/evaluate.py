@@ -31,6 +31,7 @@ def run(parsed: argparse.Namespace) -> int:
     from platelight.pipeline import service
 
     service.configure(parsed.device, parsed.threads, Path(parsed.weights) if parsed.weights else None)
+    service.choose_engine(parsed.engine)
     reports = []
     with bar(len(suites)) as begin:
         for number, suite in enumerate(suites):

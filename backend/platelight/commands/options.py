@@ -95,7 +95,17 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
         "--device", metavar="D", default="cpu", help="without --server: cpu, cuda, cuda:1 or mps"
     )
     parser.add_argument("--threads", metavar="N", type=positive, help="without --server: CPU threads to use")
+    add_engine(parser)
     add_memory(parser)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """``--engine``."""
+    parser.add_argument(
+        "--engine", choices=("auto", "torch", "compile", "openvino"), default="auto",
+        help="without --server: what runs the networks; auto: OpenVINO on processors where it is installed, compiled "
+        "PyTorch on CUDA, else PyTorch ('platelight doctor' tells)",
+    )  # fmt: skip
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:

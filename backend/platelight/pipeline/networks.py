@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from platelight.models import registry
+from platelight.models import engine, registry
 from platelight.models.form import brighter
 from platelight.models.networks import (
     NORMAL_CONTRAST,
@@ -25,6 +25,7 @@ from platelight.models.networks import (
     stretched,
 )
 from platelight.models.precision import half_precision
+from platelight.models.unet import UNet
 from platelight.pipeline.resample import fitted, from_solid, fuse, in_tiles, padded, resize
 from platelight.pipeline.room import Large
 
@@ -58,11 +59,20 @@ class Networks:
     versions: dict[str, str]
 
     @staticmethod
-    def load(device: torch.device, folder: Path | None = None) -> Networks:
-        """Load and verify the shipped weights, or those of a folder."""
+    def load(
+        device: torch.device,
+        folder: Path | None = None,
+        wanted: engine.Engine = engine.Engine.TORCH,
+        bounded: bool = False,
+    ) -> Networks:
+        """Load and verify the shipped weights, or those of a folder, for an engine; see :func:`engine.choose`."""
+        used, why = engine.choose(wanted, device, bounded)
         loaded = {name: registry.load(name, device, folder) for name in registry.NETWORKS}
         versions = {name: registry.describe(name, folder).sha256[:12] for name in registry.NETWORKS}
-        log.info("networks on %s: %s", device, versions)
+        for name, network in loaded.items():
+            if isinstance(network, UNet):  # IllumNet is small
+                engine.equip(network, used, f"{name}-{versions[name]}")
+        log.info("networks on %s by %s (%s): %s", device, used, why, versions)
         return Networks(**loaded, device=device, versions=versions)  # type: ignore[arg-type]
 
     def half_precision(self) -> AbstractContextManager[None]:

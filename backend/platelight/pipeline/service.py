@@ -17,6 +17,7 @@ import torch
 
 from platelight import __version__
 from platelight.images.exr import half
+from platelight.models import engine
 from platelight.pipeline.decompose import decompose
 from platelight.pipeline.networks import Networks
 from platelight.pipeline.relight import relight
@@ -42,6 +43,7 @@ class JobResult:
 _lock = threading.Lock()
 _device = torch.device("cpu")
 _weights: Path | None = None  # the shipped ones
+_engine = engine.Engine.TORCH
 _networks: Networks | None = None
 _room = Room()
 _kept = Kept()
@@ -79,12 +81,26 @@ def configure(device: str = "cpu", threads: int | None = None, weights: Path | N
             _device, _weights, _networks = wanted, weights, None
 
 
+def choose_engine(name: str) -> None:
+    """Choose what runs the networks: "auto", "torch", "compile" or "openvino"; see :mod:`platelight.models.engine`.
+
+    Raises:
+        InputError: it is not installed, or does not run on the device that was chosen before.
+    """
+    global _engine, _networks
+    wanted = engine.Engine(name)
+    engine.choose(wanted, _device)
+    with _lock:
+        if wanted != _engine:
+            _engine, _networks = wanted, None
+
+
 def networks() -> Networks:
     """The networks of this process, loaded at the first call."""
     global _networks
     with _lock:
         if _networks is None:
-            _networks = Networks.load(_device, _weights)
+            _networks = Networks.load(_device, _weights, _engine, _room.lean or _room.memory is not None)
         return _networks
 
 

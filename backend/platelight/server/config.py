@@ -49,6 +49,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         worker_memory_gib: resident memory at which a worker is stopped; None is nine tenths of the machine's.
         memory_gib: memory that a job may take: large plates are worked on in smaller bands, with maps in half floats; what
             does not fit is refused. None leaves it to the machine.
+        engine: what runs the networks: auto, torch, compile or openvino.
         drain_seconds: how long a stop waits for running jobs before it hands them back to the store.
         log_format: text for people, or json: one object a line.
         session_seconds: silence after which a client's session, and what it was sending, is dropped.
@@ -70,6 +71,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_jobs_per_client: Positive = 32
     worker_memory_gib: Room | None = None
     memory_gib: Room | None = None
+    engine: Literal["auto", "torch", "compile", "openvino"] = "auto"
     drain_seconds: Annotated[float, Meta(ge=0.0, le=86400.0)] = 0.0
     log_format: Literal["text", "json"] = "text"
     session_seconds: Annotated[float, Meta(ge=1.0, le=3600.0)] = 30.0

@@ -264,6 +264,7 @@ class Pool:
             config.threads,
             config.log_format,
             None if config.memory_gib is None else int(config.memory_gib * GIB),
+            config.engine,
         )
 
         def start() -> BaseProcess:

@@ -126,6 +126,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory", dest="memory_gib", metavar="GIB", type=float, help="memory that a job may take, in GiB"
     )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "compile", "openvino"),
+        help="what runs the networks (default auto)",
+    )
     parser.add_argument("--job-seconds", type=float, help="longest time a job may take (default 3600)")
     parser.add_argument(
         "--max-queue", type=int, help="jobs that may wait before the answer is busy (default 64)"

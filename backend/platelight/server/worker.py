@@ -78,6 +78,7 @@ class WorkerOptions:
     threads: int | None
     log_format: str
     memory: int | None = None
+    engine: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,14 @@ class JobCode:
     idle: Callable[[], bool] = lambda: False
 
 
-def load_job(name: str, device: str, threads: int | None, memory: int | None = None) -> JobCode:
+def load_job(
+    name: str, device: str, threads: int | None, memory: int | None = None, engine: str = "auto"
+) -> JobCode:
     """Import ``module:function`` and let the module configure itself for the device.
 
-    The module may have ``configure(device, threads)``, called once; ``limit_memory(bytes)``, called where a limit is
-    set; ``make_room() -> bool``, called after a
-    job ran out of memory and before its one further attempt: it drops caches and takes smaller tiles from then on; and
+    The module may have ``configure(device, threads)``, called once; then ``choose_engine(name)``; ``limit_memory(bytes)``,
+    called where a limit is set; ``make_room() -> bool``, called after a job ran
+    out of memory and before its one further attempt: it drops caches and takes smaller tiles from then on; and
     ``idle() -> bool``, called while no job comes, as long as it is true: it makes ahead, in short steps, what later jobs need.
     """
     module_name, _, function_name = name.partition(":")
@@ -102,6 +105,8 @@ def load_job(name: str, device: str, threads: int | None, memory: int | None = N
     configure = getattr(module, "configure", None)
     if configure is not None:
         configure(device, threads)
+    if hasattr(module, "choose_engine"):
+        module.choose_engine(engine)
     if memory is not None and hasattr(module, "limit_memory"):
         module.limit_memory(memory)
     run: JobFunction = getattr(module, function_name)
@@ -299,7 +304,8 @@ def work(options: WorkerOptions) -> None:
         if options.memory is None:
             keep_freed_memory()
         cores = pin(options.device)
-        code = load_job(options.job, options.device.torch, options.threads or cores, options.memory)
+        threads = options.threads or cores
+        code = load_job(options.job, options.device.torch, threads, options.memory, options.engine)
     except PlatelightError as error:
         worker.refuse(error)
         raise SystemExit(1) from None

@@ -24,25 +24,32 @@ def compiled(function: Callable[..., R]) -> Callable[..., R]:
     return made
 
 
-@functools.cache
-def _guarded(function: Callable[..., R]) -> Callable[..., R]:
-    """The compiled function, or for good the function itself where it does not compile: no Triton, an old driver."""
+def guarded(what: str, compiled: Callable[..., R], function: Callable[..., R]) -> Callable[..., R]:
+    """The compiled function, or for good the function itself where it does not compile: no Triton, an old driver.
+
+    ``what``: who runs uncompiled then, as the log's sentence begins.
+    """
     broken = False
 
     def call(*args: Any) -> R:
         nonlocal broken
         if not broken:
             try:
-                found: R = compiled(function)(*args)
+                found: R = compiled(*args)
                 return found
             except torch.cuda.OutOfMemoryError:
                 raise
             except Exception as error:  # what compilers raise is of many kinds; what is wrong in itself is raised again below
                 broken = True
-                log.warning("shading runs uncompiled: %s", str(error).split("\n", 1)[0])
+                log.warning("%s uncompiled: %s", what, str(error).split("\n", 1)[0])
         return function(*args)
 
     return call
+
+
+@functools.cache
+def _guarded(function: Callable[..., R]) -> Callable[..., R]:
+    return guarded("shading runs", lambda *args: compiled(function)(*args), function)
 
 
 def on(device: torch.device, function: Callable[..., R]) -> Callable[..., R]:
