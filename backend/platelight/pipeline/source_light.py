@@ -13,6 +13,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn import functional as F
 
+from platelight.models.networks import LUMINANCE
 from platelight.shading.environment import directions, solid_angles
 
 Doubles = npt.NDArray[np.float64]
@@ -21,6 +22,7 @@ SIDE = 48  # of the raster that is fitted
 LOBES, SHARPNESS = 48, 12.0  # of von Mises and Fisher, evenly over the sphere: half as bright 20 degrees off
 EVEN = 0.1  # of the light's mean is added to it first: where it says that no light comes from, little might
 HELD = 0.003  # weight of the inferred light, whole, against that of all pixels
+ALIKE = 0.1  # the same of what luminance says, for each color: paint that is wrong would tint the light in patches
 PAINTED, LIT = 0.1, 0.1  # albedo, and share of the median plate, below which a pixel counts less
 FEW = 32  # pixels: fewer tell nothing
 
@@ -49,30 +51,40 @@ def fitted(light: Tensor, plate: Tensor, matte: Tensor, normal: Tensor, albedo: 
     share = (kernel / kernel.sum(1, keepdim=True)).double().numpy()
     cosine = (facing.cpu() @ ways.T).clamp_min(0).double().numpy() / np.pi
     power = (texels * area).double().numpy()
+    weights = torch.tensor(LUMINANCE, dtype=torch.float64).numpy()
+    shown, painted = (image.double().cpu().numpy() for image in (seen, paint))
+    alike = _gains(shown @ weights, painted @ weights, cosine, share, power @ weights, np.ones(LOBES), HELD)
     found = [
-        share @ _gains(seen[:, c].double().cpu().numpy(), paint[:, c].double().cpu().numpy(), cosine, share, power[:, c])
-        for c in range(3)
-    ]  # fmt: skip
+        share @ _gains(shown[:, c], painted[:, c], cosine, share, power[:, c], alike, ALIKE) for c in range(3)
+    ]
     changed = texels.double().numpy() * np.stack(found, 1)
     return torch.from_numpy(changed.T.reshape(light.shape)).to(light)
 
 
-def _gains(seen: Doubles, paint: Doubles, cosine: Doubles, share: Doubles, power: Doubles) -> Doubles:
-    """What each lobe of one channel's light is multiplied by, (LOBES,)."""
+def _gains(
+    seen: Doubles,
+    paint: Doubles,
+    cosine: Doubles,
+    share: Doubles,
+    power: Doubles,
+    expected: Doubles,
+    held: float,
+) -> Doubles:
+    """What each lobe of one channel's light is multiplied by, (LOBES,): as expected but for a scale, held to that."""
     received = seen / np.maximum(paint, 0.03)
     trust = np.clip(paint / PAINTED, 0, 1) * np.clip(seen / max(LIT * float(np.median(seen)), 1e-9), 0.05, 1)
     lobes = share * power[:, None]
     given = cosine @ lobes
-    whole = given.sum(1)
+    whole = given @ expected
     usual = float(np.median(whole))
     if usual <= 0 or not (trust * received).any():
-        return np.ones(share.shape[1])
+        return expected
     level = float((trust * received * whole).sum() / (trust * whole * whole).sum())
-    # Both in units of the usual irradiance, the light at the plate's level: gains are near 1, whatever the exposure.
+    # Both in units of the usual irradiance, the light at the plate's level, whatever the exposure.
     weight = np.sqrt(trust / trust.sum())[:, None] / usual
-    hold = np.sqrt(HELD * lobes.sum(0) / lobes.sum())
+    hold = np.sqrt(held * lobes.sum(0) / lobes.sum())
     system = np.concatenate([given * weight, np.diag(hold)])
-    gains, _ = nnls(system, np.concatenate([received / level * weight[:, 0], hold]))
+    gains, _ = nnls(system, np.concatenate([received / level * weight[:, 0], hold * expected]))
     return np.asarray(gains * level)
 
 
