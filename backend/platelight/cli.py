@@ -80,6 +80,11 @@ def build_parser() -> Parser:
         "--faces", choices=("off", "on"), default="on", help="as for decompose (default on)"
     )
     evaluate.add_argument(
+        "--float32",
+        action="store_true",
+        help="networks in float32 where they would be in bfloat16, to compare",
+    )
+    evaluate.add_argument(
         "--weights", metavar="DIR", help="folder of networks that train made (default: the shipped ones)"
     )
     evaluate.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")

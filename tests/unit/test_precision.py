@@ -48,3 +48,16 @@ def test_depthwise_gradients_are_of_the_same_convolution() -> None:
         for exact, rounded in zip(*found, strict=True):
             assert rounded.dtype == torch.float32
             assert float((rounded - exact).norm() / exact.norm()) < 0.01
+
+
+def test_float32_can_be_asked_for() -> None:
+    device = torch.device("cpu")
+    own = precision.has_bf16(device)
+    precision.only_float32()
+    try:
+        assert not precision.has_bf16(device)
+        with precision.half_precision(device):
+            assert not torch.is_autocast_enabled("cpu")
+    finally:
+        precision.only_float32(False)
+    assert precision.has_bf16(device) == own

@@ -28,8 +28,10 @@ def run(parsed: argparse.Namespace) -> int:
     suites = find_suites(parsed.suites)
     for suite in suites:
         load_suite(suite)  # a broken description is told before the first network is loaded
+    from platelight.models import precision
     from platelight.pipeline import service
 
+    precision.only_float32(parsed.float32)
     service.configure(parsed.device, parsed.threads, Path(parsed.weights) if parsed.weights else None)
     service.choose_engine(parsed.engine)
     reports = []

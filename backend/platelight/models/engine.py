@@ -65,7 +65,7 @@ def choose(wanted: Engine, device: torch.device, bounded: bool = False) -> tuple
     if device.type != "cpu":
         return Engine.TORCH, f"no other has been tried on {device.type}"
     if version is not None and bounded:
-        return Engine.TORCH, "memory is bounded, and OpenVINO takes some 300 MiB more"
+        return Engine.TORCH, "memory is bounded, and OpenVINO takes some 640 MiB more"
     if version is not None:
         return Engine.OPENVINO, f"{version} is installed, made for processors"
     return (

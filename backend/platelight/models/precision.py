@@ -17,8 +17,19 @@ def _cpu_flags() -> str:
         return ""
 
 
+_plain = False
+
+
+def only_float32(on: bool = True) -> None:
+    """Have this process run networks in float32 on any device, to measure what bfloat16 costs."""
+    global _plain
+    _plain = on
+
+
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively."""
+    """Whether the device multiplies bfloat16 natively, and may."""
+    if _plain:
+        return False
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
