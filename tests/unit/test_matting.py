@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -154,3 +155,19 @@ def test_dark_hair_before_a_dark_street_stays_where_the_network_is_sure() -> Non
     sure = np.zeros((160, 160), np.float32)
     sure[40:, 40:120] = 0.95  # the hair has the backdrop's color
     assert (segmentation._along_colors(picture, sure) > 0.5)[44:58, 44:116].all()
+
+
+def test_a_person_close_to_the_camera_is_one_in_every_frame() -> None:
+    """Of a drifting shot, where the network hesitates most."""
+    picture = (np.asarray(skimage.data.astronaut(), np.float32) / 255) ** 2.2
+    for frame in (167, 168):
+        move = np.array([[4.5, 0, 0.2 * frame - 192], [0, 4.5, -21.6]], np.float32)
+        plate = cv2.warpAffine(picture, move, (1920, 1080), borderMode=cv2.BORDER_REFLECT)
+        grain = np.random.default_rng(frame).normal(0, 0.01, plate.shape)
+        encoded = matting.display_encoded(np.maximum(plate + grain, 0).astype(np.float32))
+        assert segmentation._decisive(segmentation.person_probability(encoded))
+
+
+def test_a_cup_is_no_person() -> None:
+    encoded = np.asarray(skimage.data.coffee(), np.float32) / 255
+    assert not segmentation._decisive(segmentation.person_probability(encoded))

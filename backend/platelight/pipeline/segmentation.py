@@ -156,9 +156,10 @@ def _grab_cut(
 
 
 def _decisive(probability: Pixels) -> bool:
+    """Whether the network knows what it sees: of people up to 0.3 of what it finds is unsure, of a cup 0.9, of stars 2."""
     inside = float((probability > 0.5).mean())
     unsure = float(((probability > 0.2) & (probability < 0.8)).mean())
-    return inside > 0.005 and unsure < 0.3 * inside
+    return inside > 0.005 and unsure < 0.5 * inside
 
 
 def _lacks(plain: Pixels, person: Pixels) -> bool:
