@@ -60,6 +60,10 @@ def configure(device: str, threads: int | None) -> None:
     pass
 
 
+def choose_engine(name: str) -> None:
+    pass
+
+
 class Result:
     def __init__(self, planes: Any, meta: Any) -> None:
         self.planes, self.meta = planes, meta
@@ -79,6 +83,7 @@ if __name__ == "__main__":
     else:
         service = ModuleType("platelight.pipeline.service")
         service.configure = configure  # type: ignore[attr-defined]
+        service.choose_engine = choose_engine  # type: ignore[attr-defined]
         service.run_job = run_job
         sys.modules["platelight.pipeline.service"] = service
     if os.environ.get("STAND_IN_ALONE"):
