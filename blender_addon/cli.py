@@ -26,6 +26,7 @@ _handle: Any = None
 PROGRAM = "blender --command platelight"
 BACKEND_ONLY = (
     "maps", "shot", "png", "threads", "light_colorspace", "output_colorspace", "ocio", "device", "shadows", "camera",
+    "networks",
 )  # fmt: skip
 """Options of ``relight`` that the render by Cycles does not know, beside ``--temporal on``."""
 

@@ -13,9 +13,9 @@ from platelight import __version__
 from platelight.commands.options import (
     Parser,
     add_common,
-    add_engine,
     add_matte,
     add_memory,
+    add_networks,
     add_relight,
     add_request_options,
     add_runner,
@@ -89,7 +89,7 @@ def build_parser() -> Parser:
     )
     evaluate.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     evaluate.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
-    add_engine(evaluate)
+    add_networks(evaluate)
 
     bench = commands.add_parser("bench", help="time each stage of one frame on this machine")
     bench.add_argument(
@@ -103,7 +103,7 @@ def build_parser() -> Parser:
     bench.add_argument("--json", metavar="FILE", help="write the figures as JSON as well")
     bench.add_argument("--device", metavar="D", default="cpu", help="cpu, cuda, cuda:1 or mps")
     bench.add_argument("--threads", metavar="N", type=int, help="CPU threads to use")
-    add_engine(bench)
+    add_networks(bench)
     add_memory(bench)
 
     view = commands.add_parser("view", help="make a contact sheet, a wipe or a turntable for dailies")

@@ -121,7 +121,7 @@ def _apart(parsed: argparse.Namespace, size: str) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.json"
         command = [sys.executable, "-m", "platelight.cli", "bench", "--size", size, "--json", str(file)]
-        command += ["--device", parsed.device, "--engine", parsed.engine]
+        command += ["--device", parsed.device, "--networks", parsed.networks]
         command += ["--threads", str(parsed.threads)] if parsed.threads else []
         command += ["--memory", str(parsed.memory)] if parsed.memory else []
         command += ["--cycles"] if parsed.cycles else []
@@ -151,7 +151,7 @@ def growth(reports: list[Report]) -> dict[str, float]:
 def measure(parsed: argparse.Namespace) -> Report:
     """Time one size in this process."""
     service.configure(parsed.device, parsed.threads)
-    service.choose_engine(parsed.engine)
+    service.choose_engine(parsed.networks)
     if parsed.memory:
         service.limit_memory(int(parsed.memory * 2**30))
     size = parsed.size[0]
@@ -179,7 +179,7 @@ def measure(parsed: argparse.Namespace) -> Report:
         "size": size,
         "pixels": plate.shape[0] * plate.shape[1],
         "device": parsed.device,
-        "engine": parsed.engine,
+        "engine": parsed.networks,
         "threads": parsed.threads or "all",
         "memory_gib": parsed.memory,
         "runs": runs,

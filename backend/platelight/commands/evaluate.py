@@ -33,7 +33,7 @@ def run(parsed: argparse.Namespace) -> int:
 
     precision.only_float32(parsed.float32)
     service.configure(parsed.device, parsed.threads, Path(parsed.weights) if parsed.weights else None)
-    service.choose_engine(parsed.engine)
+    service.choose_engine(parsed.networks)
     reports = []
     with bar(len(suites)) as begin:
         for number, suite in enumerate(suites):

@@ -95,16 +95,16 @@ def add_runner(parser: argparse.ArgumentParser) -> None:
         "--device", metavar="D", default="cpu", help="without --server: cpu, cuda, cuda:1 or mps"
     )
     parser.add_argument("--threads", metavar="N", type=positive, help="without --server: CPU threads to use")
-    add_engine(parser)
+    add_networks(parser)
     add_memory(parser)
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """``--engine``."""
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    """``--networks``."""
     parser.add_argument(
-        "--engine", choices=("auto", "torch", "compile", "openvino"), default="auto",
-        help="without --server: what runs the networks; auto: OpenVINO on processors where it is installed, compiled "
-        "PyTorch on CUDA, else PyTorch ('platelight doctor' tells)",
+        "--networks", choices=("auto", "torch", "compile", "openvino"), default="auto",
+        help="without --server: what runs the networks; auto: PyTorch, compiled on CUDA; openvino is faster on "
+        "processors in long runs ('platelight doctor' measures)",
     )  # fmt: skip
 
 

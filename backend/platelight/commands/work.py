@@ -92,7 +92,7 @@ def runner(
         nonlocal ready
         if not ready:
             service.configure(parsed.device, parsed.threads)
-            service.choose_engine(parsed.engine)
+            service.choose_engine(parsed.networks)
             if parsed.memory is not None:
                 shaded = bool(getattr(parsed, "lamp", ())) or getattr(parsed, "shadows", "off") == "on"
                 service.limit_memory(int(parsed.memory * 2**30), beyond(shaded, steadied))

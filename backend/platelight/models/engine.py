@@ -43,8 +43,13 @@ def _version() -> str | None:
         return None
 
 
-def choose(wanted: Engine, device: torch.device, bounded: bool = False) -> tuple[Engine, str]:
-    """The engine for a device, and why in one line; ``bounded`` where memory is.
+def installed() -> bool:
+    """Whether OpenVINO is."""
+    return _version() is not None
+
+
+def choose(wanted: Engine, device: torch.device) -> tuple[Engine, str]:
+    """The engine for a device, and why in one line.
 
     Raises:
         InputError: the one asked for is not installed, or does not run there.
@@ -52,11 +57,11 @@ def choose(wanted: Engine, device: torch.device, bounded: bool = False) -> tuple
     version = _version()
     if wanted is Engine.OPENVINO:
         if device.type != "cpu":
-            raise InputError(f"OpenVINO is used on processors only, not on {device}.", "Use --engine auto.")
+            raise InputError(f"OpenVINO is used on processors only, not on {device}.", "Use --networks auto.")
         if version is None:
             raise InputError(
                 "The engine openvino needs the package openvino.",
-                "Install it: pip install 'platelight[openvino]', or use --engine torch.",
+                "Install it: pip install 'platelight[openvino]', or use --networks torch.",
             )
     if wanted is not Engine.AUTO:
         return wanted, "asked for"
@@ -64,14 +69,12 @@ def choose(wanted: Engine, device: torch.device, bounded: bool = False) -> tuple
         return Engine.COMPILE, "fewer kernels to start; what does not compile runs as it is"
     if device.type != "cpu":
         return Engine.TORCH, f"no other has been tried on {device.type}"
-    if version is not None and bounded:
-        return Engine.TORCH, "memory is bounded, and OpenVINO takes some 640 MiB more"
     if version is not None:
-        return Engine.OPENVINO, f"{version} is installed, made for processors"
-    return (
-        Engine.TORCH,
-        "OpenVINO, faster on processors, is not installed: pip install 'platelight[openvino]'",
-    )
+        return (
+            Engine.TORCH,
+            f"OpenVINO {version} is faster once loaded, but takes 640 MiB more and seconds to load",
+        )
+    return Engine.TORCH, "OpenVINO, for long runs, is not installed: pip install 'platelight[openvino]'"
 
 
 class _Piece(nn.Module):

@@ -63,10 +63,9 @@ class Networks:
         device: torch.device,
         folder: Path | None = None,
         wanted: engine.Engine = engine.Engine.TORCH,
-        bounded: bool = False,
     ) -> Networks:
         """Load and verify the shipped weights, or those of a folder, for an engine; see :func:`engine.choose`."""
-        used, why = engine.choose(wanted, device, bounded)
+        used, why = engine.choose(wanted, device)
         loaded = {name: registry.load(name, device, folder) for name in registry.NETWORKS}
         versions = {name: registry.describe(name, folder).sha256[:12] for name in registry.NETWORKS}
         for name, network in loaded.items():

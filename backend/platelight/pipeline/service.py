@@ -100,7 +100,7 @@ def networks() -> Networks:
     global _networks
     with _lock:
         if _networks is None:
-            _networks = Networks.load(_device, _weights, _engine, _room.lean or _room.memory is not None)
+            _networks = Networks.load(_device, _weights, _engine)
         return _networks
 
 

@@ -127,7 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", dest="memory_gib", metavar="GIB", type=float, help="memory that a job may take, in GiB"
     )
     parser.add_argument(
-        "--engine",
+        "--networks",
+        dest="engine",
         choices=("auto", "torch", "compile", "openvino"),
         help="what runs the networks (default auto)",
     )
