@@ -13,6 +13,7 @@ pytest.importorskip("trimesh", reason="the train extra is not installed")
 from platelight.protocol.errors import InputError
 from platelight.training.bodies import APART, EYES, Bodies, folder_of
 from platelight.training.body_pose import turns
+from platelight.training.light_stage_subjects import Casting, Family
 from platelight.training.raycast import Kind, Mix, make_view, photograph, place
 from platelight.training.subjects import Part
 
@@ -88,6 +89,13 @@ def test_a_person_is_photographed(bodies: Bodies) -> None:
     facing = view["normal"][seen].astype(np.float64)
     assert np.allclose(np.linalg.norm(facing, axis=-1), 1, atol=2e-3)
     assert (facing[:, 2] > -0.35).all()  # a camera sees what faces it, but for perspective and smooth shading
+
+
+def test_a_person_is_cast_for_the_light_stage(bodies: Bodies) -> None:
+    subject = Casting(DATA.parent).draw(91, 17, Family.BODY)
+    assert subject.family is Family.BODY
+    assert subject.mesh.vertices[:, 2].max() < 0  # in front of the camera
+    assert any("CC0" in source for source in subject.sources)
 
 
 def test_without_people_a_seed_gives_what_it_gave(bodies: Bodies) -> None:
