@@ -152,7 +152,7 @@ def _head(heads: Heads, rng: Rng) -> Subject:
     placed, fov = place(mesh, Kind.HEAD, rng)
     turned = _rigid(mesh.vertices, placed.vertices)
     unit = float(np.linalg.norm(turned, axis=0)[0])
-    strands = [_brows(placed, unit, rng)] if rng.random() < 0.85 else []
+    strands = _brows(placed, unit, rng) if rng.random() < 0.85 else []
     if (mesh.part == int(Part.HAIR)).any() and rng.random() < 0.75:
         strands.append(_hair(placed, unit, rng))
     return Subject(Family.HEAD, _oriented(placed), fov, unit, (ICT, PROCEDURAL), strands=tuple(strands))
@@ -162,7 +162,7 @@ def _body(bodies: Bodies, rng: Rng) -> Subject:
     mesh, shown = bodies.sample(rng)
     placed, fov = place(mesh, Kind.BODY, rng, shown)
     unit = float(np.linalg.norm(_rigid(mesh.vertices, placed.vertices), axis=0)[0])
-    strands = [_brows(placed, unit, rng)] if rng.random() < 0.85 else []
+    strands = _brows(placed, unit, rng) if rng.random() < 0.85 else []
     if (mesh.part == int(Part.HAIR)).any() and rng.random() < 0.6:
         strands.append(_hair(placed, unit, rng))
     return Subject(Family.BODY, _oriented(placed), fov, unit, (MPFB2, PROCEDURAL), strands=tuple(strands))
@@ -289,11 +289,13 @@ def _hair(mesh: Mesh, unit: float, rng: Rng) -> Strands:
     return Strands(np.stack(points, 1), float(rng.uniform(0.006, 0.014)) * unit * 2, normal)
 
 
-def _brows(mesh: Mesh, unit: float, rng: Rng) -> Strands:
-    """Eyebrows: short hairs about ICT-FaceKit's brow landmarks, combed outwards and up."""
+def _brows(mesh: Mesh, unit: float, rng: Rng) -> list[Strands]:
+    """Eyebrows: short hairs about ICT-FaceKit's brow landmarks, combed outwards and up; none where no skin is near them."""
     centre = mesh.rest[mesh.faces].mean(1)
     distance = np.min([np.linalg.norm(centre - np.array(p), axis=1) for p in BROWS], axis=0)
     chosen = np.flatnonzero((mesh.part == int(Part.SKIN)) & (distance < rng.uniform(0.45, 0.75)))
+    if not len(chosen):
+        return []
     count = int(rng.integers(250, 900))
     root, normal, face = _roots(mesh, chosen, count, rng)
     linear = (
@@ -307,4 +309,4 @@ def _brows(mesh: Mesh, unit: float, rng: Rng) -> Strands:
     points = (
         root[:, None] + way[:, None] * length[:, None] * t - normal[:, None] * length[:, None] * 0.25 * t**2
     )
-    return Strands(points - normal[:, None] * 0.03 * unit, 0.012 * unit, normal)
+    return [Strands(points - normal[:, None] * 0.03 * unit, 0.012 * unit, normal)]
