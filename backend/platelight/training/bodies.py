@@ -80,9 +80,8 @@ class Bodies:
             for name, spans in ranges.items()
         }
         self.bones = self._skeleton(rig)
-        self._by_name = {bone.name: bone for bone in self.bones}
-        index = {bone.name: k for k, bone in enumerate(self.bones)}
-        entries = [(v, index[name], w) for name, pairs in weights["weights"].items() for v, w in pairs]
+        self._index = {bone.name: k for k, bone in enumerate(self.bones)}
+        entries = [(v, self._index[name], w) for name, pairs in weights["weights"].items() for v, w in pairs]
         rows, columns, values = zip(*entries, strict=True)
         self.weights = csr_matrix((values, (rows, columns)), (len(self.base), len(self.bones)))
         self.strongest = np.asarray(self.weights.argmax(1)).ravel()
@@ -119,15 +118,15 @@ class Bodies:
     @functools.cached_property
     def _features(self) -> list[str]:
         """Shapes that make one face and body unlike another."""
-        root = self.folder / "targets"
-        found = [p for part in FEATURES for p in sorted((root / part).glob("*.target.gz"))]
-        return [str(p.relative_to(root))[: -len(".target.gz")] for p in found]
+        return [name for part in FEATURES for name in self._targets_in(part)]
 
     @functools.cached_property
     def _expressions(self) -> list[str]:
-        root = self.folder / "targets"
-        return [str(p.relative_to(root))[: -len(".target.gz")]
-                for p in sorted((root / "expression" / "units" / "caucasian").glob("*.target.gz"))]  # fmt: skip
+        return self._targets_in("expression/units/caucasian")
+
+    def _targets_in(self, part: str) -> list[str]:
+        found = sorted((self.folder / "targets" / part).glob("*.target.gz"))
+        return [f"{part}/{path.name.removesuffix('.target.gz')}" for path in found]
 
     def _shape(self, rng: Rng) -> Array:
         """Vertices (V, 3) of a random person in the pose of the data."""
@@ -176,9 +175,13 @@ class Bodies:
                 placed[name] = Bone(name, bone["parent"] or None, at)
         return list(placed.values())
 
+    def _places(self, shaped: Array) -> dict[str, Array]:
+        """Where each joint (3,) is in a shaped body."""
+        return {bone.name: shaped[list(bone.at)].mean(0) for bone in self.bones}
+
     def _pose(self, shaped: Array, rng: Rng) -> Array:
         """Rigid transforms (B, 4, 4) of all bones from the data's pose to a random one."""
-        place = {bone.name: shaped[list(bone.at)].mean(0) for bone in self.bones}
+        place = self._places(shaped)
         turned = turns(place, rng)
         whole: dict[str, Array] = {}
         for bone in self.bones:
@@ -215,7 +218,7 @@ class Bodies:
         return join([*meshes, *(cloth(garment, rng) for garment in garments)])
 
     def _garments(self, shaped: Array, transforms: Array, rng: Rng) -> list[Garment]:
-        place = {name: shaped[list(bone.at)].mean(0) for name, bone in self._by_name.items()}
+        place = self._places(shaped)
         hips, neck, foot = place["spine05"][1], place["neck01"][1], place["foot.L"][1]
         tights = self.faces["helper-tights"]
         on_arm = _any(self._names(tights[:, 0]), ("shoulder01", "upperarm", "lowerarm", "wrist"))
@@ -307,10 +310,11 @@ class Bodies:
     def _frame(self, shaped: Array, transforms: Array, rng: Rng) -> tuple[Array, float]:
         """Middle and radius of what is seen, in the data's units."""
 
+        place = self._places(shaped)
+
         def joint(name: str) -> Array:
-            k = next(k for k, bone in enumerate(self.bones) if bone.name == name)
-            at = shaped[list(self.bones[k].at)].mean(0)
-            return np.asarray(transforms[k][:3, :3] @ at + transforms[k][:3, 3])
+            turn = transforms[self._index[name]]
+            return np.asarray(turn[:3, :3] @ place[name] + turn[:3, 3])
 
         head, hips = joint("head"), joint("spine05")
         choice = rng.random()
