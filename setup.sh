@@ -21,6 +21,10 @@ if [ -n "$missing" ] || [ -z "$python" ]; then
   $root apt-get update -qq
   DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends \
     libx11-6 libxrender1 libxfixes3 libxi6 libxkbcommon0 libsm6 libice6 libgl1 libegl1 libgl1-mesa-dri >/dev/null
+  # The server encrypts ten times as fast with the system's libsodium as with that of pyzmq's wheel, and works with either.
+  grep -qE 'libsodium\.so\.2[36]' <<<"$present" ||
+    DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends '^libsodium2[36]$' >/dev/null 2>&1 ||
+    echo "setup: the system's libsodium could not be had; encrypted transfers to other machines are slower"
   if [ -z "$python" ]; then
     for version in 3.11 3.13; do
       if DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq "python$version" "python$version-venv" >/dev/null 2>&1; then
