@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from platelight.images import read_light, read_plate
+from platelight.models import registry
 from platelight.pipeline.evaluate import _read_normal, evaluate, load_suite
 from platelight.protocol.errors import InputError
 from platelight.shading.environment import directions, rotate
+from platelight.training.cli import main as train_command
 from platelight.training.light_stage import StageConfig
 from platelight.training.light_stage_lights import fibonacci, latlong_weights, rig, texel_directions
 from platelight.training.light_stage_reader import StageGenerator, StageReader, as_subject, weights_of
@@ -28,6 +31,7 @@ from platelight.training.light_stage_subjects import Casting, Family
 from platelight.training.lights import LightBank
 from platelight.training.subjects import Part
 from platelight.training.suite import write_suite
+from platelight.training.supply import Mixed
 
 LAMPS, SIZE = 64, 24
 
@@ -261,6 +265,42 @@ def test_batches_for_the_trainer() -> None:
     assert drawn[0].batch(2, held_out=True).target is None
     assert {s.info["subject"] for s in drawn[0].pools[True]} == {15, 16}
     assert not {s.info["subject"] for s in drawn[0].pools[False]} & {15, 16}
+
+
+def test_a_share_of_a_batch_is_the_sets(tmp_path: Path) -> None:
+    url = str(tmp_path / "balls")
+    fill(Store(url), 16)
+
+    def balls(seed: int) -> StageGenerator:
+        return StageGenerator(StageReader(url), lights(), 20, seed, hold_out=2)
+
+    both = Mixed(balls(1), balls(2), 0.3, torch.device("cpu"))
+    batch = both.batch(8, two_lights=True)
+    assert torch.equal(batch.plate[:6], balls(1).batch(6, two_lights=True).plate)
+    photographed = balls(2).batch(2, two_lights=True)
+    assert torch.equal(batch.surface.normal[6:], photographed.surface.normal)
+    assert batch.target is not None
+    assert photographed.target is not None
+    assert torch.equal(batch.target[6:], photographed.target)
+    assert both.batch(8).target is None
+    assert len(both.batch(2).plate) == 2
+
+
+def test_a_network_learns_from_a_set_alone(tmp_path: Path) -> None:
+    url, hdris = str(tmp_path / "balls"), tmp_path / "hdris"
+    fill(Store(url), 16)
+    hdris.mkdir()
+    for k in range(2):
+        cv2.imwrite(str(hdris / f"sky{k}.hdr"), np.full((16, 32, 3), 0.5 + k, np.float32))
+    run = [
+        "normal", "--lights", str(hdris), "--stage-set", url, "--run", str(tmp_path / "run"),
+        "--weights", str(tmp_path / "weights"), "--start", "random", "--size", "32", "--batch", "4",
+    ]  # fmt: skip
+    assert train_command([*run, "--steps", "1", "--stage-share", "0"]) == 2
+    assert train_command([*run, "--steps", "4", "--stage-share", "1"]) == 0
+    notes = registry.describe("normal", tmp_path / "weights").notes
+    assert notes["light_stage_share"] == "1.0"
+    assert notes["step"] == "4"
 
 
 TOY = textwrap.dedent(

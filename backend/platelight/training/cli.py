@@ -30,6 +30,12 @@ def _ingredients(stage: argparse.ArgumentParser) -> None:
     stage.add_argument(
         "--photos", type=Path, help="unlabelled photographs for mmae; never an evaluation suite"
     )
+    stage.add_argument(
+        "--stage-set", metavar="URL", help="a light-stage set's folder or URL; suite: its held-out subjects"
+    )
+    stage.add_argument(
+        "--stage-share", type=float, default=0.3, help="share of its pictures in a batch; 1: no others"
+    )
     stage.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     stage.add_argument("--batch", type=int, default=16)
     stage.add_argument("--size", type=int, default=128)
@@ -80,7 +86,6 @@ def parser() -> argparse.ArgumentParser:
     _ingredients(held)
     held.add_argument("--out", type=Path, required=True, help="folder of the suite; it must not exist")
     held.add_argument("--count", type=int, default=24, help="pictures")
-    held.add_argument("--stage-set", help="a light-stage set's folder or URL: its held-out subjects instead")
     climb = stages.add_parser("ladder", help="all stages in order within a given time")
     _ingredients(climb)
     climb.add_argument("--out", type=Path, required=True, help="folder of weights, curves and checkpoints")
@@ -154,6 +159,8 @@ def _train(options: argparse.Namespace) -> int:
         pack=options.pack,
         photos=options.photos,
         reuse=options.reuse,
+        stage_set=options.stage_set,
+        stage_share=options.stage_share,
         **({} if climbing else {
             "steps": options.steps, "rate": options.rate, "further": options.further, "leg": options.leg,
         }),
@@ -212,7 +219,8 @@ def _suite(options: argparse.Namespace) -> Path:
 
     from platelight.training.light_stage_reader import StageGenerator, StageReader
     from platelight.training.lights import load_bank
-    from platelight.training.suite import Maker, write_suite
+    from platelight.training.pictures import Maker
+    from platelight.training.suite import write_suite
     from platelight.training.supply import Ingredients, make_generator
 
     torch.manual_seed(options.seed)

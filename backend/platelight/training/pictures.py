@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,12 +20,19 @@ from platelight.training.materials import Surface, paint, unit
 from platelight.training.views import BANDS, Bank, Source, Views, harmonics
 
 
+class Maker(Protocol):
+    """What makes pictures: :class:`Generator`, a light-stage set, or both."""
+
+    def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
+        """``count`` pictures; ``two_lights`` adds the same views under a second light."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Pictures with ground truth, exposure-normalized as networks see them.
 
     plate (N, 3, H, W), matte (N, 1, H, W), surface, latlong (N, 3, ROWS, 2 ROWS) the plate's light;
-    target, target_latlong, target_diffuse, target_specular: the same views under another light (or None).
+    target, target_latlong: the same views under another light (or None).
     """
 
     plate: Tensor
@@ -33,7 +41,6 @@ class Batch:
     latlong: Tensor
     view: Tensor
     target: Tensor | None = None
-    target_lighting: Lighting | None = None
     target_latlong: Tensor | None = None
 
 
@@ -237,16 +244,5 @@ class Generator:
         other = replace(random_lighting(self.lights, views.stored, g), near=None)
         target = self.photographer.photograph(views, surface, other, torch.rand(count, generator=g))
         gain = exposure_of(target, surface.mask)
-        other = Lighting(
-            other.env * gain, other.levels * gain[..., None], other.lamp * gain[:, :, 0], other.index
-        )
-        return Batch(
-            plate,
-            surface.mask,
-            surface,
-            latlong,
-            views.view,
-            target * gain,
-            other,
-            as_latlong(other, views.stored),
-        )
+        away = as_latlong(other, views.stored) * gain
+        return Batch(plate, surface.mask, surface, latlong, views.view, target * gain, away)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from torch import Tensor
@@ -17,13 +17,7 @@ from platelight.images import write_png_values
 from platelight.images.exr import write_exr
 from platelight.pipeline.evaluate import Case, RelitTruth, Suite
 from platelight.protocol.errors import InputError
-from platelight.training.pictures import Batch
-
-
-class Maker(Protocol):
-    """A generator of pictures, of the bank or of a light-stage set."""
-
-    def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch: ...
+from platelight.training.pictures import Batch, Maker
 
 
 def write_suite(maker: Maker, out: Path, count: int, note: str) -> Path:

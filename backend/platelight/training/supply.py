@@ -7,7 +7,7 @@ import queue
 from dataclasses import dataclass, fields, is_dataclass, replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 import torch.multiprocessing as mp
@@ -16,8 +16,11 @@ from safetensors.torch import load_file
 from platelight.protocol.errors import InputError, PlatelightError
 from platelight.training.decals import ornaments, textures
 from platelight.training.lights import load_bank
-from platelight.training.pictures import Batch, Generator
+from platelight.training.pictures import Batch, Generator, Maker
 from platelight.training.views import Bank, Source
+
+if TYPE_CHECKING:
+    from platelight.training.light_stage_reader import StageReader
 
 T = TypeVar("T")
 
@@ -28,7 +31,8 @@ class Ingredients:
 
     ``bank``: shards of ``train geometry``, or None for shapes made on the fly; ``lights``: folder of HDRIs or a pack;
     ``textures``: color maps to print; ``pack``: folder of ``train pack`` (heads, pretrained weights, lights, tiles).
-    ``reuse``: how many pictures are made of a view that was shaped on the fly.
+    ``reuse``: how many pictures are made of a view that was shaped on the fly. ``stage_set``: a light-stage set's folder or
+    URL, of which ``stage_share`` of all pictures come.
     """
 
     lights: Path
@@ -36,6 +40,20 @@ class Ingredients:
     textures: Path | None = None
     pack: Path | None = None
     reuse: int = 4
+    stage_set: str | None = None
+    stage_share: float = 0.3
+
+    def stage(self) -> StageReader | None:
+        """The light-stage set, if there is to be one. Raises InputError where there is none, or its share is none."""
+        if self.stage_set is None:
+            return None
+        if not 0 < self.stage_share <= 1:
+            raise InputError(
+                f"A share of {self.stage_share} is none.", "Give --stage-share above 0, at most 1."
+            )
+        from platelight.training.light_stage_reader import StageReader
+
+        return StageReader(self.stage_set)
 
 
 def pick_device(name: str) -> torch.device:
@@ -80,6 +98,48 @@ def make_generator(made_of: Ingredients, size: int, seed: int, device: torch.dev
     return Generator(source, load_bank(made_of.lights), size, seed, tiles=tiles, device=on)
 
 
+def joined(first: T, second: T) -> T:
+    """Two dataclasses of tensors (and of such dataclasses) as one, along the first axis; what either lacks is left out."""
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return torch.cat([first, second])  # type: ignore[return-value]
+    if is_dataclass(first) and not isinstance(first, type):
+        both = {f.name: joined(getattr(first, f.name), getattr(second, f.name)) for f in fields(first)}
+        return replace(first, **both)
+    return None  # type: ignore[return-value]
+
+
+class Mixed:
+    """Batches of which a share was photographed on the light stage in Cycles, and the rest is made.
+
+    Made pictures are endless, but their light does not scatter in skin nor bounce between folds; the set's does.
+    """
+
+    def __init__(self, made: Maker, staged: Maker, share: float, device: torch.device) -> None:
+        self.made, self.staged, self.share, self.device = made, staged, share, device
+
+    def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
+        """``count`` pictures, the set's last."""
+        photographed = min(count - 1, max(1, round(count * self.share)))
+        made = self.made.batch(count - photographed, two_lights, held_out)
+        return joined(made, to_device(self.staged.batch(photographed, two_lights, held_out), self.device))
+
+
+def make_maker(made_of: Ingredients, size: int, seed: int, device: torch.device) -> Maker:
+    """What makes a trainer's pictures: generated ones, a light-stage set's, or both.
+
+    Raises:
+        InputError: there is no such set.
+    """
+    reader = made_of.stage()
+    if reader is None:
+        return make_generator(made_of, size, seed, device)
+    from platelight.training.light_stage_reader import StageGenerator
+
+    share = made_of.stage_share
+    staged = StageGenerator(reader, load_bank(made_of.lights), size, seed)
+    return staged if share == 1 else Mixed(make_generator(made_of, size, seed, device), staged, share, device)
+
+
 class Supply(Protocol):
     """Gives batches; ``fresh`` counts those that were new."""
 
@@ -93,7 +153,7 @@ class Supply(Protocol):
 class DirectSupply:
     """Batches made on the trainer's own device when they are asked for."""
 
-    def __init__(self, generator: Generator, batch: int, two_lights: bool, device: torch.device) -> None:
+    def __init__(self, generator: Maker, batch: int, two_lights: bool, device: torch.device) -> None:
         self.generator, self.batch, self.two_lights, self.device = generator, batch, two_lights, device
         self.fresh = 0
 
@@ -116,7 +176,7 @@ def _produce(
 ) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # faint light far down its lobes costs a tenth of the time otherwise
-    generator = make_generator(made_of, size, seed, torch.device("cpu"))
+    generator = make_maker(made_of, size, seed, torch.device("cpu"))
     parent = os.getppid()
 
     def wanted() -> bool:

@@ -27,7 +27,7 @@ from platelight.training.supply import (
     Ingredients,
     ProcessSupply,
     Supply,
-    make_generator,
+    make_maker,
     pick_device,
 )
 
@@ -73,6 +73,8 @@ class TrainConfig:
     photos: Path | None = None
     reuse: int = 4
     log: Path | None = None
+    stage_set: str | None = None
+    stage_share: float = 0.3
 
 
 @contextmanager
@@ -115,9 +117,13 @@ def _prepare(config: TrainConfig, device: torch.device) -> tuple[Stage, str]:
 
 
 def _supply(config: TrainConfig, seed: int, two_lights: bool, device: torch.device) -> Supply:
-    made_of = Ingredients(config.lights, config.bank, config.textures, config.pack, config.reuse)
+    made_of = Ingredients(
+        config.lights, config.bank, config.textures, config.pack, config.reuse, config.stage_set,
+        config.stage_share,
+    )  # fmt: skip
+    made_of.stage()  # what is wrong with it is better told here than by the producer
     if device.type != "cpu" and config.bank is None:
-        generator = make_generator(made_of, config.size, seed, device)
+        generator = make_maker(made_of, config.size, seed, device)
         return DirectSupply(generator, config.batch, two_lights, device)
     return ProcessSupply(made_of, config.size, config.batch, seed, two_lights, config.pool, device)
 
@@ -246,6 +252,8 @@ def _train(config: TrainConfig, device: torch.device, asked: threading.Event) ->
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "views": "bank" if config.bank is not None else "fast generator",
     }
+    if config.stage_set is not None:
+        notes["light_stage_share"] = config.stage_share
     described = {
         k: str(v) for k, v in asdict(config).items() if k in ("minutes", "steps", "rate", "decay", "average")
     }
