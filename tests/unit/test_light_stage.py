@@ -18,7 +18,7 @@ import pytest
 import torch
 from platelight.images import read_light, read_plate
 from platelight.models import registry
-from platelight.pipeline.evaluate import _read_normal, evaluate, load_suite
+from platelight.pipeline.evaluate import evaluate, load_suite, read_normal
 from platelight.protocol.errors import InputError
 from platelight.shading.environment import directions, rotate
 from platelight.training.cli import main as train_command
@@ -337,7 +337,7 @@ def test_held_out_subjects_become_a_suite_that_truth_passes(tmp_path: Path) -> N
             for name in ("albedo", "roughness", "f0")
         }
         return {
-            "normal": _read_normal(folder / str(case.normal), plate.shape[:2]), "albedo": read["albedo"],
+            "normal": read_normal(folder / str(case.normal), plate.shape[:2]), "albedo": read["albedo"],
             "roughness": read["roughness"][..., 0], "reflectivity": read["f0"][..., 0],
             "light": read_light(folder / str(case.light)), "foreground": plate, "matte": matte,
             "target": read_plate(folder / case.relit[0].image).pixels,

@@ -124,7 +124,7 @@ def suite(folder: Path) -> Path:
 
 
 def oracle(folder: Path) -> tuple[evaluation.Decomposer, evaluation.Relighter]:
-    normal = evaluation._read_normal(folder / "normal.exr", (24, 32))
+    normal = evaluation.read_normal(folder / "normal.exr", (24, 32))
     albedo = images.read_plate(folder / "albedo.exr").pixels
     other = images.read_plate(folder / "other.exr").pixels
 

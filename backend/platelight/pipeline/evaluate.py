@@ -223,7 +223,7 @@ def _measure(
     pictures: dict[str, Pixels] = {"plate": plate, "matte": matte, "normal": maps["normal"]}
     pictures["albedo"] = maps["albedo"]
     if case.normal:
-        truth = _read_normal(folder / case.normal, size)
+        truth = read_normal(folder / case.normal, size)
         error = normal_error(maps["normal"], truth, matte)
         out |= {f"normal_{name}": value for name, value in asdict(error).items()}
         flat = np.broadcast_to(np.array([0.0, 0.0, 1.0], dtype=np.float32), truth.shape)
@@ -291,7 +291,7 @@ def _read_like(path: Path, size: tuple[int, ...]) -> Pixels:
     return pixels
 
 
-def _read_normal(path: Path, size: tuple[int, ...]) -> Pixels:
+def read_normal(path: Path, size: tuple[int, ...]) -> Pixels:
     """A signed picture, which must not be sanitized as light would be."""
     channels: dict[str, npt.NDArray[Any]] = read_exr(path)[0].channels
     for names in (("R", "G", "B"), ("X", "Y", "Z"), ("normal.X", "normal.Y", "normal.Z")):

@@ -229,6 +229,10 @@ class DiffuseStage(Stage):
     FORM, RELIEF = 1.0, 2.0  # weights of the normals that are read again, and of their differences
     contrast = NORMAL_CONTRAST  # normals are stretched by as much at most, as photographs need more of it than these pictures
 
+    def paint_error(self, answer: Tensor, batch: Batch) -> Tensor:
+        """Logarithm of the albedo that an answer gives over the true one, (N, 3, H, W)."""
+        return albedo_error(answer, batch)
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         maps = self.maps(batch)
         assert maps.shading is not None
@@ -242,7 +246,7 @@ class DiffuseStage(Stage):
         form, degrees = angular(normal, batch.surface.normal, batch.matte)
         before = angular(maps.normal, batch.surface.normal, batch.matte)[1]
         form = form + self.RELIEF * gradients(normal - batch.surface.normal, batch.matte)
-        error = albedo_error(correction, batch)
+        error = self.paint_error(correction, batch)
         free = scale_free(error, batch.matte)
         shape = masked_mean(free.abs(), batch.matte)
         level = masked_mean(error.abs(), batch.matte)
@@ -348,6 +352,7 @@ class RenderStage(Stage):
         return total, {
             "relit": reconstruction.detach(),
             "pbr": before.detach(),
+            "highlight": highlight.detach(),
             "perceptual": perceptual.detach(),
             "adversarial": adversarial.detach(),
         }
