@@ -34,7 +34,7 @@ from platelight.pipeline.temporal import (
     still,
     ways_from,
 )
-from platelight.pipeline.temporal_flow import CALM, Step, Way, both_ways, calmed
+from platelight.pipeline.temporal_flow import CALM, Step, View, Way, both_ways, calmed
 from platelight.protocol.errors import Cancelled, InputError
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ __all__ = ["VERSION", "Steady", "wanted"]
 
 STILL = 5e-5
 """Sine of the angle (0.003 degrees) within which two cameras look the same way."""
+
+NOTHING = View(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
 
 Taken = tuple[Loaded[Any], Apart]
 """What is left of what was read of a frame, and its maps."""
@@ -375,9 +377,16 @@ def _calmed(window: list[_Place], k: int) -> Step | None:
 
 
 def _let_go(window: list[_Place], made: int) -> None:
-    """Forget steps as they were found, once all that they calm are calmed, and ways on to places up to ``made`` and the next."""
+    """Forget what no frame after ``made`` asks for: steps as they were found, once all that they calm are calmed; ways on to
+    places up to ``made`` and the next; pictures between calmed steps; fields of the distant past."""
     for k, place in enumerate(window[:-CALM]):
-        near = window[max(0, k - CALM) : k + CALM + 1]
+        state, near = place.state, window[max(0, k - CALM) : k + CALM + 1]
+        if k <= made and isinstance(state, _Waiting):
+            if all(one.calm is not None or one.step is None for one in window[k : k + 2]):
+                state = replace(state, still=replace(state.still, view=NOTHING))
+            if k <= made - PAST:
+                state = replace(state, still=replace(state.still, fields={}))
+            place.state = state
         if place.step is not None and all(one.calm is not None or one.step is None for one in near):
             place.step = place.calm
             if place.calm and k <= made + 1:  # only the way back from there is asked for from now on
