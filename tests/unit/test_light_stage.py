@@ -24,6 +24,7 @@ from platelight.shading.environment import directions, rotate
 from platelight.training.cli import main as train_command
 from platelight.training.light_stage import StageConfig
 from platelight.training.light_stage_lights import fibonacci, latlong_weights, rig, texel_directions
+from platelight.training.light_stage_noise import without_noise
 from platelight.training.light_stage_reader import StageGenerator, StageReader, as_subject, weights_of
 from platelight.training.light_stage_run import make_set
 from platelight.training.light_stage_store import Shard, Store, pack, rounded_half, shard_name, unpack
@@ -265,6 +266,25 @@ def test_batches_for_the_trainer() -> None:
     assert drawn[0].batch(2, held_out=True).target is None
     assert {s.info["subject"] for s in drawn[0].pools[True]} == {15, 16}
     assert not {s.info["subject"] for s in drawn[0].pools[False]} & {15, 16}
+
+
+def test_noise_goes_and_texture_and_shadows_stay() -> None:
+    """A ball with fine stripes, half of it in shadow, 15 % of noise."""
+    subject = as_subject(ball(3, size=96))
+    stripes = 0.3 + 0.4 * (torch.arange(96) % 4 < 2).float()
+    paint = stripes.expand(3, 96, 96)
+    shadow = torch.where(torch.arange(96) < 48, 1.0, 0.2)
+    light = subject.normal[2].clamp_min(0) * shadow
+    clean = (paint * light * subject.alpha)[None]
+    noisy = clean * (1 + 0.15 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)))
+    found = without_noise(noisy, paint, subject.normal, subject.alpha)
+    inside = (subject.normal[2] > 0.3).expand_as(clean)
+    before, after = ((one - clean)[inside].square().mean().sqrt() for one in (noisy, found))
+    assert after < 0.45 * before
+    beside = [46, 47, 49, 50]  # the first pixel in the shadow is half believed to be lit
+    edge = found[0, 0, 48, beside] / clean[0, 0, 48, beside]
+    assert float((edge - 1).abs().max()) < 0.1
+    assert torch.allclose(found.sum(), noisy.sum(), rtol=0.03)
 
 
 def test_a_share_of_a_batch_is_the_sets(tmp_path: Path) -> None:
