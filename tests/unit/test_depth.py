@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from platelight.pipeline import depth as depth_module
-from platelight.pipeline.depth import integrate_normals
+from platelight.pipeline.depth import integrate_normals, surface_normals
 
 
 def rays(height: int, width: int, fov: float) -> np.ndarray:
@@ -71,6 +71,47 @@ def test_a_step_stays_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_module, "SHARPNESS", 0.0)
     plain = relative_error(integrate_normals(normal, matte, fov), truth, matte)
     assert ours < 0.65 * plain
+
+
+def degrees(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> float:
+    cosine = (a * b).sum(-1)[inside] / np.maximum(
+        np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-9
+    )[inside]
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean())
+
+
+def test_normals_of_a_surface_stay_and_of_none_become_one() -> None:
+    """A ball's normals, and with a twist added that no surface has: it is taken away, and nothing else."""
+    normal, matte, _ = sphere(150, 150, 30.0, (0.1, 0.0, -4.0), 0.8)
+    found, given = surface_normals(normal, matte, 30.0)
+    inside = np.abs(given).sum(-1) > 0
+    assert found.shape == given.shape == (150, 150, 3)
+    assert inside.sum() > 0.95 * (matte > 0.5).sum()
+    assert degrees(found, given, inside) < 1.5
+    ys, xs = np.mgrid[:150, :150] / 75.0 - 1.0
+    twist = np.dstack([0.5 * ys, 0.5 * xs, 0 * xs])  # in x and y up: a rotation about the line of sight
+    twisted = normal + (twist * matte[..., None]).astype(np.float32)
+    twisted /= np.maximum(np.linalg.norm(twisted, axis=-1, keepdims=True), 1e-6)
+    wrong = degrees(twisted, given, inside)
+    assert wrong > 5
+    again, _ = surface_normals(twisted.astype(np.float32), matte, 30.0)
+    assert degrees(again, given, inside) < 0.5 * wrong
+
+
+def test_a_crease_keeps_its_two_sides() -> None:
+    left = np.array([-0.6, 0.0, 0.8], np.float32)
+    normal = np.where(np.arange(120)[None, :, None] < 60, left, left * [-1, 1, 1]).astype(np.float32)
+    normal = np.broadcast_to(normal, (90, 120, 3)).copy()
+    found, given = surface_normals(normal, np.ones((90, 120), np.float32), 20.0)
+    assert np.abs(found - given).max(axis=-1)[:, [0, 30, 57, 62, 90, 119]].max() < 0.05
+
+
+def test_no_surface_has_no_normals() -> None:
+    found, given = surface_normals(np.zeros((8, 9, 3), np.float32), np.zeros((8, 9), np.float32), 30.0)
+    assert found.shape == given.shape == (8, 9, 3)
+    assert not found.any()
+    one, _ = surface_normals(np.array([[[0, 0, 1]]], np.float32), np.ones((1, 1), np.float32), 30.0)
+    assert one[0, 0] == pytest.approx([0, 0, 1], abs=1e-6)
 
 
 def test_parts_that_do_not_touch_and_the_outside() -> None:

@@ -19,6 +19,7 @@ from platelight.models.networks import FLOOR, diffuse_shading, exposure_of_sums,
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.face_form import faces_in, with_faces
+from platelight.pipeline.form import of_a_surface
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
 from platelight.pipeline.paint import evened
 from platelight.pipeline.resample import Guided, Window, resize, subject_window
@@ -172,6 +173,7 @@ def decompose(
 
     # The correction is smooth, the plate is not: applied to the plate's own pixels it keeps all texture.
     normal, reflectance = read_again(networks, working, small_plate, small_matte, normal, shading)
+    normal = of_a_surface(normal, small_matte, fov_of(window, width, request.fov))
     reflectance = evened(reflectance, small_plate, small_matte, normal)
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
@@ -204,6 +206,11 @@ def decompose(
     made("light", to_image(fitted(inferred, small_plate, small_matte, normal, small_albedo) / gain))
     progress(1.0, "done")
     return counts
+
+
+def fov_of(window: Window, width: int, fov: float) -> float:
+    """The horizontal field of view, in degrees, of a window in a frame of a width that has ``fov`` itself."""
+    return 2 * math.degrees(math.atan(math.tan(math.radians(fov) / 2) * window.width / width))
 
 
 def normalized(

@@ -28,6 +28,9 @@ COARSEST_SIDE = 96
 DIRECT_LIMIT = 40_000
 MEDIAN_PIXELS = 1 << 22
 ROUNDS = 12
+FORM_LEVELS = ((96, 6), (192, 2))
+"""Long sides, and rounds at each, by which it is told what surface there is at all; see :func:`surface_normals`."""
+
 SHARPNESS = 10.0
 """k of the paper, there 2 with up to 150 rounds; larger finds steps in a dozen."""
 GRAZING = 0.05
@@ -88,6 +91,56 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
     return out
 
 
+def surface_normals(normal: Pixels, matte: Pixels, fov: float) -> tuple[Pixels, Pixels]:
+    """The normals of the surface that normals integrate to, which need not be those given: few fields are a surface's.
+
+    Args:
+        normal, matte, fov: as for :func:`integrate_normals`.
+
+    Returns:
+        (h, w, 3) float32 unit normals on a raster whose long side is at most the last of ``FORM_LEVELS``, and on the same
+        raster those given; both (0, 0, 0) off the surface.
+    """
+    height, width = matte.shape
+    sizes = []
+    for side, _ in FORM_LEVELS:
+        scale = min(1.0, side / max(height, width))
+        sizes.append((max(1, round(height * scale)), max(1, round(width * scale))))
+    sums, share = _shrunk(normal, matte, sizes[-1])
+    surface: Doubles | None = None
+    for size, (_, rounds) in zip(sizes, FORM_LEVELS, strict=True):
+        level, mask = _level(sums, share, size)
+        if not mask.any():
+            continue
+        start = None if surface is None else resized(surface, size)
+        surface = _extended(_solve_level(level, mask, fov, start, rounds), mask)
+    given = np.asarray(level * mask[..., None], np.float32)
+    found = np.zeros_like(given)
+    if surface is not None and mask.any():
+        found[mask] = _facing(surface[mask], level[mask], mask, fov)
+    return found, given
+
+
+def _facing(z: Doubles, normal: Doubles, mask: npt.NDArray[np.bool_], fov: float) -> Doubles:
+    """Unit normals (N, 3) of a log depth (N,): one-sided differences, of which that across a step counts little."""
+    focal, ray_x, ray_y = _rays(mask, fov)
+    slope = _slope(normal, focal, ray_x, ray_y)
+    index = np.full(mask.shape, -1)
+    index[mask] = np.arange(len(z))
+    along = []
+    for axis in (1, 0):
+        low, high = _edges(index, axis)
+        forward = _forward_weight(slope, low, high, z)
+        step, total, weight = z[high] - z[low], np.zeros(len(z)), np.full(len(z), 1e-12)
+        for end, share in ((low, forward[low]), (high, 1.0 - forward[high])):
+            total += np.bincount(end, share * step, len(z))
+            weight += np.bincount(end, share, len(z))
+        along.append(total / weight)
+    right, down = along
+    facing = np.stack([right, -down, 1.0 / focal + right * ray_x - down * ray_y], axis=-1)
+    return np.asarray(facing / np.linalg.norm(facing, axis=-1, keepdims=True))
+
+
 def _inside(normal: Pixels, matte: Pixels) -> npt.NDArray[np.bool_]:
     return np.asarray((matte > 0.5) & (np.abs(normal).sum(axis=-1) > 0))
 
@@ -109,44 +162,54 @@ def _solve_level(
     normal: Doubles, mask: npt.NDArray[np.bool_], fov: float, start: Doubles | None, rounds: int
 ) -> Doubles:
     """Log depth (h, w) at one resolution; what lies outside ``mask`` is 0."""
-    height, width = mask.shape
-    focal = 0.5 * width / np.tan(np.radians(fov) / 2.0)
-    ys, xs = np.nonzero(mask)
     n = normal[mask]
-    ray_x, ray_y = (xs + 0.5 - width / 2.0) / focal, -(ys + 0.5 - height / 2.0) / focal
-    slope = focal * np.maximum(n[:, 2] - n[:, 0] * ray_x - n[:, 1] * ray_y, GRAZING)
+    slope = _slope(n, *_rays(mask, fov))
     index = np.full(mask.shape, -1)
-    index[mask] = np.arange(len(xs))
+    index[mask] = np.arange(len(n))
     # slope · ∂z/∂u = n_x and slope · ∂z/∂v = −n_y, v downwards: from n · ∂P/∂u = 0 with P = d (x, y, −1).
     axes = ((_edges(index, 1), n[:, 0]), (_edges(index, 0), -n[:, 1]))
-    z = np.zeros(len(xs)) if start is None else start[mask].astype(np.float64)
+    z = np.zeros(len(n)) if start is None else start[mask].astype(np.float64)
     unit = float(np.mean(slope**2))
     anchor = 1e-9 * unit  # holds the free constant of each part
     for turn in range(rounds):
         known = turn > 0 or start is not None
-        right = np.zeros(len(xs))
-        diagonal = np.full(len(xs), anchor)
+        right = np.zeros(len(n))
+        diagonal = np.full(len(n), anchor)
         ends: list[npt.NDArray[Any]] = []
         coupling: list[Doubles] = []
         for (low, high), target in axes:
-            forward = _forward_weight(slope, low, high, z) if known else np.full(len(xs), 0.5)
+            forward = _forward_weight(slope, low, high, z) if known else np.full(len(n), 0.5)
             # An edge is the forward difference of its low pixel and the backward one of its high pixel.
             near, far = forward[low] * slope[low], (1.0 - forward[high]) * slope[high]
             stiffness = near * slope[low] + far * slope[high]
             flux = near * target[low] + far * target[high]
             for end, sign in ((high, 1.0), (low, -1.0)):
-                diagonal += np.bincount(end, stiffness, len(xs))
-                right += sign * np.bincount(end, flux, len(xs))
+                diagonal += np.bincount(end, stiffness, len(n))
+                right += sign * np.bincount(end, flux, len(n))
             ends.append(np.stack([low, high]))
             coupling.append(-stiffness)
         pairs, values = np.concatenate(ends, axis=1), np.concatenate(coupling)
-        own = np.arange(len(xs))
+        own = np.arange(len(n))
         rows, columns = np.concatenate([pairs[0], pairs[1], own]), np.concatenate([pairs[1], pairs[0], own])
         entries = np.concatenate([values, values, diagonal])
         z = _solve(scipy.sparse.csc_matrix((entries / unit, (rows, columns))), right / unit, z)
     out = np.zeros(mask.shape)
     out[mask] = _centered(z, mask)
     return out
+
+
+def _rays(mask: npt.NDArray[np.bool_], fov: float) -> tuple[float, Doubles, Doubles]:
+    """Focal length in pixels, and x and y of the rays through the pixels inside at a depth of one, y upwards."""
+    height, width = mask.shape
+    focal = float(0.5 * width / np.tan(np.radians(fov) / 2.0))
+    ys, xs = np.nonzero(mask)
+    return focal, (xs + 0.5 - width / 2.0) / focal, -(ys + 0.5 - height / 2.0) / focal
+
+
+def _slope(normal: Doubles, focal: float, ray_x: Doubles, ray_y: Doubles) -> Doubles:
+    """What a step of log depth to the next pixel is multiplied by to give the normal's x or y, (N,)."""
+    towards = normal[:, 2] - normal[:, 0] * ray_x - normal[:, 1] * ray_y
+    return np.asarray(focal * np.maximum(towards, GRAZING))
 
 
 def _edges(index: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

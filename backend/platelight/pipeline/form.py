@@ -11,7 +11,10 @@ from torch.nn import functional as F
 
 from platelight.models import form
 from platelight.models.networks import luminance
+from platelight.pipeline.depth import surface_normals
 from platelight.pipeline.resample import resize
+
+SURFACE = 0.7  # how far normals are made those of a surface; docs/training.md has the figures by which it was chosen
 
 Array = npt.NDArray[np.float64]
 Inside = npt.NDArray[np.bool_]
@@ -38,6 +41,22 @@ def fit(values: Array, trust: Array, normal: Array) -> Array:
     given = (torch.from_numpy(one)[None] for one in (values, trust, normal))
     weights: Array = form.fit(*given)[0].numpy()
     return weights
+
+
+def of_a_surface(normal: Tensor, matte: Tensor, fov: float) -> Tensor:
+    """Unit normals (1, 3, h, w) made those of a surface for the most part.
+
+    Each pixel's normal is read by itself, but normals of a surface are tied: along any closed path their slopes sum to none
+    (Horn and Brooks, *The Variational Approach to Shape from Shading*, 1986). What cannot be so is an error of the networks.
+
+    Args:
+        matte: (1, 1, h, w). fov: horizontal field of view of this picture in degrees.
+    """
+    found, given = surface_normals(
+        np.asarray(array_of(normal), np.float32), np.asarray(array_of(matte), np.float32), fov
+    )
+    change = torch.from_numpy(found - given).permute(2, 0, 1)[None].to(normal)
+    return F.normalize(normal + SURFACE * resize(change, (normal.shape[-2], normal.shape[-1])), dim=1)
 
 
 def explained(weights: Array, normal: Array) -> Array:
