@@ -19,6 +19,7 @@ from platelight.images.plate import read_light
 from platelight.images.sheet import Tile, contact_sheet
 from platelight.pipeline import service
 from platelight.pipeline.decompose import to_tensor
+from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.relight import physical
 from platelight.pipeline.shadows import shadowed
 from platelight.protocol.requests import Decompose
@@ -84,6 +85,9 @@ def main() -> None:
         "--true-depth", action="store_true", help="with --own: shadows are cast by the set's own depth"
     )
     options.add_argument(
+        "--integrated", action="store_true", help="without --own: depth is integrated from the true normals"
+    )
+    options.add_argument(
         "--pick", type=int, nargs="*", help="numbers of subjects in the set; all where left out"
     )
     options.add_argument("--picture", type=Path, help="a sheet: truth, without shadows, with shadows")
@@ -102,6 +106,10 @@ def main() -> None:
         maps = true_maps(subject) if chosen.own is None else own_maps(subject, light_of(chosen.own))
         if chosen.true_depth:
             maps["depth"] = torch.where(maps["matte"] > 0.5, subject.depth[None], maps["depth"])
+        if chosen.integrated and chosen.own is None:
+            normal = subject.normal.permute(1, 2, 0).numpy()
+            depth = integrate_normals(normal, subject.alpha[0].numpy(), float(subject.info["fov"]))
+            maps["depth"] = torch.from_numpy(depth)[None, None]
         lights: dict[str, tuple[Tensor, Tensor]] = {}
         for name, way in LAMPS.items():
             lamp = int((lamps @ np.array(way)).argmax())
