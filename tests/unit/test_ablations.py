@@ -34,12 +34,11 @@ def test_one_answers_by_division_the_other_itself() -> None:
         assert stage.start(registry.SHIPPED) == "NormalNet"
         assert not stage.network.head.weight[3:].any()  # type: ignore[union-attr,index]
     assert division.paint_error(nothing, batch_of(0.5, 0.48)).mean() == pytest.approx(
-        math.log(0.508 / 0.5), rel=1e-4
+        math.log((0.5 + FLOOR) / 0.5), rel=1e-4
     )
     for plate in (0.1, 0.5):
         error = direct.paint_error(nothing, batch_of(plate, 0.48)).mean()
         assert error == pytest.approx(DirectStage.GRAY - math.log(0.5), rel=1e-4)
-    assert FLOOR == 0.008
 
 
 def test_pooling_tells_queries_apart_by_themselves_only() -> None:
@@ -78,7 +77,6 @@ def test_a_photograph_becomes_what_trainers_see(tmp_path: Path) -> None:
     assert torch.allclose(batch.surface.normal.norm(dim=1)[solid[:, 0]], torch.ones(()), atol=1e-4)
     rows, columns = torch.nonzero(solid[0, 0], as_tuple=True)
     assert abs(float(columns.float().mean()) - 23.5) < 1  # the ball is in the middle
-    assert float(batch.surface.normal[0, 0, rows[0], columns[-1]]) > -0.5
     assert (
         torch.corrcoef(torch.stack([columns.float(), batch.surface.normal[0, 0, rows, columns]]))[0, 1] > 0.95
     )

@@ -10,62 +10,20 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from platelight.images import read_light, read_plate
-from platelight.models import registry
-from platelight.pipeline.evaluate import evaluate, load_suite, read_normal
 from platelight.protocol.errors import InputError
 from platelight.shading.environment import directions, rotate
-from platelight.training.cli import main as train_command
 from platelight.training.light_stage import StageConfig
 from platelight.training.light_stage_lights import fibonacci, latlong_weights, rig, texel_directions
-from platelight.training.light_stage_noise import without_noise
-from platelight.training.light_stage_reader import StageGenerator, StageReader, as_subject, weights_of
+from platelight.training.light_stage_reader import StageReader, as_subject, weights_of
 from platelight.training.light_stage_run import make_set
-from platelight.training.light_stage_store import Shard, Store, pack, rounded_half, shard_name, unpack
+from platelight.training.light_stage_store import Store, pack, rounded_half, shard_name, unpack
 from platelight.training.light_stage_subjects import Casting, Family
-from platelight.training.lights import LightBank
 from platelight.training.subjects import Part
-from platelight.training.suite import write_suite
-from platelight.training.supply import Mixed
-
-LAMPS, SIZE = 64, 24
-
-
-def ball(seed: int = 0, size: int = SIZE, lamps: int = LAMPS) -> Shard:
-    """A Lambertian ball, lit exactly: the picture under cell i is albedo / π times cosine times solid angle."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size]
-    px, py = (x + 0.5) / size * 2.2 - 1.1, 1.1 - (y + 0.5) / size * 2.2
-    inside = px**2 + py**2 < 1
-    normal = np.stack([px, py, np.sqrt(np.clip(1 - px**2 - py**2, 0, 1))], -1) * inside[..., None]
-    albedo = rng.uniform(0.1, 0.8, 3) * np.ones((size, size, 3)) * inside[..., None]
-    tiles = rig(lamps)
-    cosine = np.clip(np.einsum("hwc,lc->lhw", normal, tiles.directions), 0, None)
-    olat = cosine[..., None] * tiles.solid_angles[:, None, None, None] * albedo / math.pi
-    one = inside[..., None].astype(np.float32)
-    maps = {
-        "alpha": one,
-        "albedo": albedo,
-        "normal": normal,
-        "roughness": 0.5 * one,
-        "f0": 0.04 * albedo,
-        "depth": 3 * one,
-    }
-    info = {"fov": 30.0, "subject": seed, "family": "ball", "sources": ["test"]}
-    return Shard(olat.astype(np.float32), {k: v.astype(np.float32) for k, v in maps.items()}, info)
-
-
-def fill(store: Store, count: int) -> None:
-    store.write_manifest({"lamps": LAMPS, "size": SIZE, "seed": 1})
-    for index in range(count):
-        store.write(shard_name(index), pack(ball(index)))
-    store.write_index([shard_name(i) for i in range(count)])
+from stage_balls import LAMPS, SIZE, ball, fill
 
 
 @pytest.mark.parametrize("count", [12, 64, 150])
@@ -230,99 +188,6 @@ def test_a_set_is_written_over_http(tmp_path: Path) -> None:
     assert StageReader(str(tmp_path / "set")).names == [shard_name(0), shard_name(1)]
 
 
-def lights() -> LightBank:
-    sky = torch.rand(3, 3, 32, 64, generator=torch.Generator().manual_seed(0)) + 0.2
-    return LightBank(
-        sky, sky[:, :, None].repeat(1, 1, 5, 1, 1), torch.ones(3, 3), torch.tensor([[0.0, 1.0, 0.0]] * 3)
-    )
-
-
-def test_batches_for_the_trainer() -> None:
-    url = "memory://platelight-test-batches"
-    fill(Store(url), 17)
-    reader = StageReader(url)
-    drawn = [StageGenerator(reader, lights(), 20, seed=4, hold_out=2, keep=6) for _ in range(2)]
-    first, again = (generator.batch(6, two_lights=True) for generator in drawn)
-    assert torch.equal(first.plate, again.plate)
-    assert first.plate.shape == (6, 3, 20, 20)
-    assert first.target is not None
-    assert first.target_latlong is not None
-    assert torch.isfinite(first.plate).all()
-    assert torch.isfinite(first.target).all()
-    inside = first.matte > 0.99
-    length = first.surface.normal.norm(dim=1, keepdim=True)
-    assert torch.allclose(length[inside], torch.ones(()), atol=1e-3)
-    # A ball is Lambertian: its target is albedo times the irradiance of the lat-long that comes with it. Mirrored
-    # pictures must come with a mirrored light, or this fails.
-    d, rows = directions(32).reshape(-1, 3), 32
-    edges = torch.cos(torch.arange(rows + 1, dtype=torch.float64) / rows * math.pi)
-    area = ((edges[:-1] - edges[1:]) * math.pi / rows).repeat_interleave(2 * rows).float()
-    cosine = torch.einsum("nchw,tc->nthw", first.surface.normal, d).clamp_min(0)
-    shading = torch.einsum("nthw,nct,t->nchw", cosine, first.target_latlong.flatten(2), area)
-    expected = first.surface.albedo * shading / math.pi
-    solid = inside.expand_as(expected)
-    error = (first.target - expected)[solid].abs().mean() / expected[solid].mean()
-    assert error < 0.12  # 64 cells cannot hold small lamps exactly
-    assert drawn[0].batch(2, held_out=True).target is None
-    assert {s.info["subject"] for s in drawn[0].pools[True]} == {15, 16}
-    assert not {s.info["subject"] for s in drawn[0].pools[False]} & {15, 16}
-
-
-def test_noise_goes_and_texture_and_shadows_stay() -> None:
-    """A ball with fine stripes, half of it in shadow, 15 % of noise."""
-    subject = as_subject(ball(3, size=96))
-    stripes = 0.3 + 0.4 * (torch.arange(96) % 4 < 2).float()
-    paint = stripes.expand(3, 96, 96)
-    shadow = torch.where(torch.arange(96) < 48, 1.0, 0.2)
-    light = subject.normal[2].clamp_min(0) * shadow
-    clean = (paint * light * subject.alpha)[None]
-    noisy = clean * (1 + 0.15 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)))
-    found = without_noise(noisy, paint, subject.normal, subject.alpha)
-    inside = (subject.normal[2] > 0.3).expand_as(clean)
-    before, after = ((one - clean)[inside].square().mean().sqrt() for one in (noisy, found))
-    assert after < 0.45 * before
-    beside = [46, 47, 49, 50]  # the first pixel in the shadow is half believed to be lit
-    edge = found[0, 0, 48, beside] / clean[0, 0, 48, beside]
-    assert float((edge - 1).abs().max()) < 0.1
-    assert torch.allclose(found.sum(), noisy.sum(), rtol=0.03)
-
-
-def test_a_share_of_a_batch_is_the_sets(tmp_path: Path) -> None:
-    url = str(tmp_path / "balls")
-    fill(Store(url), 16)
-
-    def balls(seed: int) -> StageGenerator:
-        return StageGenerator(StageReader(url), lights(), 20, seed, hold_out=2)
-
-    both = Mixed(balls(1), balls(2), 0.3, torch.device("cpu"))
-    batch = both.batch(8, two_lights=True)
-    assert torch.equal(batch.plate[:6], balls(1).batch(6, two_lights=True).plate)
-    photographed = balls(2).batch(2, two_lights=True)
-    assert torch.equal(batch.surface.normal[6:], photographed.surface.normal)
-    assert batch.target is not None
-    assert photographed.target is not None
-    assert torch.equal(batch.target[6:], photographed.target)
-    assert both.batch(8).target is None
-    assert len(both.batch(2).plate) == 2
-
-
-def test_a_network_learns_from_a_set_alone(tmp_path: Path) -> None:
-    url, hdris = str(tmp_path / "balls"), tmp_path / "hdris"
-    fill(Store(url), 16)
-    hdris.mkdir()
-    for k in range(2):
-        cv2.imwrite(str(hdris / f"sky{k}.hdr"), np.full((16, 32, 3), 0.5 + k, np.float32))
-    run = [
-        "normal", "--lights", str(hdris), "--stage-set", url, "--run", str(tmp_path / "run"),
-        "--weights", str(tmp_path / "weights"), "--start", "random", "--size", "32", "--batch", "4",
-    ]  # fmt: skip
-    assert train_command([*run, "--steps", "1", "--stage-share", "0"]) == 2
-    assert train_command([*run, "--steps", "4", "--stage-share", "1"]) == 0
-    notes = registry.describe("normal", tmp_path / "weights").notes
-    assert notes["light_stage_share"] == "1.0"
-    assert notes["step"] == "4"
-
-
 TOY = textwrap.dedent(
     """
     import json, os, sys
@@ -340,43 +205,6 @@ TOY = textwrap.dedent(
         print(json.dumps({"done": index}), flush=True)
     """
 )
-
-
-def test_held_out_subjects_become_a_suite_that_truth_passes(tmp_path: Path) -> None:
-    store = Store("memory://suite-of-balls")
-    fill(store, 16)
-    maker = StageGenerator(StageReader("memory://suite-of-balls"), lights(), 32, seed=4, hold_out=2)
-    out = write_suite(maker, tmp_path / "balls", 2, "balls")
-    folder, suite = load_suite(out)
-    truths = iter(suite.cases)
-
-    def true_maps(plate: Any, matte: Any) -> dict[str, Any]:
-        case = next(truths)
-        read = {
-            name: read_plate(folder / str(getattr(case, name))).pixels
-            for name in ("albedo", "roughness", "f0")
-        }
-        return {
-            "normal": read_normal(folder / str(case.normal), plate.shape[:2]), "albedo": read["albedo"],
-            "roughness": read["roughness"][..., 0], "reflectivity": read["f0"][..., 0],
-            "light": read_light(folder / str(case.light)), "foreground": plate, "matte": matte,
-            "target": read_plate(folder / case.relit[0].image).pixels,
-        }  # fmt: skip
-
-    def true_picture(maps: Any, light: Any) -> dict[str, Any]:
-        return {
-            "relit": np.dstack([maps["target"] * maps["matte"][..., None], maps["matte"]]),
-            "pbr": maps["target"],
-        }
-
-    mean = evaluate(out, true_maps, true_picture).mean
-    assert mean["normal_mean"] < 0.5
-    assert mean["albedo_psnr"] > 50
-    assert max(mean["roughness_mae"], mean["f0_mae"], mean["light_ball"]) < 0.01
-    assert mean["light_mean"] > 0.02
-    assert mean["relit_psnr"] > 30
-    with pytest.raises(InputError, match="exists"):
-        write_suite(maker, out, 1, "")
 
 
 @pytest.fixture

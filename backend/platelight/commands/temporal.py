@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ from platelight.commands.camera import Axes, seen
 from platelight.commands.kept import VERSION, Kept
 from platelight.commands.progress import Meter, Progress
 from platelight.commands.records import Ledger
+from platelight.commands.window import Place, Waiting, around, let_go
 from platelight.commands.work import Apart, as_files_hold
 from platelight.images import Frame, expand
 from platelight.pipeline.temporal import (
     AFTER,
     BEFORE,
-    FUTURE,
-    PAST,
     Shot,
     Still,
     averaged,
@@ -32,9 +30,8 @@ from platelight.pipeline.temporal import (
     shot_of,
     steadied,
     still,
-    ways_from,
 )
-from platelight.pipeline.temporal_flow import CALM, Step, View, Way, both_ways, calmed
+from platelight.pipeline.temporal_flow import Step, both_ways
 from platelight.protocol.errors import Cancelled, InputError
 
 log = logging.getLogger(__name__)
@@ -43,8 +40,6 @@ __all__ = ["VERSION", "Steady", "wanted"]
 
 STILL = 5e-5
 """Sine of the angle (0.003 degrees) within which two cameras look the same way."""
-
-NOTHING = View(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
 
 Taken = tuple[Loaded[Any], Apart]
 """What is left of what was read of a frame, and its maps."""
@@ -56,26 +51,6 @@ def wanted(parsed: argparse.Namespace, frames: list[Frame]) -> bool:
     if parsed.temporal == "on" and not moving:
         raise InputError("There is no sequence to steady.", "Give shot.####.exr, a movie, or --temporal off.")
     return moving and parsed.temporal != "off"
-
-
-@dataclass
-class _Waiting:
-    """A frame taken apart: what its neighbors need, and what is written, for the frames that are to be made."""
-
-    still: Still
-    apart: Apart | None
-    loaded: Loaded[Any] | None
-
-
-@dataclass
-class _Place:
-    """A frame in the window of a shot; ``step`` leads to it from the frame before, where both are there; ``calm`` is the
-    same calmed, once it was needed."""
-
-    frame: Frame
-    state: _Waiting | Exception
-    step: Step | None
-    calm: Step | None = None
 
 
 class Steady:
@@ -199,9 +174,9 @@ class Steady:
 
         A frame that fails yields its error; its neighbors do without it.
         """
-        early: dict[Frame, _Waiting | Exception] = {}  # key frames, taken apart before their turn
+        early: dict[Frame, Waiting | Exception] = {}  # key frames, taken apart before their turn
         common = dict(self.known)
-        window: list[_Place] = []
+        window: list[Place] = []
         made = 0
         for frame, loaded in stream:
             if not frame.shot:
@@ -218,12 +193,12 @@ class Steady:
             state = early.pop(frame, None)
             if state is None:
                 state = self._taken(frame, loaded, display)
-            elif isinstance(state, _Waiting):
+            elif isinstance(state, Waiting):
                 state = self._taken_back(frame, state, loaded)
-            if isinstance(state, _Waiting):
+            if isinstance(state, Waiting):
                 state = replace(state, still=leveled(state.still, common[frame.shot]))
             del loaded
-            window.append(_Place(frame, state, self._step(window[-1], frame, state) if window else None))
+            window.append(Place(frame, state, self._step(window[-1], frame, state) if window else None))
             yield from self._ready(window, made, common, frame)
             made = self._count_made(window, frame)
             while self.place[window[0].frame] <= self.place[frame] - BEFORE - AFTER:
@@ -237,11 +212,11 @@ class Steady:
         near = [other for frame in self.frames if frame.shot for _, other in self.neighbors(frame)]
         self.kept.clear(self.frames, near)
 
-    def _taken(self, frame: Frame, loaded: Loaded[Any] | Exception, display: Meter) -> _Waiting | Exception:
+    def _taken(self, frame: Frame, loaded: Loaded[Any] | Exception, display: Meter) -> Waiting | Exception:
         if isinstance(loaded, Exception):
             return loaded
         if isinstance(loaded.value, Still):
-            return _Waiting(loaded.value, None, None)
+            return Waiting(loaded.value, None, None)
         try:
             apart = self.apart(frame, loaded.value, display.begin(frame.stem))
         except Cancelled:
@@ -251,29 +226,29 @@ class Steady:
         small = still(apart.maps)
         self.kept.keep_still(frame, small)
         if frame not in self.todo:
-            return _Waiting(small, None, None)
-        return _Waiting(
+            return Waiting(small, None, None)
+        return Waiting(
             small,
             Apart(as_files_hold(apart.maps), apart.attributes),
             replace(loaded, value=self.rest(loaded.value)),
         )
 
-    def _put_aside(self, frame: Frame, state: _Waiting | Exception) -> _Waiting | Exception:
+    def _put_aside(self, frame: Frame, state: Waiting | Exception) -> Waiting | Exception:
         """A key frame's state with its maps on the disk: its turn may be a thousand frames away."""
         if isinstance(state, Exception) or state.apart is None:
             return state
         if not self.kept.put_aside(frame, state.apart.maps):
             return state
-        return _Waiting(state.still, replace(state.apart, maps={}), None)
+        return Waiting(state.still, replace(state.apart, maps={}), None)
 
     def _taken_back(
-        self, frame: Frame, state: _Waiting, loaded: Loaded[Any] | Exception
-    ) -> _Waiting | Exception:
+        self, frame: Frame, state: Waiting, loaded: Loaded[Any] | Exception
+    ) -> Waiting | Exception:
         """A key frame's state at its turn; it was read once more, for what is written beside its maps."""
         if state.apart is None or isinstance(loaded, Exception):
             return loaded if isinstance(loaded, Exception) else state
         apart = replace(state.apart, maps=state.apart.maps or self.kept.take_back(frame))
-        return _Waiting(state.still, apart, replace(loaded, value=self.rest(loaded.value)))
+        return Waiting(state.still, apart, replace(loaded, value=self.rest(loaded.value)))
 
     def _alone(
         self, frame: Frame, loaded: Loaded[Any] | Exception, display: Meter
@@ -290,7 +265,7 @@ class Steady:
             return
         yield frame, (replace(loaded, value=self.rest(loaded.value)), apart)
 
-    def _step(self, last: _Place, frame: Frame, state: _Waiting | Exception) -> Step | None:
+    def _step(self, last: Place, frame: Frame, state: Waiting | Exception) -> Step | None:
         """Ways between two frames, where they follow each other in the shot and both are there."""
         if isinstance(last.state, Exception) or isinstance(state, Exception):
             return None
@@ -298,11 +273,11 @@ class Steady:
             return None
         return both_ways(last.state.still.view, state.still.view)
 
-    def _count_made(self, window: list[_Place], last: Frame) -> int:
+    def _count_made(self, window: list[Place], last: Frame) -> int:
         return sum(1 for one in window if self.place[one.frame] <= self.place[last] - AFTER)
 
     def _ready(
-        self, window: list[_Place], made: int, common: Mapping[str, Shot], last: Frame | None
+        self, window: list[Place], made: int, common: Mapping[str, Shot], last: Frame | None
     ) -> Iterator[tuple[Frame, Taken | Exception]]:
         """The frames of the window from ``made`` on whose neighbors are all there; all of them at a shot's end."""
         for k in range(made, len(window)):
@@ -312,7 +287,7 @@ class Steady:
             if frame in self.todo:  # what is given is the taker's to forget: no name here keeps it
                 yield frame, self._made(window, k, common)
 
-    def _made(self, window: list[_Place], k: int, common: Mapping[str, Shot]) -> Taken | Exception:
+    def _made(self, window: list[Place], k: int, common: Mapping[str, Shot]) -> Taken | Exception:
         """A frame's steady maps; the window forgets its full-size ones."""
         frame, state = window[k].frame, window[k].state
         if isinstance(state, Exception):
@@ -320,16 +295,16 @@ class Steady:
         small, apart, loaded = state.still, state.apart, state.loaded
         assert apart is not None
         assert loaded is not None
-        window[k].state = _Waiting(small, None, None)
-        steady = averaged(small, _around(window, k))
-        _let_go(window, k)
+        window[k].state = Waiting(small, None, None)
+        steady = averaged(small, around(window, k))
+        let_go(window, k)
         light, turn = common[frame.shot].light, self.turn(frame)
         maps = steadied(apart.maps, small, steady, light if turn is None else seen(light, turn))
         return loaded, Apart(maps, apart.attributes)
 
-    def _find_shot(self, shot: str, early: Mapping[Frame, _Waiting | Exception]) -> Shot:
+    def _find_shot(self, shot: str, early: Mapping[Frame, Waiting | Exception]) -> Shot:
         states = [(early[frame], self.turns[frame]) for frame in self.keys(shot)]
-        there = [(state.still, turn) for state, turn in states if isinstance(state, _Waiting)]
+        there = [(state.still, turn) for state, turn in states if isinstance(state, Waiting)]
         if not there:
             raise next(state for state, _ in states if isinstance(state, Exception))
         # As the first key frame's camera would see it: that camera's axes in each frame's are the turn's rows.
@@ -341,61 +316,6 @@ class Steady:
 
     def _keys_turns(self, shot: str) -> Any:
         return _told([self.turns[key] for key in self.keys(shot)])
-
-
-def _around(window: list[_Place], here: int) -> list[tuple[int, Still, Way]]:
-    """A frame's neighbors with the ways to them, as far as no gap is between."""
-    found: list[tuple[int, Still, Way]] = []
-    for side in (1, -1):
-        steps: list[Way] = []
-        stills: list[Still] = []
-        for distance in range(1, (FUTURE if side > 0 else PAST) + 1):
-            k = here + side * distance
-            if not 0 <= k < len(window):
-                break
-            pair = _calmed(window, k if side > 0 else k + 1)
-            state = window[k].state
-            if pair is None or isinstance(state, Exception):
-                break
-            steps.append(pair[0] if side > 0 else pair[1])
-            stills.append(state.still)
-        ways = ways_from(steps)
-        found += [(side * (k + 1), one, way) for k, (one, way) in enumerate(zip(stills, ways, strict=True))]
-    return found
-
-
-def _calmed(window: list[_Place], k: int) -> Step | None:
-    """The step to a place of the window, calmed by those around it as far as no gap is between; found when it is first
-    needed, which is when all of them are there."""
-    last, here, step = window[k - 1].state, window[k].state, window[k].step
-    if step is None or isinstance(last, Exception) or isinstance(here, Exception):
-        return None
-    if window[k].calm is None:
-        before, after = window[max(0, k - CALM) : k][::-1], window[k + 1 : k + 1 + CALM]
-        window[k].calm = calmed(last.still.view, here.still.view, step, _unbroken(before), _unbroken(after))
-    return window[k].calm
-
-
-def _let_go(window: list[_Place], made: int) -> None:
-    """Forget what no frame after ``made`` asks for: steps as they were found, once all that they calm are calmed; ways on to
-    places up to ``made`` and the next; pictures between calmed steps; fields of the distant past."""
-    for k, place in enumerate(window[:-CALM]):
-        state, near = place.state, window[max(0, k - CALM) : k + CALM + 1]
-        if k <= made and isinstance(state, _Waiting):
-            if all(one.calm is not None or one.step is None for one in window[k : k + 2]):
-                state = replace(state, still=replace(state.still, view=NOTHING))
-            if k <= made - PAST:
-                state = replace(state, still=replace(state.still, fields={}))
-            place.state = state
-        if place.step is not None and all(one.calm is not None or one.step is None for one in near):
-            place.step = place.calm
-            if place.calm and k <= made + 1:  # only the way back from there is asked for from now on
-                place.step = place.calm = (place.calm[1], place.calm[1])
-
-
-def _unbroken(places: list[_Place]) -> list[Step]:
-    """Their steps up to the first gap."""
-    return [one.step for one in itertools.takewhile(lambda one: one.step, places) if one.step]
 
 
 def _told(turns: list[Axes | None]) -> Any:

@@ -23,13 +23,14 @@ from platelight.pipeline.room import UNBOUNDED
 
 log = logging.getLogger(__name__)
 
-SOLVE_SIDE = 384
-COARSEST_SIDE = 96
+Levels = tuple[tuple[int, int], ...]
+"""Long sides of rasters, coarse to fine, and how often each is solved; the first number of times also where nothing was there before."""
+
+LEVELS: Levels = ((96, 12), (192, 2), (384, 1))
+FORM_LEVELS: Levels = ((96, 6), (192, 2))
+"""Those by which it is told what surface there is at all; see :func:`surface_normals`."""
 DIRECT_LIMIT = 40_000
 MEDIAN_PIXELS = 1 << 22
-ROUNDS = 12
-FORM_LEVELS = ((96, 6), (192, 2))
-"""Long sides, and rounds at each, by which it is told what surface there is at all; see :func:`surface_normals`."""
 
 SHARPNESS = 10.0
 """k of the paper, there 2 with up to 150 rounds; larger finds steps in a dozen."""
@@ -62,26 +63,7 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
     if not 1.0 <= fov <= 170.0:
         raise ValueError(f"fov must be 1 to 170 degrees, not {fov}")
     height, width = matte.shape
-    sides = [SOLVE_SIDE]
-    while sides[-1] // 2 >= COARSEST_SIDE:
-        sides.append(sides[-1] // 2)
-    surface: Doubles | None = None
-    mask = np.zeros((0, 0), dtype=bool)
-    finest = min(1.0, sides[0] / max(height, width))
-    sums, share = _shrunk(normal, matte, (max(1, round(height * finest)), max(1, round(width * finest))))
-    for side in reversed(sides):
-        scale = min(1.0, side / max(height, width))
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        if size == mask.shape:
-            continue
-        level, mask = _level(sums, share, size)
-        if not mask.any():
-            continue
-        start = None if surface is None else resized(surface, size)
-        surface = _solve_level(
-            level, mask, fov, start, rounds=ROUNDS if surface is None else 2 if side < SOLVE_SIDE else 1
-        )
-        surface = _extended(surface, mask)
+    surface, _, _ = _coarse_to_fine(normal, matte, fov, LEVELS)
     if surface is None:
         return np.ones((height, width), dtype=np.float32)
     center = _median_inside(surface, normal, matte)
@@ -101,24 +83,36 @@ def surface_normals(normal: Pixels, matte: Pixels, fov: float) -> tuple[Pixels, 
         (h, w, 3) float32 unit normals on a raster whose long side is at most the last of ``FORM_LEVELS``, and on the same
         raster those given; both (0, 0, 0) off the surface.
     """
-    height, width = matte.shape
-    sizes = []
-    for side, _ in FORM_LEVELS:
-        scale = min(1.0, side / max(height, width))
-        sizes.append((max(1, round(height * scale)), max(1, round(width * scale))))
-    sums, share = _shrunk(normal, matte, sizes[-1])
-    surface: Doubles | None = None
-    for size, (_, rounds) in zip(sizes, FORM_LEVELS, strict=True):
-        level, mask = _level(sums, share, size)
-        if not mask.any():
-            continue
-        start = None if surface is None else resized(surface, size)
-        surface = _extended(_solve_level(level, mask, fov, start, rounds), mask)
+    surface, level, mask = _coarse_to_fine(normal, matte, fov, FORM_LEVELS)
     given = np.asarray(level * mask[..., None], np.float32)
     found = np.zeros_like(given)
     if surface is not None and mask.any():
         found[mask] = _facing(surface[mask], level[mask], mask, fov)
     return found, given
+
+
+def _coarse_to_fine(
+    normal: Pixels, matte: Pixels, fov: float, levels: Levels
+) -> tuple[Doubles | None, Doubles, npt.NDArray[np.bool_]]:
+    """Log depth on the raster of the last level, gone on outside, and that raster's normals and mask; None where nothing is inside."""
+    height, width = matte.shape
+    sizes = []
+    for side, _ in levels:
+        scale = min(1.0, side / max(height, width))
+        sizes.append((max(1, round(height * scale)), max(1, round(width * scale))))
+    sums, share = _shrunk(normal, matte, sizes[-1])
+    surface: Doubles | None = None
+    level, mask = sums, np.zeros((0, 0), dtype=bool)
+    for size, (_, rounds) in zip(sizes, levels, strict=True):
+        if size == mask.shape:
+            continue
+        level, mask = _level(sums, share, size)
+        if not mask.any():
+            continue
+        start = None if surface is None else resized(surface, size)
+        found = _solve_level(level, mask, fov, start, levels[0][1] if surface is None else rounds)
+        surface = _extended(found, mask)
+    return surface, level, mask
 
 
 def _facing(z: Doubles, normal: Doubles, mask: npt.NDArray[np.bool_], fov: float) -> Doubles:

@@ -237,7 +237,7 @@ def run(trial: Trial, options: argparse.Namespace, maker: Maker) -> Result:
     )  # fmt: skip
     path = train(config)
     assert path is not None
-    notes = load_notes(path)
+    notes = registry.describe(trial.stage, folder).notes
     torch.manual_seed(options.seed)
     stage = KINDS[trial.stage](weights)
     state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
@@ -247,14 +247,6 @@ def run(trial: Trial, options: argparse.Namespace, maker: Maker) -> Result:
     seen = photographs(stage, options.suite, options.size, trial.known)
     minutes = round(float(notes["seconds"]) / 60, 1)
     return Result({name: held_out[name] for name in trial.measures}, seen, minutes)
-
-
-def load_notes(path: Path) -> dict[str, str]:
-    """What a published file says of its making."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
 
 
 def _config(

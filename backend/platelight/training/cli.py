@@ -30,12 +30,6 @@ def _ingredients(stage: argparse.ArgumentParser) -> None:
     stage.add_argument(
         "--photos", type=Path, help="unlabelled photographs for mmae; never an evaluation suite"
     )
-    stage.add_argument(
-        "--stage-set", metavar="URL", help="a light-stage set's folder or URL; suite: its held-out subjects"
-    )
-    stage.add_argument(
-        "--stage-share", type=float, default=0.3, help="share of its pictures in a batch; 1: no others"
-    )
     stage.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     stage.add_argument("--batch", type=int, default=16)
     stage.add_argument("--size", type=int, default=128)
@@ -47,6 +41,14 @@ def _ingredients(stage: argparse.ArgumentParser) -> None:
     )
     stage.add_argument("--split", action="store_true", help="write checkpoints in files of at most 15 MiB")
     stage.add_argument("--start", choices=STARTS, default="usual", help="what networks start from")
+
+
+def _staged(stage: argparse.ArgumentParser) -> None:
+    """A light-stage set beside them."""
+    stage.add_argument("--stage-set", metavar="URL", help="a light-stage set's folder or URL, mixed in")
+    stage.add_argument(
+        "--stage-share", type=float, default=0.3, help="share of its pictures in a batch; 1: no others"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,8 +88,12 @@ def parser() -> argparse.ArgumentParser:
     _ingredients(held)
     held.add_argument("--out", type=Path, required=True, help="folder of the suite; it must not exist")
     held.add_argument("--count", type=int, default=24, help="pictures")
+    held.add_argument(
+        "--stage-set", metavar="URL", help="a light-stage set's folder or URL: its held-out subjects instead"
+    )
     climb = stages.add_parser("ladder", help="all stages in order within a given time")
     _ingredients(climb)
+    _staged(climb)
     climb.add_argument("--out", type=Path, required=True, help="folder of weights, curves and checkpoints")
     climb.add_argument("--minutes", type=float, required=True, help="how long this call may take, in all")
     climb.add_argument("--of", type=float, default=0.0, help="the whole ladder's minutes over several calls")
@@ -100,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     for name in ("mmae", *ORDER):
         stage = stages.add_parser(name, help=f"train {name}")
         _ingredients(stage)
+        _staged(stage)
         stage.add_argument(
             "--run", type=Path, required=True, help="folder of checkpoints and log; an old one is resumed"
         )

@@ -120,6 +120,8 @@ class Mixed:
     def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
         """``count`` pictures, the set's last."""
         photographed = min(count - 1, max(1, round(count * self.share)))
+        if photographed < 1:
+            return self.made.batch(count, two_lights, held_out)
         made = self.made.batch(count - photographed, two_lights, held_out)
         return joined(made, to_device(self.staged.batch(photographed, two_lights, held_out), self.device))
 

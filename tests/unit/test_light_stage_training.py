@@ -1,0 +1,147 @@
+"""A light-stage set as the trainer gets it: batches, noise taken out, shares, runs, suites of what is held out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from platelight.images import read_light, read_plate
+from platelight.models import registry
+from platelight.pipeline.evaluate import evaluate, load_suite, read_normal
+from platelight.protocol.errors import InputError
+from platelight.shading.environment import directions
+from platelight.training.cli import main as train_command
+from platelight.training.light_stage_noise import without_noise
+from platelight.training.light_stage_reader import StageGenerator, StageReader, as_subject
+from platelight.training.light_stage_store import Store
+from platelight.training.suite import write_suite
+from platelight.training.supply import Mixed
+from stage_balls import ball, fill, lights
+
+
+def test_batches_for_the_trainer() -> None:
+    url = "memory://platelight-test-batches"
+    fill(Store(url), 17)
+    reader = StageReader(url)
+    drawn = [StageGenerator(reader, lights(), 20, seed=4, hold_out=2, keep=6) for _ in range(2)]
+    first, again = (generator.batch(6, two_lights=True) for generator in drawn)
+    assert torch.equal(first.plate, again.plate)
+    assert first.plate.shape == (6, 3, 20, 20)
+    assert first.target is not None
+    assert first.target_latlong is not None
+    assert torch.isfinite(first.plate).all()
+    assert torch.isfinite(first.target).all()
+    inside = first.matte > 0.99
+    length = first.surface.normal.norm(dim=1, keepdim=True)
+    assert torch.allclose(length[inside], torch.ones(()), atol=1e-3)
+    # A ball is Lambertian: its target is albedo times the irradiance of the lat-long that comes with it. Mirrored
+    # pictures must come with a mirrored light, or this fails.
+    d, rows = directions(32).reshape(-1, 3), 32
+    edges = torch.cos(torch.arange(rows + 1, dtype=torch.float64) / rows * math.pi)
+    area = ((edges[:-1] - edges[1:]) * math.pi / rows).repeat_interleave(2 * rows).float()
+    cosine = torch.einsum("nchw,tc->nthw", first.surface.normal, d).clamp_min(0)
+    shading = torch.einsum("nthw,nct,t->nchw", cosine, first.target_latlong.flatten(2), area)
+    expected = first.surface.albedo * shading / math.pi
+    solid = inside.expand_as(expected)
+    error = (first.target - expected)[solid].abs().mean() / expected[solid].mean()
+    assert error < 0.12  # 64 cells cannot hold small lamps exactly
+    assert drawn[0].batch(2, held_out=True).target is None
+    assert {s.info["subject"] for s in drawn[0].pools[True]} == {15, 16}
+    assert not {s.info["subject"] for s in drawn[0].pools[False]} & {15, 16}
+
+
+def test_noise_goes_and_texture_and_shadows_stay() -> None:
+    """A ball with fine stripes, half of it in shadow, 15 % of noise."""
+    subject = as_subject(ball(3, size=96))
+    stripes = 0.3 + 0.4 * (torch.arange(96) % 4 < 2).float()
+    paint = stripes.expand(3, 96, 96)
+    shadow = torch.where(torch.arange(96) < 48, 1.0, 0.2)
+    light = subject.normal[2].clamp_min(0) * shadow
+    clean = (paint * light * subject.alpha)[None]
+    noisy = clean * (1 + 0.15 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)))
+    found = without_noise(noisy, paint, subject.normal, subject.alpha)
+    inside = (subject.normal[2] > 0.3).expand_as(clean)
+    before, after = ((one - clean)[inside].square().mean().sqrt() for one in (noisy, found))
+    assert after < 0.45 * before
+    beside = [46, 47, 49, 50]  # the first pixel in the shadow is half believed to be lit
+    edge = found[0, 0, 48, beside] / clean[0, 0, 48, beside]
+    assert float((edge - 1).abs().max()) < 0.1
+    assert torch.allclose(found.sum(), noisy.sum(), rtol=0.03)
+
+
+def test_a_share_of_a_batch_is_the_sets(tmp_path: Path) -> None:
+    url = str(tmp_path / "balls")
+    fill(Store(url), 16)
+
+    def balls(seed: int) -> StageGenerator:
+        return StageGenerator(StageReader(url), lights(), 20, seed, hold_out=2)
+
+    both = Mixed(balls(1), balls(2), 0.3, torch.device("cpu"))
+    batch = both.batch(8, two_lights=True)
+    assert torch.equal(batch.plate[:6], balls(1).batch(6, two_lights=True).plate)
+    photographed = balls(2).batch(2, two_lights=True)
+    assert torch.equal(batch.surface.normal[6:], photographed.surface.normal)
+    assert batch.target is not None
+    assert photographed.target is not None
+    assert torch.equal(batch.target[6:], photographed.target)
+    assert both.batch(8).target is None
+    assert len(both.batch(2).plate) == 2
+
+
+def test_a_network_learns_from_a_set_alone(tmp_path: Path) -> None:
+    url, hdris = str(tmp_path / "balls"), tmp_path / "hdris"
+    fill(Store(url), 16)
+    hdris.mkdir()
+    for k in range(2):
+        cv2.imwrite(str(hdris / f"sky{k}.hdr"), np.full((16, 32, 3), 0.5 + k, np.float32))
+    run = [
+        "normal", "--lights", str(hdris), "--stage-set", url, "--run", str(tmp_path / "run"),
+        "--weights", str(tmp_path / "weights"), "--start", "random", "--size", "32", "--batch", "4",
+    ]  # fmt: skip
+    assert train_command([*run, "--steps", "1", "--stage-share", "0"]) == 2
+    assert train_command([*run, "--steps", "4", "--stage-share", "1"]) == 0
+    notes = registry.describe("normal", tmp_path / "weights").notes
+    assert notes["light_stage_share"] == "1.0"
+    assert notes["step"] == "4"
+
+
+def test_held_out_subjects_become_a_suite_that_truth_passes(tmp_path: Path) -> None:
+    store = Store("memory://suite-of-balls")
+    fill(store, 16)
+    maker = StageGenerator(StageReader("memory://suite-of-balls"), lights(), 32, seed=4, hold_out=2)
+    out = write_suite(maker, tmp_path / "balls", 2, "balls")
+    folder, suite = load_suite(out)
+    truths = iter(suite.cases)
+
+    def true_maps(plate: Any, matte: Any) -> dict[str, Any]:
+        case = next(truths)
+        read = {
+            name: read_plate(folder / str(getattr(case, name))).pixels
+            for name in ("albedo", "roughness", "f0")
+        }
+        return {
+            "normal": read_normal(folder / str(case.normal), plate.shape[:2]), "albedo": read["albedo"],
+            "roughness": read["roughness"][..., 0], "reflectivity": read["f0"][..., 0],
+            "light": read_light(folder / str(case.light)), "foreground": plate, "matte": matte,
+            "target": read_plate(folder / case.relit[0].image).pixels,
+        }  # fmt: skip
+
+    def true_picture(maps: Any, light: Any) -> dict[str, Any]:
+        return {
+            "relit": np.dstack([maps["target"] * maps["matte"][..., None], maps["matte"]]),
+            "pbr": maps["target"],
+        }
+
+    mean = evaluate(out, true_maps, true_picture).mean
+    assert mean["normal_mean"] < 0.5
+    assert mean["albedo_psnr"] > 50
+    assert max(mean["roughness_mae"], mean["f0_mae"], mean["light_ball"]) < 0.01
+    assert mean["light_mean"] > 0.02
+    assert mean["relit_psnr"] > 30
+    with pytest.raises(InputError, match="exists"):
+        write_suite(maker, out, 1, "")
