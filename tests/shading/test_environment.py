@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from platelight.protocol.errors import InputError
 from platelight.shading import environment, lamps, spherical
+from scipy import ndimage
 
 DOUBLE = torch.float64
 
@@ -28,6 +30,19 @@ def test_sampling_at_the_centers_is_the_identity_and_the_seam_wraps() -> None:
     behind = torch.tensor((0.0, 0.0, 1.0), dtype=DOUBLE).reshape(1, 3, 1, 1)
     seam = environment.sample(env, behind)[..., 0, 0]
     assert torch.allclose(seam, env[:, :, 7:9][..., (0, -1)].mean((-2, -1)), atol=1e-9)
+
+
+def test_an_enlarged_light_is_the_spline_of_its_logarithms_and_wraps() -> None:
+    env = torch.rand(1, 3, 8, 16, dtype=DOUBLE) * 5.0
+    env[0, :, 3, 5] = 4000.0  # a sun of one texel
+    dirs = environment.directions(40, dtype=DOUBLE).permute(2, 0, 1)[None][..., 10:30, :]
+    floor = 1e-3 * float(environment.average_luminance(env))
+    u, v = environment.coordinates(dirs)
+    at = (v[0].numpy() * 8 - 0.5 + 8, u[0].numpy() * 16 - 0.5 + 16)  # in three by three of it
+    for c in range(3):
+        logs = np.log(np.tile(env[0, c].numpy(), (3, 3)) + floor)
+        wanted = np.exp(ndimage.map_coordinates(logs, at, order=3, prefilter=False)) - floor
+        np.testing.assert_allclose(environment.enlarged(env)(dirs)[0, c].numpy(), wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 37.0, 123.4, -70.0])

@@ -19,7 +19,7 @@ from platelight.shading.environment import directions, rotate
 from platelight.training.light_stage import StageConfig
 from platelight.training.light_stage_lights import fibonacci, latlong_weights, rig, texel_directions
 from platelight.training.light_stage_reader import StageReader, as_subject, weights_of
-from platelight.training.light_stage_run import make_set
+from platelight.training.light_stage_run import describe, make_set
 from platelight.training.light_stage_store import Store, pack, rounded_half, shard_name, unpack
 from platelight.training.light_stage_subjects import Casting, Family
 from platelight.training.subjects import Part
@@ -235,6 +235,22 @@ def test_crashes_are_survived_and_runs_resumed(tmp_path: Path, toy: tuple[str, .
     assert manifest["versions"]["platelight"]
     with pytest.raises(InputError, match="was begun with size 24"):
         make_set(StageConfig(str(out), 1, lamps=LAMPS, size=32), lambda _: None, toy)
+
+
+def test_a_run_without_data_adds_objects_to_a_set_of_heads(tmp_path: Path, toy: tuple[str, ...]) -> None:
+    out = tmp_path / "set"
+    objects = StageConfig(str(out), 2, lamps=LAMPS, size=SIZE)
+    manifest = describe(objects, Casting(None))
+    store = Store(str(out))
+    store.write_manifest({**manifest, "families": {**manifest["families"], "head": 0.24}})
+    assert make_set(objects, lambda _: None, toy) == (2, [])
+    found = store.manifest()
+    assert found is not None
+    assert "head" in found["families"]
+    # Not the other way round: a set of objects does not say whose heads those would be.
+    store.write_manifest({**manifest, "families": {"figurine": 1.0}})
+    with pytest.raises(InputError, match="was begun with families"):
+        make_set(objects, lambda _: None, toy)
 
 
 @pytest.mark.parametrize(

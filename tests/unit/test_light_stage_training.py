@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ from stage_balls import ball, fill, lights
 
 def test_batches_for_the_trainer() -> None:
     url = "memory://platelight-test-batches"
-    fill(Store(url), 17)
+    fill(Store(url), 33)
     reader = StageReader(url)
-    drawn = [StageGenerator(reader, lights(), 20, seed=4, hold_out=2, keep=6) for _ in range(2)]
+    drawn = [StageGenerator(reader, lights(), 20, seed=4, keep=6) for _ in range(2)]
     first, again = (generator.batch(6, two_lights=True) for generator in drawn)
     assert torch.equal(first.plate, again.plate)
     assert first.plate.shape == (6, 3, 20, 20)
@@ -51,8 +52,20 @@ def test_batches_for_the_trainer() -> None:
     error = (first.target - expected)[solid].abs().mean() / expected[solid].mean()
     assert error < 0.12  # 64 cells cannot hold small lamps exactly
     assert drawn[0].batch(2, held_out=True).target is None
-    assert {s.info["subject"] for s in drawn[0].pools[True]} == {15, 16}
-    assert not {s.info["subject"] for s in drawn[0].pools[False]} & {15, 16}
+    assert {s.info["subject"] for s in drawn[0].pools[True]} == {15, 31}
+    assert not {s.info["subject"] for s in drawn[0].pools[False]} & {15, 31}
+
+
+def test_metals_keep_a_share_of_their_color_as_made_pictures_do() -> None:
+    shard = ball(3)
+    gold = np.array([1.0, 0.78, 0.34], np.float32) * shard.maps["alpha"]
+    left = np.arange(shard.maps["alpha"].shape[1])[None, :, None] < 12
+    half = {
+        "f0": np.where(left, gold, shard.maps["f0"]),
+        "albedo": np.where(left, 0, shard.maps["albedo"]),
+    }
+    found = as_subject(replace(shard, maps={**shard.maps, **half})).albedo.permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, np.where(left, 0.07 * gold, shard.maps["albedo"]), atol=1e-6)
 
 
 def test_noise_goes_and_texture_and_shadows_stay() -> None:
@@ -79,7 +92,7 @@ def test_a_share_of_a_batch_is_the_sets(tmp_path: Path) -> None:
     fill(Store(url), 16)
 
     def balls(seed: int) -> StageGenerator:
-        return StageGenerator(StageReader(url), lights(), 20, seed, hold_out=2)
+        return StageGenerator(StageReader(url), lights(), 20, seed)
 
     both = Mixed(balls(1), balls(2), 0.3, torch.device("cpu"))
     batch = both.batch(8, two_lights=True)
@@ -113,7 +126,7 @@ def test_a_network_learns_from_a_set_alone(tmp_path: Path) -> None:
 def test_held_out_subjects_become_a_suite_that_truth_passes(tmp_path: Path) -> None:
     store = Store("memory://suite-of-balls")
     fill(store, 16)
-    maker = StageGenerator(StageReader("memory://suite-of-balls"), lights(), 32, seed=4, hold_out=2)
+    maker = StageGenerator(StageReader("memory://suite-of-balls"), lights(), 32, seed=4)
     out = write_suite(maker, tmp_path / "balls", 2, "balls")
     folder, suite = load_suite(out)
     truths = iter(suite.cases)

@@ -6,6 +6,7 @@ At the plate's own size all is done in bands of rows (:mod:`.room`).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from platelight.pipeline.subject import Band, Kept, Map, Maps, Target
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Refine, Relight, maps_of
 from platelight.shading import parallel
-from platelight.shading.environment import expose, rotate, sample
+from platelight.shading.environment import enlarged, expose, rotate, sample
 from platelight.shading.integrate import shade, view_directions
 
 Pixels = npt.NDArray[np.float32]
@@ -147,10 +148,12 @@ def _behind(
             - maps.rows("foreground", a, b) * maps.rows("matte", a, b)
         ).clamp_min(0)
     if backdrop == "light":
+        fine = math.radians(fov) * light.shape[-1] < 2.0 * math.pi * width  # pixels smaller than texels
+        radiance = enlarged(light) if fine else functools.partial(sample, light)
 
         def seen(a: int, b: int) -> Tensor:
             rays = -view_directions(height, width, fov, rows=(a, b)).to(maps.device)[None]
-            return sample(light, rays) * (1 - maps.rows("matte", a, b))
+            return radiance(rays) * (1 - maps.rows("matte", a, b))
 
         return seen
     given = planes.get("backdrop")

@@ -21,10 +21,16 @@ from platelight.protocol.errors import InputError
 from platelight.shading.environment import check, rotate
 from platelight.training.light_stage_lights import fibonacci, latlong_weights
 from platelight.training.light_stage_noise import without_noise
-from platelight.training.light_stage_store import Shard, Store
+from platelight.training.light_stage_store import Shard, Store, number_of
 from platelight.training.lights import LightBank, as_latlong, random_lighting
 from platelight.training.materials import Surface, unit
 from platelight.training.pictures import Batch, develop
+
+HOLD_OUT = 16
+"""One subject of so many, by number, is never trained on."""
+METAL, METAL_PAINT = 0.25, 0.07
+"""Metals, by their mean f0, keep a share of their color as albedo, as ``materials.paint`` gives it to made pictures: with none, the
+logarithm that DiffuseNet answers would have to undo every reflection."""
 
 
 def weights_of(env: Tensor, lamps: int) -> Tensor:
@@ -84,10 +90,11 @@ def as_subject(shard: Shard) -> StageSubject:
     def first(name: str) -> Tensor:
         return torch.from_numpy(shard.maps[name]).permute(2, 0, 1).contiguous()
 
-    alpha = first("alpha")
+    alpha, f0 = first("alpha"), first("f0")
+    metal = (f0.mean(0) > METAL).float()
     return StageSubject(
-        torch.from_numpy(shard.olat).permute(0, 3, 1, 2).half().contiguous(), alpha, first("albedo"), first("normal"),
-        first("roughness"), first("f0"), first("depth"),
+        torch.from_numpy(shard.olat).permute(0, 3, 1, 2).half().contiguous(), alpha,
+        torch.maximum(first("albedo"), METAL_PAINT * metal * f0), first("normal"), first("roughness"), f0, first("depth"),
         view_directions(float(shard.info["fov"]), *alpha.shape[1:]), shard.info,
     )  # fmt: skip
 
@@ -147,14 +154,14 @@ class StageGenerator:
     A few subjects are kept unpacked and exchanged one a batch, so that a slow store does not starve the trainer.
     """
 
-    def __init__(
-        self, reader: StageReader, lights: LightBank, size: int, seed: int, hold_out: int = 8, keep: int = 24
-    ) -> None:
+    def __init__(self, reader: StageReader, lights: LightBank, size: int, seed: int, keep: int = 24) -> None:
         self.reader, self.lights, self.size, self.keep = reader, lights, size, keep
         self.generator = torch.Generator().manual_seed(seed)
-        self.training = len(reader) - min(
-            hold_out, len(reader) // 8
-        )  # the last subjects are never trained on
+        # By number, so that a set that grows never trains on what was held out.
+        places: tuple[list[int], list[int]] = ([], [])
+        for place, name in enumerate(reader.names):
+            places[number_of(name) % HOLD_OUT == HOLD_OUT - 1].append(place)
+        self.places = places  # of those to train on, of those held out
         self.lamps = torch.from_numpy(fibonacci(int(reader.manifest["lamps"]))).float()
         self.pools: dict[bool, list[StageSubject]] = {False: [], True: []}
 
@@ -194,15 +201,17 @@ class StageGenerator:
         )
 
     def _refreshed(self, held_out: bool) -> list[StageSubject]:
-        pool = self.pools[held_out]
-        low, high = (self.training, len(self.reader)) if held_out else (0, self.training)
-        if high <= low:
-            raise InputError(f"{self.reader.store.url} is too small to hold subjects out.", "Make 8 or more.")
-        if len(pool) < min(self.keep, high - low):
-            while len(pool) < min(self.keep, high - low):
-                pool.append(self.reader.subject(low + len(pool)))
-        elif high - low > self.keep:
-            drawn = low + int(torch.randint(high - low, (), generator=self.generator))
+        pool, places = self.pools[held_out], self.places[held_out]
+        if not places:
+            raise InputError(
+                f"{self.reader.store.url} is too small to hold subjects out.", f"Make {HOLD_OUT} or more."
+            )
+        if not pool:
+            # Not the first ones: a set may begin with heads and end with objects.
+            order = torch.randperm(len(places), generator=self.generator)[: self.keep].tolist()
+            pool.extend(self.reader.subject(places[i]) for i in order)
+        elif len(places) > self.keep:
+            drawn = places[int(torch.randint(len(places), (), generator=self.generator))]
             pool[int(torch.randint(len(pool), (), generator=self.generator))] = self.reader.subject(drawn)
         return pool
 

@@ -76,6 +76,10 @@ def _begin(store: Store, config: StageConfig) -> None:
     if found is None:
         store.write_manifest(wanted)
         return
+    if set(wanted["families"]) < set(found.get("families", ())):
+        wanted["families"] = found[
+            "families"
+        ]  # a run without data adds objects, which are soon made, to a set of all
     for key in ("seed", "size", "lamps", "samples", "families"):
         if found.get(key) != wanted[key]:
             raise InputError(

@@ -98,6 +98,11 @@ def shard_name(index: int) -> str:
     return f"subject-{index:06d}.st.zst"
 
 
+def number_of(name: str) -> int:
+    """The number of the subject that a shard's name tells."""
+    return int(name.removeprefix("subject-").split(".")[0])
+
+
 class Store:
     """A light-stage set at ``url``: a folder's path or any URL that fsspec has a filesystem for."""
 
