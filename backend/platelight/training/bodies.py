@@ -86,10 +86,10 @@ class Bodies:
         self.weights = csr_matrix((values, (rows, columns)), (len(self.base), len(self.bones)))
         self.strongest = np.asarray(self.weights.argmax(1)).ravel()
 
-    def sample(self, rng: Rng) -> tuple[Mesh, float]:
+    def sample(self, rng: Rng, hand: bool = False) -> tuple[Mesh, float]:
         """A person in centimeters with what a picture is to show of them about the origin, and that part's radius.
 
-        Facing +Z, upright. Head and shoulders, half of the body, all of it, or a hand.
+        Facing +Z, upright. Head and shoulders, half of the body, all of it, or a hand (always, where it is asked for).
         """
         shaped = self._shape(rng)
         transforms = self._pose(shaped, rng)
@@ -100,7 +100,7 @@ class Bodies:
         if rng.random() < 0.85:
             meshes.append(self._hair(shaped, rest, transforms, rng))
         whole = join(meshes)
-        middle, radius = self._frame(shaped, transforms, rng)
+        middle, radius = self._frame(shaped, transforms, rng, hand)
         moved = (whole.vertices - middle) * CENTIMETERS
         return Mesh(moved, whole.faces, whole.normals, whole.rest, whole.part), radius * CENTIMETERS
 
@@ -307,7 +307,7 @@ class Bodies:
         moved = points + normals * np.maximum(lift, 0.005)[:, None]
         return build(moved, tri, int(Part.HAIR), at * np.array([2.0, 0.3, 2.0]))
 
-    def _frame(self, shaped: Array, transforms: Array, rng: Rng) -> tuple[Array, float]:
+    def _frame(self, shaped: Array, transforms: Array, rng: Rng, hand: bool) -> tuple[Array, float]:
         """Middle and radius of what is seen, in the data's units."""
 
         place = self._places(shaped)
@@ -317,7 +317,7 @@ class Bodies:
             return np.asarray(turn[:3, :3] @ place[name] + turn[:3, 3])
 
         head, hips = joint("head"), joint("spine05")
-        choice = rng.random()
+        choice = max(rng.random(), float(hand))
         if choice < 0.4:  # head and shoulders
             return head + np.array([0, rng.uniform(-1.2, 0.4), 0]), float(rng.uniform(1.7, 3.2))
         if choice < 0.7:  # half of the body

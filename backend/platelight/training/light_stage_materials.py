@@ -154,7 +154,8 @@ def _skin(g: Graph, subject: Subject, rng: Rng) -> Any:
     where, unit = g.attribute("rest"), subject.unit
     scan = subject.uv is not None
     cm = 15.0 if scan else 1.0  # a scan's rest coordinates span 2 for about 30 cm
-    tone = skin_tone(rng)
+    drawn = skin_tone(rng)
+    tone = subject.tone or drawn
     if scan:
         # The scan's own paint, moved towards another tone: divided by its mean, times the new one.
         map_color = g.image(subject.textures["color"], True, g.node("ShaderNodeUVMap").outputs[0])

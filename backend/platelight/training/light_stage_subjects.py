@@ -18,6 +18,7 @@ from platelight.training.materials import BROWS
 from platelight.training.raycast import Kind, place
 from platelight.training.sculpts import sculpt
 from platelight.training.subjects import Array, Heads, Mesh, Part, Rng, build, euler, objects, smooth_noise
+from platelight.training.worn import Worn, draw, put_on
 
 ICT = "ICT-FaceKit, (c) 2020 USC ICT, MIT"
 PERRY_SMITH = "Infinite, 3D Head Scan, Lee Perry-Smith, CC-BY 3.0"
@@ -60,7 +61,8 @@ class Subject:
     """A subject in camera space, in front of a camera at the origin that looks along -Z with ``fov`` degrees.
 
     ``unit``: camera units in a centimeter, for scattering depth; ``rest_size``: extent of the rest coordinates.
-    ``uv`` (F, 3, 2) and ``textures`` (color, normal, roughness, orm) come with scans and glTF objects only.
+    ``uv`` (F, 3, 2) and ``textures`` (color, normal, roughness, orm) come with scans and glTF objects only. ``tone``: linear
+    albedo of the skin; None leaves it to chance.
     """
 
     family: Family
@@ -71,6 +73,18 @@ class Subject:
     uv: Array | None = None
     textures: dict[str, str] = field(default_factory=dict)
     strands: tuple[Strands, ...] = ()
+    worn: Worn = Worn.NOTHING
+    tone: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is not left to chance: what a head wears, its skin's linear albedo, whether it has hair; whether a body shows a hand."""
+
+    worn: Worn | None = None
+    tone: tuple[float, float, float] | None = None
+    hair: bool = True
+    hand: bool = False
 
 
 class Casting:
@@ -103,16 +117,19 @@ class Casting:
         lines += [PERRY_SMITH] * (self.scan is not None)
         return (*lines, *([GLTF] * bool(self.gltf)), PROCEDURAL)
 
-    def draw(self, seed: int, index: int, family: Family | None = None) -> Subject:
-        """Subject ``index`` of a set; the same for the same seed and data."""
+    def draw(self, seed: int, index: int, family: Family | None = None, look: Look | None = None) -> Subject:
+        """Subject ``index`` of a set; the same for the same seed and data.
+
+        With a ``look`` heads differ in that alone: the same head before the same camera.
+        """
         rng = np.random.default_rng([seed, index])
         shares = np.array([SHARES[f] for f in self.families])
         drawn = self.families[int(rng.choice(len(shares), p=shares / shares.sum()))]
         family = family or drawn
         if family is Family.HEAD and self.heads is not None:
-            return _head(self.heads, rng)
+            return _head(self.heads, rng, look or Look())
         if family is Family.BODY and self.bodies is not None:
-            return _body(self.bodies, rng)
+            return _body(self.bodies, rng, look or Look())
         if family is Family.CLOTH and self.heads is not None:
             return _torso(self.heads, rng)
         if family is Family.SCAN and self.scan is not None:
@@ -147,19 +164,30 @@ def _staged(
     return Subject(family, _oriented(placed), fov, unit, sources)
 
 
-def _head(heads: Heads, rng: Rng) -> Subject:
-    mesh = heads.sample(rng)
+def _head(heads: Heads, rng: Rng, look: Look) -> Subject:
+    bare = heads.sample(rng)
+    wardrobe = np.random.default_rng(rng.integers(1 << 31))  # its own, so that looks share all the rest
+    drawn = draw(wardrobe)
+    worn = drawn if look.worn is None else look.worn
+    mesh = put_on(bare, worn, wardrobe)
     placed, fov = place(mesh, Kind.HEAD, rng)
     turned = _rigid(mesh.vertices, placed.vertices)
     unit = float(np.linalg.norm(turned, axis=0)[0])
     strands = _brows(placed, unit, rng) if rng.random() < 0.85 else []
-    if (mesh.part == int(Part.HAIR)).any() and rng.random() < 0.75:
+    if (bare.part == int(Part.HAIR)).any() and rng.random() < 0.75 and worn is not Worn.HAT and look.hair:
         strands.append(_hair(placed, unit, rng))
-    return Subject(Family.HEAD, _oriented(placed), fov, unit, (ICT, PROCEDURAL), strands=tuple(strands))
+    if not look.hair:
+        keep = placed.part != int(Part.HAIR)
+        placed = replace(
+            placed, faces=placed.faces[keep], normals=placed.normals[keep], part=placed.part[keep]
+        )
+    return Subject(
+        Family.HEAD, _oriented(placed), fov, unit, (ICT, PROCEDURAL), strands=tuple(strands), worn=worn, tone=look.tone
+    )  # fmt: skip
 
 
-def _body(bodies: Bodies, rng: Rng) -> Subject:
-    mesh, shown = bodies.sample(rng)
+def _body(bodies: Bodies, rng: Rng, look: Look) -> Subject:
+    mesh, shown = bodies.sample(rng, look.hand)
     placed, fov = place(mesh, Kind.BODY, rng, shown)
     unit = float(np.linalg.norm(_rigid(mesh.vertices, placed.vertices), axis=0)[0])
     strands = _brows(placed, unit, rng) if rng.random() < 0.85 else []

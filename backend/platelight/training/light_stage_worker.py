@@ -28,6 +28,7 @@ def make(job: dict[str, Any], index: int, casting: Any) -> dict[str, Any]:
     info = {
         "seed": job["seed"], "subject": index, "family": str(subject.family), "fov": subject.fov,
         "sources": list(subject.sources), "lamps": job["lamps"], "samples": job["samples"],
+        "worn": str(subject.worn),
     }  # fmt: skip
     body = pack(Shard(shot.olat, {name: getattr(shot, name) for name in MAPS}, info))
     Store(job["url"]).write(shard_name(index), body)
