@@ -13,13 +13,17 @@ import pytest
 import torch
 from platelight.images import read_light, read_plate
 from platelight.models import registry
+from platelight.models.networks import decode, encode
+from platelight.models.unet import UNet
 from platelight.pipeline.evaluate import evaluate, load_suite, read_normal
 from platelight.protocol.errors import InputError
 from platelight.shading.environment import directions
 from platelight.training.cli import main as train_command
+from platelight.training.enlarged import Enlarged
 from platelight.training.light_stage_noise import without_noise
 from platelight.training.light_stage_reader import StageGenerator, StageReader, as_subject
 from platelight.training.light_stage_store import Store
+from platelight.training.start import load_mmae
 from platelight.training.suite import write_suite
 from platelight.training.supply import Mixed
 from stage_balls import ball, fill, lights
@@ -87,6 +91,11 @@ def test_noise_goes_and_texture_and_shadows_stay() -> None:
     assert torch.allclose(found.sum(), noisy.sum(), rtol=0.03)
 
 
+def test_decoding_undoes_encoding() -> None:
+    pixels = torch.tensor([0.0, 1e-4, 0.02, 0.5, 1.0, 40.0])
+    assert torch.allclose(decode(encode(pixels)), pixels, rtol=1e-4, atol=1e-6)
+
+
 def test_a_share_of_a_batch_is_the_sets(tmp_path: Path) -> None:
     url = str(tmp_path / "balls")
     fill(Store(url), 16)
@@ -121,6 +130,40 @@ def test_a_network_learns_from_a_set_alone(tmp_path: Path) -> None:
     notes = registry.describe("normal", tmp_path / "weights").notes
     assert notes["light_stage_share"] == "1.0"
     assert notes["step"] == "4"
+    registry.publish("mmae", UNet(4, 3), tmp_path / "mmae", {})
+    enlarged = [*run, "--further", "--steps", "6", "--stage-share", "1", "--enlarge", str(tmp_path / "mmae")]
+    enlarged[enlarged.index(str(tmp_path / "run"))] = str(tmp_path / "another")
+    assert train_command(enlarged) == 0
+    assert registry.describe("normal", tmp_path / "weights").notes["enlarged"] == "True"
+    del enlarged[enlarged.index("--stage-set") : enlarged.index("--stage-set") + 2]
+    assert train_command(enlarged) == 2  # no set to enlarge
+
+
+def test_the_autoencoder_enlarges_a_set(tmp_path: Path) -> None:
+    url = str(tmp_path / "balls")
+    fill(Store(url), 16)
+    torch.manual_seed(0)
+    network = UNet(4, 3)
+    registry.publish("mmae", network, tmp_path / "mmae", {})
+
+    def balls() -> StageGenerator:
+        return StageGenerator(StageReader(url), lights(), 64, 5)
+
+    plain = balls().batch(8, two_lights=True)
+    enlarged = Enlarged(balls(), load_mmae(tmp_path / "mmae"), 0.5, 5)
+    batch = enlarged.batch(8, two_lights=True)
+    for name in ("albedo", "normal", "roughness"):
+        assert torch.equal(getattr(batch.surface, name), getattr(plain.surface, name))
+    differs = ((batch.plate - plain.plate).abs() > 1e-3).any(1)
+    filled = differs.flatten(1).any(1)
+    assert 0 < int(filled.sum()) < 8
+    hidden = (differs & (plain.matte[:, 0] > 0.99))[filled].float().mean((1, 2))
+    inside = (plain.matte[:, 0] > 0.99)[filled].float().mean((1, 2))
+    assert 0.01 < float((hidden / inside).mean()) < 0.4
+    assert not (differs & (plain.matte[:, 0] == 0)).any()  # what lies beside the subject stays
+    held = balls()
+    held.generator.set_state(enlarged.maker.generator.get_state())  # type: ignore[attr-defined]
+    assert torch.equal(enlarged.batch(4, held_out=True).plate, held.batch(4, held_out=True).plate)
 
 
 def test_held_out_subjects_become_a_suite_that_truth_passes(tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ def encode(pixels: Tensor) -> Tensor:
     return torch.log1p(8.0 * pixels.clamp_min(0)) * (2.0 / math.log(9.0)) - 1.0
 
 
+def decode(encoded: Tensor) -> Tensor:
+    """The linear radiance that :func:`encode` made ``encoded`` of."""
+    return torch.expm1((encoded.clamp_min(-1.0) + 1.0) * (math.log(9.0) / 2.0)) / 8.0
+
+
 def luminance(pixels: Tensor) -> Tensor:
     """(N, 3, ...) linear Rec.709 -> (N, 1, ...)."""
     weights = pixels.new_tensor(LUMINANCE).view(1, 3, *[1] * (pixels.ndim - 2))

@@ -49,6 +49,12 @@ def _staged(stage: argparse.ArgumentParser) -> None:
     stage.add_argument(
         "--stage-share", type=float, default=0.3, help="share of its pictures in a batch; 1: no others"
     )
+    stage.add_argument(
+        "--enlarge",
+        type=Path,
+        metavar="DIR",
+        help="folder of train mmae's weights, which fill in parts of a quarter of the set's pictures",
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -168,6 +174,7 @@ def _train(options: argparse.Namespace) -> int:
         reuse=options.reuse,
         stage_set=options.stage_set,
         stage_share=options.stage_share,
+        enlarge=options.enlarge,
         **({} if climbing else {
             "steps": options.steps, "rate": options.rate, "further": options.further, "leg": options.leg,
         }),

@@ -15,14 +15,18 @@ from safetensors.torch import load_file
 
 from platelight.protocol.errors import InputError, PlatelightError
 from platelight.training.decals import ornaments, textures
+from platelight.training.enlarged import Enlarged
 from platelight.training.lights import load_bank
 from platelight.training.pictures import Batch, Generator, Maker
+from platelight.training.start import load_mmae
 from platelight.training.views import Bank, Source
 
 if TYPE_CHECKING:
     from platelight.training.light_stage_reader import StageReader
 
 T = TypeVar("T")
+ENLARGED = 0.25
+"""Share of a set's pictures that the autoencoder fills in, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Ingredients:
     ``bank``: shards of ``train geometry``, or None for shapes made on the fly; ``lights``: folder of HDRIs or a pack;
     ``textures``: color maps to print; ``pack``: folder of ``train pack`` (heads, pretrained weights, lights, tiles).
     ``reuse``: how many pictures are made of a view that was shaped on the fly. ``stage_set``: a light-stage set's folder or
-    URL, of which ``stage_share`` of all pictures come.
+    URL, of which ``stage_share`` of all pictures come; ``enlarge``: folder of a published autoencoder, which fills in parts of a
+    quarter of those.
     """
 
     lights: Path
@@ -42,10 +47,13 @@ class Ingredients:
     reuse: int = 4
     stage_set: str | None = None
     stage_share: float = 0.3
+    enlarge: Path | None = None
 
     def stage(self) -> StageReader | None:
         """The light-stage set, if there is to be one. Raises InputError where there is none, or its share is none."""
         if self.stage_set is None:
+            if self.enlarge is not None:
+                raise InputError("There is no light-stage set to enlarge.", "Give --stage-set, too.")
             return None
         if not 0 < self.stage_share <= 1:
             raise InputError(
@@ -138,7 +146,9 @@ def make_maker(made_of: Ingredients, size: int, seed: int, device: torch.device)
     from platelight.training.light_stage_reader import StageGenerator
 
     share = made_of.stage_share
-    staged = StageGenerator(reader, load_bank(made_of.lights), size, seed)
+    staged: Maker = StageGenerator(reader, load_bank(made_of.lights), size, seed)
+    if made_of.enlarge is not None:
+        staged = Enlarged(staged, load_mmae(made_of.enlarge), ENLARGED, seed)
     return staged if share == 1 else Mixed(make_generator(made_of, size, seed, device), staged, share, device)
 
 

@@ -75,6 +75,7 @@ class TrainConfig:
     log: Path | None = None
     stage_set: str | None = None
     stage_share: float = 0.3
+    enlarge: Path | None = None
 
 
 @contextmanager
@@ -119,7 +120,7 @@ def _prepare(config: TrainConfig, device: torch.device) -> tuple[Stage, str]:
 def _supply(config: TrainConfig, seed: int, two_lights: bool, device: torch.device) -> Supply:
     made_of = Ingredients(
         config.lights, config.bank, config.textures, config.pack, config.reuse, config.stage_set,
-        config.stage_share,
+        config.stage_share, config.enlarge,
     )  # fmt: skip
     made_of.stage()  # what is wrong with it is better told here than by the producer
     if device.type != "cpu" and config.bank is None:
@@ -254,6 +255,7 @@ def _train(config: TrainConfig, device: torch.device, asked: threading.Event) ->
     }
     if config.stage_set is not None:
         notes["light_stage_share"] = config.stage_share
+        notes["enlarged"] = config.enlarge is not None
     described = {
         k: str(v) for k, v in asdict(config).items() if k in ("minutes", "steps", "rate", "decay", "average")
     }
