@@ -57,6 +57,29 @@ def test_astronaut_is_one_person() -> None:
     assert 0.001 < soft < 0.05, "an edge, and no haze"
 
 
+def test_a_scrap_of_wall_between_sleeve_and_table_is_not_the_astronaut() -> None:
+    """From afar the network takes it for her; windows about the corners tell it from her."""
+    picture = skimage.data.astronaut().astype(np.float32) / 255
+    alpha, _ = matting.estimate_matte(srgb_to_linear(picture))[:2]
+    scrap = np.s_[290:335, 359:367]
+    assert segmentation.person_probability(picture)[scrap].mean() > 0.5
+    assert alpha[scrap].mean() < 0.35
+    assert alpha[400:500, 330:460].mean() > 0.98  # the helmet that she holds is kept
+
+
+@pytest.mark.parametrize("size", [(90, 130), (64, 64), (9, 200)])
+def test_windows_about_the_corners_join_without_a_seam(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    smooth = (0.6 + 0.3 * np.sin(rows / 9.0) * np.cos(columns / 11.0)).astype(np.float32)
+    monkeypatch.setattr(segmentation, "person_probability", lambda window: window[..., 0])
+    encoded = np.repeat(smooth[..., None], 3, -1)
+    found = segmentation._from_four_corners(encoded, smooth)
+    np.testing.assert_allclose(found, smooth, atol=1e-3)
+    assert (segmentation._from_four_corners(encoded * 0, smooth) <= 0.51 * smooth.max()).all()
+
+
 def test_a_person_in_shadow_before_a_wall_as_dark_is_whole() -> None:
     encoded = skimage.data.astronaut().astype(np.float32) / 255
     alpha = matting.estimate_matte(srgb_to_linear(encoded))[0][..., None]

@@ -29,7 +29,7 @@ from platelight.training.light_stage_subjects import Casting, Family, Look
 from platelight.training.worn import Worn
 
 Array = npt.NDArray[Any]
-SEED, LAMPS = 90210, 96
+SEED, LAMPS, SAMPLES = 90210, 96, 96
 CHANGED = 0.03
 """Difference of normals or albedo from the bare head at which a pixel shows the thing itself."""
 BARE = "bare head"
@@ -72,7 +72,7 @@ def photographed(store: Store, casting: Casting, name: str, head: int, size: int
 
         family = Family.BODY if LOOKS[name].hand else Family.HEAD
         subject = casting.draw(SEED, head, family, LOOKS[name])
-        shot = photograph(subject, LAMPS, size, LAMPS, head)
+        shot = photograph(subject, LAMPS, size, SAMPLES, head)
         info = {"fov": subject.fov, "subject": head, "family": str(family), "sources": list(subject.sources)}
         store.write(shard, pack(Shard(shot.olat, {key: getattr(shot, key) for key in MAPS}, info)))
     return as_subject(store.read_shard(shard))
