@@ -54,6 +54,23 @@ SILENT_SECONDS, HUNG_SECONDS = 1.5, 20.0
 STARTS_ALLOWED = 3
 TERM_AFTER, KILL_AFTER = 5.0, 8.0
 _LONGEST_BACKOFF = 10.0
+FILES_TO_SPARE = 12
+"""Files that the process must be able to open before a worker starts: libzmq's listener for local sockets ends the whole process
+where a worker connects and no file is left."""
+
+
+def _files_to_spare(count: int) -> bool:
+    """Whether so many more files can be opened now."""
+    opened: list[int] = []
+    try:
+        for _ in range(count):
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        for handle in opened:
+            os.close(handle)
+    return True
 
 
 class WorkerState(StrEnum):
@@ -208,7 +225,11 @@ class Pool:
                 events += self._bury(process, code, now)
         for place in self._places:
             there = sum(one.place is place for one in self._processes.values())
-            if there < 1 + self._config.spares and now >= place.not_before:
+            if (
+                there < 1 + self._config.spares
+                and now >= place.not_before
+                and _files_to_spare(FILES_TO_SPARE)
+            ):
                 self._start(place)
         return events
 
