@@ -82,3 +82,17 @@ def prefer_systems_libsodium() -> str | None:
             version.restype = ctypes.c_char_p
             return str(version().decode("ascii"))
     return None
+
+
+def files_to_spare(count: int) -> bool:
+    """Whether so many more files can be opened now."""
+    opened: list[int] = []
+    try:
+        for _ in range(count):
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        for handle in opened:
+            os.close(handle)
+    return True

@@ -93,3 +93,15 @@ def test_frames_that_went_leave_no_gaps_between_those_that_stay() -> None:
     )
     assert given < 80  # the eight that stay are 64 MiB
     assert kept > 120
+
+
+def test_files_to_spare_are_counted_and_given_back() -> None:
+    program = (
+        "import os, resource; from platelight.resources import files_to_spare\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "print(files_to_spare(12))\n"
+        "before = len(os.listdir('/proc/self/fd'))\n"
+        "print(files_to_spare(64), len(os.listdir('/proc/self/fd')) == before)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
+    assert said.split() == ["True", "False", "True"]

@@ -29,7 +29,7 @@ import zmq
 
 from platelight.client.keys import private_folder
 from platelight.protocol.messages import WorkerReport
-from platelight.resources import is_stopped
+from platelight.resources import files_to_spare, is_stopped
 from platelight.server import worker
 from platelight.server.config import GIB, ServeConfig
 from platelight.server.devices import Device
@@ -57,20 +57,6 @@ _LONGEST_BACKOFF = 10.0
 FILES_TO_SPARE = 12
 """Files that the process must be able to open before a worker starts: libzmq's listener for local sockets ends the whole process
 where a worker connects and no file is left."""
-
-
-def _files_to_spare(count: int) -> bool:
-    """Whether so many more files can be opened now."""
-    opened: list[int] = []
-    try:
-        for _ in range(count):
-            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    finally:
-        for handle in opened:
-            os.close(handle)
-    return True
 
 
 class WorkerState(StrEnum):
@@ -225,11 +211,7 @@ class Pool:
                 events += self._bury(process, code, now)
         for place in self._places:
             there = sum(one.place is place for one in self._processes.values())
-            if (
-                there < 1 + self._config.spares
-                and now >= place.not_before
-                and _files_to_spare(FILES_TO_SPARE)
-            ):
+            if there < 1 + self._config.spares and now >= place.not_before and files_to_spare(FILES_TO_SPARE):
                 self._start(place)
         return events
 
