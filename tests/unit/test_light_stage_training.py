@@ -29,12 +29,13 @@ from platelight.training.supply import Mixed
 from stage_balls import ball, fill, lights
 
 
-def test_batches_for_the_trainer() -> None:
-    url = "memory://platelight-test-batches"
+@pytest.mark.parametrize("targets", [1, 3])
+def test_batches_for_the_trainer(targets: int) -> None:
+    url = f"memory://platelight-test-batches-{targets}"
     fill(Store(url), 33)
     reader = StageReader(url)
     drawn = [StageGenerator(reader, lights(), 20, seed=4, keep=6) for _ in range(2)]
-    first, again = (generator.batch(6, two_lights=True) for generator in drawn)
+    first, again = (generator.batch(6, targets) for generator in drawn)
     assert torch.equal(first.plate, again.plate)
     assert first.plate.shape == (6, 3, 20, 20)
     assert first.target is not None
@@ -50,9 +51,11 @@ def test_batches_for_the_trainer() -> None:
     edges = torch.cos(torch.arange(rows + 1, dtype=torch.float64) / rows * math.pi)
     area = ((edges[:-1] - edges[1:]) * math.pi / rows).repeat_interleave(2 * rows).float()
     cosine = torch.einsum("nchw,tc->nthw", first.surface.normal, d).clamp_min(0)
+    assert len(first.target) == len(first.target_latlong) == 6 * targets
+    cosine, paint = (x.repeat_interleave(targets, 0) for x in (cosine, first.surface.albedo))  # view by view
     shading = torch.einsum("nthw,nct,t->nchw", cosine, first.target_latlong.flatten(2), area)
-    expected = first.surface.albedo * shading / math.pi
-    solid = inside.expand_as(expected)
+    expected = paint * shading / math.pi
+    solid = inside.repeat_interleave(targets, 0).expand_as(expected)
     error = (first.target - expected)[solid].abs().mean() / expected[solid].mean()
     assert error < 0.12  # 64 cells cannot hold small lamps exactly
     assert drawn[0].batch(2, held_out=True).target is None
@@ -104,9 +107,9 @@ def test_a_share_of_a_batch_is_the_sets(tmp_path: Path) -> None:
         return StageGenerator(StageReader(url), lights(), 20, seed)
 
     both = Mixed(balls(1), balls(2), 0.3, torch.device("cpu"))
-    batch = both.batch(8, two_lights=True)
-    assert torch.equal(batch.plate[:6], balls(1).batch(6, two_lights=True).plate)
-    photographed = balls(2).batch(2, two_lights=True)
+    batch = both.batch(8, targets=1)
+    assert torch.equal(batch.plate[:6], balls(1).batch(6, targets=1).plate)
+    photographed = balls(2).batch(2, targets=1)
     assert torch.equal(batch.surface.normal[6:], photographed.surface.normal)
     assert batch.target is not None
     assert photographed.target is not None
@@ -149,9 +152,9 @@ def test_the_autoencoder_enlarges_a_set(tmp_path: Path) -> None:
     def balls() -> StageGenerator:
         return StageGenerator(StageReader(url), lights(), 64, 5)
 
-    plain = balls().batch(8, two_lights=True)
+    plain = balls().batch(8, targets=1)
     enlarged = Enlarged(balls(), load_mmae(tmp_path / "mmae"), 0.5, 5)
-    batch = enlarged.batch(8, two_lights=True)
+    batch = enlarged.batch(8, targets=1)
     for name in ("albedo", "normal", "roughness"):
         assert torch.equal(getattr(batch.surface, name), getattr(plain.surface, name))
     differs = ((batch.plate - plain.plate).abs() > 1e-3).any(1)

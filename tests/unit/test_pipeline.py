@@ -187,6 +187,20 @@ def test_backdrops(maps: dict[str, np.ndarray]) -> None:
         service.run_job(Relight(backdrop="given", pbr_only=True), planes)
 
 
+def test_a_light_behind_is_read_only_where_it_is_seen(
+    maps: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light = sky()
+    light[2:9, 10:30] = np.random.default_rng(1).random((7, 20, 3))
+    whole = {**maps, "matte": np.ones_like(maps["matte"])}
+    for planes in ({**maps, "light": light}, {**whole, "light": light}):
+        found = []
+        for most in (-1.0, 1.0):  # all rays; those that are seen
+            monkeypatch.setattr("platelight.pipeline.relight.MOST", most)
+            found.append(service.run_job(Relight(backdrop="light", pbr_only=True), planes).planes["relit"])
+        np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
 def test_a_preview_is_the_composite_of_the_whole_render(maps: dict[str, np.ndarray]) -> None:
     planes = {**maps, "light": sky(0.7)}
     for backdrop in ("none", "plate"):

@@ -299,7 +299,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_same_seed_same_pictures_and_held_out_views_stay_out(bank: Path, tmp_path: Path) -> None:
     lights = load_bank(make_lights(tmp_path / "lights"))
-    one, two = (Generator(Bank(bank), lights, 64, 4, hold_out=8).batch(4, two_lights=True) for _ in range(2))
+    one, two = (Generator(Bank(bank), lights, 64, 4, hold_out=8).batch(4, targets=1) for _ in range(2))
     assert torch.equal(one.plate, two.plate)
     assert one.target is not None
     assert torch.isfinite(one.plate).all()

@@ -164,7 +164,7 @@ def evaluate(
         limit: measure only the first cases.
         progress: called with the fraction done and the case's id.
         seen: called after each case with its pictures, for sheets: plate, matte, normal, true_normal, albedo,
-            true_albedo, relit, true_relit (the last light's), where there are.
+            true_albedo, relit, pbr, true_relit (the last light's), where there are.
 
     Raises:
         InputError: the suite or a file of it cannot be read.
@@ -259,7 +259,7 @@ def _measure(
             found = relit_error(picture, truth, matte)
             row |= {decibels: found.psnr, f"{name}_ssim": found.ssim}
         rows.append(row)
-        pictures |= {"relit": front, "true_relit": truth}
+        pictures |= {"relit": front, "pbr": result["pbr"], "true_relit": truth}
     out |= {name: float(np.mean([row[name] for row in rows])) for name in (rows[0] if rows else {})}
     return out, pictures
 

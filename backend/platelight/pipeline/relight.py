@@ -22,7 +22,7 @@ from platelight.pipeline.networks import Networks, in_passes
 from platelight.pipeline.resample import Guided, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, clean, put, tensor_of
 from platelight.pipeline.shadows import shadowed
-from platelight.pipeline.subject import Band, Kept, Map, Maps, Target
+from platelight.pipeline.subject import MOST, Band, Kept, Map, Maps, Target
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Refine, Relight, maps_of
 from platelight.shading import parallel
@@ -108,25 +108,21 @@ def refined(
     def times(image: Large, factor: Tensor) -> Large:
         return Large(lambda a, b: image.rows(a, b) * factor, image.shape, bands)
 
-    def correction(p: Tensor, m: Tensor, n: Tensor, a: Tensor, d: Tensor, s: Tensor) -> Tensor:
-        relit = networks.render.predict(p, m, n, a, d, s)
-        return torch.log((relit + 1e-4) / (d + s + 1e-4))
-
     inputs = (
         times(cut["foreground"], bright), matte, cut["normal"], cut["albedo"], times(diffuse, gain),
         times(specular, gain),
     )  # fmt: skip
     with networks.half_precision():
-        change = in_passes(correction, working, *inputs)
+        change = in_passes(networks.render.correction, working, *inputs)
     small = (change.shape[-2], change.shape[-1])
     fit = None
     if small != size:
         fit = Guided.fit(change, guide_of(resize(times(render, gain), small)), resize(matte, small))
 
     def relit(top: int, bottom: int) -> Tensor:
-        band = render.rows(top, bottom)
-        here = change[..., top:bottom, :] if fit is None else fit.rows(guide_of(band * gain), size, top)
-        return band * torch.exp(strength * here)
+        band = render.rows(top, bottom) * gain
+        here = change[..., top:bottom, :] if fit is None else fit.rows(guide_of(band), size, top)
+        return networks.render.relit(band, cut["albedo"].rows(top, bottom), strength * here)
 
     # Albedo has no absolute scale in a photograph, so the refiner may change contrast and colour, not exposure.
     result = Large(relit, (1, 3, *size), bands)
@@ -153,7 +149,15 @@ def _behind(
 
         def seen(a: int, b: int) -> Tensor:
             rays = -view_directions(height, width, fov, rows=(a, b)).to(maps.device)[None]
-            return radiance(rays) * (1 - maps.rows("matte", a, b))
+            clear = 1 - maps.rows("matte", a, b)
+            open_sky = torch.nonzero(clear.flatten() > 0.0).flatten()
+            if len(open_sky) > MOST * clear.numel():
+                return radiance(rays) * clear
+            # Reading a light costs more than picking out where the subject leaves any of it to be seen.
+            shown = torch.zeros_like(rays).flatten(2)
+            if len(open_sky):
+                shown[:, :, open_sky] = radiance(rays.flatten(2)[:, :, None, open_sky])[:, :, 0]
+            return shown.view_as(rays) * clear
 
         return seen
     given = planes.get("backdrop")

@@ -242,7 +242,7 @@ def run(trial: Trial, options: argparse.Namespace, maker: Maker) -> Result:
     stage = KINDS[trial.stage](weights)
     state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
     stage.network.load_state_dict(state)
-    batches = [maker.batch(16, stage.two_lights, held_out=True) for _ in range(HELD_OUT)]
+    batches = [maker.batch(16, stage.targets, held_out=True) for _ in range(HELD_OUT)]
     held_out = measured(stage, batches)
     seen = photographs(stage, options.suite, options.size, trial.known)
     minutes = round(float(notes["seconds"]) / 60, 1)

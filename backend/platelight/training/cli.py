@@ -97,6 +97,15 @@ def parser() -> argparse.ArgumentParser:
     held.add_argument(
         "--stage-set", metavar="URL", help="a light-stage set's folder or URL: its held-out subjects instead"
     )
+    refined = stages.add_parser(
+        "refiner-set", help="pictures as the refiner sees them in use, for train render"
+    )
+    _ingredients(refined)
+    _staged(refined)
+    refined.add_argument("--out", type=Path, required=True, help="folder of the shards; those there stay")
+    refined.add_argument("--count", type=int, default=2048, help="pictures")
+    refined.add_argument("--first", type=int, default=0, help="number of the first shard, to share work")
+    refined.add_argument("--weights", type=Path, help="folder of the networks; by default the shipped ones")
     climb = stages.add_parser("ladder", help="all stages in order within a given time")
     _ingredients(climb)
     _staged(climb)
@@ -133,6 +142,9 @@ def parser() -> argparse.ArgumentParser:
             "--steps", type=int, default=0, help="training steps (instead of minutes: reproducible)"
         )
         stage.add_argument("--rate", type=float, default=1e-3)
+        stage.add_argument(
+            "--refiner-set", type=Path, help="folder made by train refiner-set, for render alone"
+        )
     return root
 
 
@@ -177,6 +189,7 @@ def _train(options: argparse.Namespace) -> int:
         enlarge=options.enlarge,
         **({} if climbing else {
             "steps": options.steps, "rate": options.rate, "further": options.further, "leg": options.leg,
+            "refiner_set": options.refiner_set,
         }),
     )  # fmt: skip
     if climbing:
@@ -221,6 +234,9 @@ def run(options: argparse.Namespace) -> int:
         made_of = Ingredients(_lights(options), options.bank, options.textures, options.pack, options.reuse)
         print(json.dumps(speed(made_of, options, options.seconds, options.sheet)))
         return 0
+    if options.stage == "refiner-set":
+        print(f"{_refiner_set(options)} shards written")
+        return 0
     if options.stage == "suite":
         print(_suite(options))
         return 0
@@ -250,6 +266,28 @@ def _suite(options: argparse.Namespace) -> Path:
     return write_suite(
         maker, options.out, options.count, f"held out; seed {options.seed}, {options.size} pixels"
     )
+
+
+def _refiner_set(options: argparse.Namespace) -> int:
+    """Pictures of the bank and of a light-stage set, taken apart by the whole pipeline."""
+    import torch
+
+    from platelight.pipeline.networks import Networks
+    from platelight.training.refiner_set import make_refiner_set
+    from platelight.training.supply import Ingredients, make_maker
+
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    cpu = torch.device("cpu")
+    made_of = Ingredients(
+        _lights(options), options.bank, options.textures, options.pack, options.reuse, options.stage_set,
+        options.stage_share, options.enlarge,
+    )  # fmt: skip
+    networks = Networks.load(cpu, options.weights)
+    return make_refiner_set(
+        lambda shard: make_maker(made_of, options.size, options.seed * 7919 + shard, cpu),
+        networks, options.out, options.count, options.first,
+    )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

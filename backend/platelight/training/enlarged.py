@@ -31,9 +31,9 @@ class Enlarged:
         self.seed = seed
         self.generator: torch.Generator | None = None
 
-    def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
+    def batch(self, count: int, targets: int = 0, held_out: bool = False) -> Batch:
         """As the maker's own."""
-        batch = self.maker.batch(count, two_lights, held_out)
+        batch = self.maker.batch(count, targets, held_out)
         if held_out:
             return batch
         device = batch.plate.device

@@ -165,8 +165,8 @@ class StageGenerator:
         self.lamps = torch.from_numpy(fibonacci(int(reader.manifest["lamps"]))).float()
         self.pools: dict[bool, list[StageSubject]] = {False: [], True: []}
 
-    def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
-        """One batch; ``two_lights`` adds the same views under a second light."""
+    def batch(self, count: int, targets: int = 0, held_out: bool = False) -> Batch:
+        """One batch; ``targets`` adds the same views under so many other lights."""
         g = self.generator
         pool = self._refreshed(held_out)
         chosen = [pool[i] for i in torch.randint(len(pool), (count,), generator=g).tolist()]
@@ -174,11 +174,8 @@ class StageGenerator:
         stored = torch.stack(
             [self.lamps[torch.randperm(len(self.lamps), generator=g)[:8]] for _ in range(count)]
         )
-        first = as_latlong(random_lighting(self.lights, stored, g), stored)
-        second = as_latlong(random_lighting(self.lights, stored, g), stored) if two_lights else None
-        environments = (
-            first[:, None] if second is None else torch.stack([first, second], 1)
-        )  # (N, K, 3, h, 2h)
+        drawn = [as_latlong(random_lighting(self.lights, stored, g), stored) for _ in range(1 + targets)]
+        environments = torch.stack(drawn, 1)  # (N, 1 + targets, 3, h, 2h)
         rows = [self._photograph(s, b, e) for s, b, e in zip(chosen, boxes, environments, strict=True)]
         relit, mask, albedo, normal, roughness, f0, view = (
             torch.stack(fields) for fields in zip(*rows, strict=True)
@@ -190,15 +187,15 @@ class StageGenerator:
                 tensor[flip] = tensor[flip].flip(-1)
             normal[flip, 0] *= -1
             view[flip, 0] *= -1
-            first, second = environments[:, 0], environments[:, 1] if two_lights else None
         surface = Surface(albedo, roughness, f0, normal, mask, torch.zeros_like(mask))
         plate, factor = develop(relit[:, 0], mask, g)
-        if second is None:
-            return Batch(plate, mask, surface, first * factor, view)
-        gain = exposure_of(relit[:, 1], mask)
-        return Batch(
-            plate, mask, surface, first * factor, view, relit[:, 1] * gain, target_latlong=second * gain
-        )
+        light = environments[:, 0] * factor
+        if not targets:
+            return Batch(plate, mask, surface, light, view)
+        look = relit[:, 1:].flatten(0, 1)
+        gain = exposure_of(look, mask.repeat_interleave(targets, 0))
+        away = environments[:, 1:].flatten(0, 1) * gain
+        return Batch(plate, mask, surface, light, view, look * gain, away)
 
     def _refreshed(self, held_out: bool) -> list[StageSubject]:
         pool, places = self.pools[held_out], self.places[held_out]

@@ -43,6 +43,18 @@ def scale_free(error: Tensor, mask: Tensor) -> Tensor:
     return error - (error * mask).sum((1, 2, 3), keepdim=True) / count
 
 
+BRIGHT = 1.5  # six times a plate's mean: glints beyond it are not worth what they would weigh
+
+
+def in_light(picture: Tensor, truth: Tensor, matte: Tensor) -> Tensor:
+    """Root of the mean squared error of linear pictures (N, 3, H, W) inside the matte, each after one best scale; their mean."""
+    picture, truth = picture.clamp(0, BRIGHT) * matte, truth.clamp(0, BRIGHT) * matte
+    both = ((picture * truth).sum((1, 2, 3), keepdim=True), picture.square().sum((1, 2, 3), keepdim=True))
+    error = (picture * (both[0] / both[1].clamp_min(1e-6)) - truth).square()
+    mean = error.sum((1, 2, 3)) / (3 * matte.sum((1, 2, 3))).clamp_min(1.0)
+    return (mean + 1e-6).sqrt().mean()
+
+
 VGG = (2, 2, 3)  # convolutions in each of the first three blocks
 
 

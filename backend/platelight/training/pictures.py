@@ -23,8 +23,18 @@ from platelight.training.views import BANDS, Bank, Source, Views, harmonics
 class Maker(Protocol):
     """What makes pictures: :class:`Generator`, a light-stage set, or both."""
 
-    def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
-        """``count`` pictures; ``two_lights`` adds the same views under a second light."""
+    def batch(self, count: int, targets: int = 0, held_out: bool = False) -> Batch:
+        """``count`` pictures; ``targets`` adds the same views under so many other lights."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What RenderNet sees beside the plate, all (N, 3, H, W): inferred normal and albedo, the physical render under the target light."""
+
+    normal: Tensor
+    albedo: Tensor
+    diffuse: Tensor
+    specular: Tensor
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,8 @@ class Batch:
     """Pictures with ground truth, exposure-normalized as networks see them.
 
     plate (N, 3, H, W), matte (N, 1, H, W), surface, latlong (N, 3, ROWS, 2 ROWS) the plate's light;
-    target, target_latlong: the same views under another light (or None).
+    target (N * K, 3, H, W), target_latlong: the same views under K other lights, view by view (or None). passes: what the whole
+    pipeline makes of them, where it was asked.
     """
 
     plate: Tensor
@@ -42,6 +53,7 @@ class Batch:
     view: Tensor
     target: Tensor | None = None
     target_latlong: Tensor | None = None
+    passes: Passes | None = None
 
 
 def sh_matrix(rows: int) -> Tensor:
@@ -225,12 +237,12 @@ class Generator:
         return self.source.crop(indices, self.size, g)
 
     @torch.no_grad()
-    def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
-        """One batch; ``two_lights`` adds the same views under a second light, as a light stage gives them."""
+    def batch(self, count: int, targets: int = 0, held_out: bool = False) -> Batch:
+        """One batch; ``targets`` adds the same views under so many other lights, as a light stage gives them."""
         with self.device:  # every tensor made below lands on it
-            return self._batch(count, two_lights, held_out)
+            return self._batch(count, targets, held_out)
 
-    def _batch(self, count: int, two_lights: bool, held_out: bool) -> Batch:
+    def _batch(self, count: int, targets: int, held_out: bool) -> Batch:
         g = self.generator
         views = self.views(count, held_out)
         surface = paint(views.rest, views.part, views.normal, g, self.tiles)
@@ -238,11 +250,15 @@ class Generator:
         radiance = self.photographer.photograph(views, surface, lighting, torch.rand(count, generator=g))
         plate, factor = develop(radiance, surface.mask, g)
         latlong = as_latlong(lighting, views.stored) * factor
-        if not two_lights:
+        if not targets:
             return Batch(plate, surface.mask, surface, latlong, views.view)
-        # A map of the sky cannot say how near a lamp is, so those that a plate is relit by are far.
-        other = replace(random_lighting(self.lights, views.stored, g), near=None)
-        target = self.photographer.photograph(views, surface, other, torch.rand(count, generator=g))
-        gain = exposure_of(target, surface.mask)
-        away = as_latlong(other, views.stored) * gain
-        return Batch(plate, surface.mask, surface, latlong, views.view, target * gain, away)
+        looks, lights = [], []
+        for _ in range(targets):
+            # A map of the sky cannot say how near a lamp is, so those that a plate is relit by are far.
+            other = replace(random_lighting(self.lights, views.stored, g), near=None)
+            target = self.photographer.photograph(views, surface, other, torch.rand(count, generator=g))
+            gain = exposure_of(target, surface.mask)
+            looks.append(target * gain)
+            lights.append(as_latlong(other, views.stored) * gain)
+        look, light = (torch.stack(found, 1).flatten(0, 1) for found in (looks, lights))
+        return Batch(plate, surface.mask, surface, latlong, views.view, look, light)

@@ -39,10 +39,11 @@ from platelight.training.losses import (
     Perceptual,
     angular,
     gradients,
+    in_light,
     masked_mean,
     scale_free,
 )
-from platelight.training.pictures import Batch, Photographer
+from platelight.training.pictures import Batch, Passes, Photographer
 from platelight.training.start import Start, begin
 
 Metrics = dict[
@@ -115,7 +116,7 @@ class Stage:
 
     name: str
     needs: tuple[str, ...] = ()
-    two_lights = False
+    targets = 0
     contrast = 1.0
 
     def __init__(self, weights: Path, pack: Path | None = None) -> None:
@@ -278,12 +279,16 @@ class SpecularStage(Stage):
 
 
 class RenderStage(Stage):
-    """Loss = reconstruction + perceptual + adversarial + specular-weighted reconstruction."""
+    """Loss = reconstruction + perceptual + adversarial + specular-weighted reconstruction.
+
+    Reconstruction is the error as it is seen, and in light (``LINEAR``): compositors add and multiply light.
+    """
 
     name = "render"
     needs = ("normal", "illum", "diffuse", "specular")
-    two_lights = True
+    targets = 1
     WEIGHTS = (1.0, 0.2, 0.02, 0.5)
+    LINEAR = 2.0
 
     def __init__(self, weights: Path, pack: Path | None = None) -> None:
         super().__init__(weights, pack)
@@ -302,8 +307,9 @@ class RenderStage(Stage):
             nn.init.zeros_(parameter)
         return origin
 
-    def physical(self, batch: Batch, maps: Maps) -> tuple[Tensor, Tensor]:
-        """The PBR render of predicted maps under the target light, cavities but no shadows: (diffuse, specular)."""
+    def passes(self, batch: Batch) -> Passes:
+        """The networks' maps and the PBR render under the target light, cavities but no shadows, at the exposure of a plate."""
+        maps = self.maps(batch)
         assert maps.albedo is not None
         assert maps.roughness is not None
         assert maps.f0 is not None
@@ -318,25 +324,24 @@ class RenderStage(Stage):
         specular = Photographer.prefiltered(stack, mirror, maps.roughness) * Photographer.split_sum(
             maps.f0, maps.roughness, nv
         )
-        return diffuse, specular
+        gain = exposure_of(diffuse + specular, batch.matte)
+        return Passes(maps.normal, maps.albedo, diffuse * gain, specular * gain)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         with torch.no_grad():
-            maps = self.maps(batch)
-            diffuse, specular = self.physical(batch, maps)
-            gain = exposure_of(diffuse + specular, batch.matte)
-            diffuse, specular = diffuse * gain, specular * gain
+            given = batch.passes or self.passes(batch)
         assert batch.target is not None
-        assert maps.albedo is not None
         net = self.network
         assert isinstance(net, RenderNet)
+        render, specular = given.diffuse + given.specular, given.specular
         with half_precision(batch.plate.device):
-            relit = net.predict(batch.plate, batch.matte, maps.normal, maps.albedo, diffuse, specular)
+            relit = net.predict(batch.plate, batch.matte, given.normal, given.albedo, given.diffuse, specular)
         # Both at the exposure of the target: albedo has no absolute scale in a photograph.
         relit = relit * exposure_of(relit.detach(), batch.matte)
         seen, truth = encode(relit) * batch.matte, encode(batch.target) * batch.matte
-        physical = encode(diffuse + specular) * batch.matte
+        physical = encode(render) * batch.matte
         reconstruction = masked_mean((seen - truth).abs(), batch.matte)
+        light, light_before = (in_light(image, batch.target, batch.matte) for image in (relit, render))
         before = masked_mean((physical - truth).abs(), batch.matte)
         shine = encode(specular) * 0.5 + 0.5
         highlight = masked_mean((seen - truth).abs() * shine, batch.matte)
@@ -348,10 +353,18 @@ class RenderStage(Stage):
         adversarial = F.softplus(-self.critic(seen, physical, batch.matte)).mean()
         self.last = (seen.detach(), truth, physical, batch.matte)
         w = self.WEIGHTS
-        total = w[0] * reconstruction + w[1] * perceptual + w[2] * adversarial + w[3] * highlight
+        total = (
+            w[0] * reconstruction
+            + self.LINEAR * light
+            + w[1] * perceptual
+            + w[2] * adversarial
+            + w[3] * highlight
+        )
         return total, {
             "relit": reconstruction.detach(),
             "pbr": before.detach(),
+            "light": light.detach(),
+            "pbr_light": light_before.detach(),
             "highlight": highlight.detach(),
             "perceptual": perceptual.detach(),
             "adversarial": adversarial.detach(),

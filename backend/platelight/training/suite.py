@@ -36,7 +36,7 @@ def write_suite(maker: Maker, out: Path, count: int, note: str) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         folder = Path(scratch) / "suite"
-        cases = tuple(_write(maker.batch(1, True, True), folder, number) for number in range(count))
+        cases = tuple(_write(maker.batch(1, 1, True), folder, number) for number in range(count))
         suite = Suite(out.name, cases, note)
         (folder / "suite.json").write_bytes(msgspec.json.format(msgspec.json.encode(suite), indent=1))
         shutil.move(folder, out)

@@ -125,13 +125,13 @@ class Mixed:
     def __init__(self, made: Maker, staged: Maker, share: float, device: torch.device) -> None:
         self.made, self.staged, self.share, self.device = made, staged, share, device
 
-    def batch(self, count: int, two_lights: bool = False, held_out: bool = False) -> Batch:
+    def batch(self, count: int, targets: int = 0, held_out: bool = False) -> Batch:
         """``count`` pictures, the set's last."""
         photographed = min(count - 1, max(1, round(count * self.share)))
         if photographed < 1:
-            return self.made.batch(count, two_lights, held_out)
-        made = self.made.batch(count - photographed, two_lights, held_out)
-        return joined(made, to_device(self.staged.batch(photographed, two_lights, held_out), self.device))
+            return self.made.batch(count, targets, held_out)
+        made = self.made.batch(count - photographed, targets, held_out)
+        return joined(made, to_device(self.staged.batch(photographed, targets, held_out), self.device))
 
 
 def make_maker(made_of: Ingredients, size: int, seed: int, device: torch.device) -> Maker:
@@ -165,13 +165,13 @@ class Supply(Protocol):
 class DirectSupply:
     """Batches made on the trainer's own device when they are asked for."""
 
-    def __init__(self, generator: Maker, batch: int, two_lights: bool, device: torch.device) -> None:
-        self.generator, self.batch, self.two_lights, self.device = generator, batch, two_lights, device
+    def __init__(self, generator: Maker, batch: int, targets: int, device: torch.device) -> None:
+        self.generator, self.batch, self.targets, self.device = generator, batch, targets, device
         self.fresh = 0
 
     def next(self) -> Batch:
         self.fresh += 1
-        return to_device(self.generator.batch(self.batch, self.two_lights), self.device)
+        return to_device(self.generator.batch(self.batch, self.targets), self.device)
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -182,7 +182,7 @@ def _produce(
     size: int,
     batch: int,
     seed: int,
-    two_lights: bool,
+    targets: int,
     out: mp.Queue[Batch],
     stop: Event,
 ) -> None:
@@ -195,7 +195,7 @@ def _produce(
         return not stop.is_set() and os.getppid() == parent  # a killed trainer leaves no orphan behind
 
     while wanted():
-        made = generator.batch(batch, two_lights)
+        made = generator.batch(batch, targets)
         while wanted():
             try:
                 out.put(made, timeout=1.0)
@@ -213,7 +213,7 @@ class ProcessSupply:
         size: int,
         batch: int,
         seed: int,
-        two_lights: bool,
+        targets: int,
         pool: int,
         device: torch.device,
     ) -> None:
@@ -222,7 +222,7 @@ class ProcessSupply:
         self.stop = context.Event()
         self.process = context.Process(
             target=_produce,
-            args=(made_of, size, batch, seed, two_lights, self.queue, self.stop),
+            args=(made_of, size, batch, seed, targets, self.queue, self.stop),
             daemon=True,
         )
         self.process.start()

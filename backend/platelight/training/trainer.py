@@ -20,7 +20,8 @@ from platelight.models import registry
 from platelight.protocol.errors import InputError
 from platelight.training.checkpoint import Checkpoint
 from platelight.training.mmae import MmaeStage, Photos
-from platelight.training.stages import STAGES, Stage, cosine_rate
+from platelight.training.refiner_set import RefinerSet
+from platelight.training.stages import STAGES, RenderStage, Stage, cosine_rate
 from platelight.training.start import Start
 from platelight.training.supply import (
     DirectSupply,
@@ -76,6 +77,7 @@ class TrainConfig:
     stage_set: str | None = None
     stage_share: float = 0.3
     enlarge: Path | None = None
+    refiner_set: Path | None = None
 
 
 @contextmanager
@@ -117,7 +119,11 @@ def _prepare(config: TrainConfig, device: torch.device) -> tuple[Stage, str]:
     return stage, origin
 
 
-def _supply(config: TrainConfig, seed: int, two_lights: bool, device: torch.device) -> Supply:
+def _supply(config: TrainConfig, seed: int, targets: int, device: torch.device) -> Supply:
+    if config.refiner_set is not None:
+        if config.stage != RenderStage.name:
+            raise InputError(f"A refiner set does not train {config.stage}.", "Leave --refiner-set out.")
+        return DirectSupply(RefinerSet(config.refiner_set, seed), config.batch, targets, device)
     made_of = Ingredients(
         config.lights, config.bank, config.textures, config.pack, config.reuse, config.stage_set,
         config.stage_share, config.enlarge,
@@ -125,8 +131,8 @@ def _supply(config: TrainConfig, seed: int, two_lights: bool, device: torch.devi
     made_of.stage()  # what is wrong with it is better told here than by the producer
     if device.type != "cpu" and config.bank is None:
         generator = make_maker(made_of, config.size, seed, device)
-        return DirectSupply(generator, config.batch, two_lights, device)
-    return ProcessSupply(made_of, config.size, config.batch, seed, two_lights, config.pool, device)
+        return DirectSupply(generator, config.batch, targets, device)
+    return ProcessSupply(made_of, config.size, config.batch, seed, targets, config.pool, device)
 
 
 def train(config: TrainConfig) -> Path | None:
@@ -164,7 +170,7 @@ def _train(config: TrainConfig, device: torch.device, asked: threading.Event) ->
     state = checkpoint.load(network, average, optimizer, stage.modules_beside)
     step, spent = int(state.get("step", 0)), float(state.get("seconds", 0.0))
     origin = str(state.get("origin", origin))
-    supply = _supply(config, config.seed * 7919 + step, stage.two_lights, device)
+    supply = _supply(config, config.seed * 7919 + step, stage.targets, device)
     started, saved, count = time.monotonic(), time.monotonic(), 0
     sums: dict[str, Tensor] = {}
 
@@ -251,7 +257,7 @@ def _train(config: TrainConfig, device: torch.device, asked: threading.Event) ->
         "size": config.size,
         "batch": config.batch,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "views": "bank" if config.bank is not None else "fast generator",
+        "views": _views(config),
     }
     if config.stage_set is not None:
         notes["light_stage_share"] = config.stage_share
@@ -260,6 +266,12 @@ def _train(config: TrainConfig, device: torch.device, asked: threading.Event) ->
         k: str(v) for k, v in asdict(config).items() if k in ("minutes", "steps", "rate", "decay", "average")
     }
     return registry.publish(config.stage, network, config.publish or config.weights, {**notes, **described})
+
+
+def _views(config: TrainConfig) -> str:
+    if config.refiner_set is not None:
+        return "refiner set"
+    return "bank" if config.bank is not None else "fast generator"
 
 
 def append(config: TrainConfig, row: Mapping[str, float]) -> None:

@@ -1,0 +1,166 @@
+"""What the refiner sees in use: pictures taken apart by the whole pipeline, and their physical render under other lights.
+
+RenderNet mends what the networks before it get wrong, so it must learn from their mistakes as they are in use, after votes,
+faces, surfaces and paint. That takes a second a picture, far longer than a training step, so such pictures are made ahead,
+each with several target lights, and stored in shards of half floats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from platelight.images.atomic import write_bytes
+from platelight.models.networks import exposure_of
+from platelight.pipeline.decompose import decompose
+from platelight.pipeline.networks import Networks
+from platelight.pipeline.relight import physical
+from platelight.pipeline.room import UNBOUNDED
+from platelight.pipeline.subject import Maps
+from platelight.protocol.errors import Cancelled, InputError
+from platelight.protocol.requests import Decompose, Relight, maps_of
+from platelight.training.materials import Surface
+from platelight.training.pictures import Batch, Maker, Passes
+
+log = logging.getLogger(__name__)
+
+TARGETS = 4  # lights that each picture is relit by
+SHARD = 16  # pictures
+BRIGHTEST = 6e4  # of a half float
+PLANES = ("plate", "matte", "normal", "albedo", "passes", "target")
+
+
+def taken_apart(networks: Networks, plate: Tensor, matte: Tensor) -> Maps:
+    """The pipeline's maps of a linear picture (3, H, W) with its matte (1, H, W), but for depth and the source light."""
+    planes: dict[str, Any] = {}
+
+    def progress(fraction: float, stage: str) -> None:
+        if stage == "depth":  # RenderNet sees neither this nor what follows
+            raise Cancelled("The maps that the refiner sees are there.")
+
+    pixels = np.ascontiguousarray(plate.permute(1, 2, 0).numpy())
+    with contextlib.suppress(Cancelled):
+        decompose(
+            networks, pixels, Decompose(matte="given"), matte[0].numpy(), progress, lambda: False,
+            planes.__setitem__,
+        )  # fmt: skip
+    return Maps.of(planes, torch.device("cpu"), UNBOUNDED, maps_of(Relight()))
+
+
+@torch.no_grad()
+def rehearsed(networks: Networks, batch: Batch, targets: int) -> dict[str, Tensor]:
+    """A batch of N pictures with N * ``targets`` targets as a shard's arrays, exposures normalized as in use.
+
+    Returns:
+        plate, normal, albedo (N, 3, H, W), matte (N, 1, H, W), passes (N, targets, 6, H, W) (diffuse, specular), target
+        (N, targets, 3, H, W), all half floats.
+    """
+    assert batch.target is not None
+    assert batch.target_latlong is not None
+    lights = batch.target_latlong.unflatten(0, (-1, targets))
+    rows = []
+    for plate, matte, its in zip(batch.plate, batch.matte, lights, strict=True):
+        maps = taken_apart(networks, plate, matte)
+        whole = maps.whole()
+        cover, bare = whole["matte"], whole["foreground"]
+        lit = torch.cat([torch.cat(physical(whole, light[None], Relight().fov), 1) for light in its])
+        gain = exposure_of(lit[:, :3] + lit[:, 3:], cover.expand(targets, -1, -1, -1))
+        rows.append(
+            {
+                "plate": bare * exposure_of(bare, cover), "matte": cover, "normal": whole["normal"],
+                "albedo": maps.rows("albedo", 0, maps.size[0]), "passes": (lit * gain * (cover > 0))[None],
+            }
+        )  # fmt: skip
+    shard = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    shard["target"] = batch.target.unflatten(0, (-1, targets))
+    return {name: value.clamp(max=BRIGHTEST).half().contiguous() for name, value in shard.items()}
+
+
+def make_refiner_set(
+    maker_of: Callable[[int], Maker], networks: Networks, out: Path, count: int, first: int = 0
+) -> int:
+    """Write ``count`` pictures or a few more, a shard at a time, from shard ``first`` on; shards that are there stay.
+
+    Args:
+        maker_of: gives what makes pictures by the number of the first shard to be written, so that a run which goes on
+            does not make the same ones again.
+
+    Returns:
+        How many shards were written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = {n: out / f"shard-{n:05d}.safetensors" for n in range(first, first + -(-count // SHARD))}
+    missing = {number: path for number, path in paths.items() if not path.exists()}
+    if not missing:
+        return 0
+    maker = maker_of(min(missing))
+    for path in missing.values():
+        shard = rehearsed(networks, maker.batch(SHARD, TARGETS), TARGETS)
+        write_bytes(path, save(shard))
+        log.info("%s", path.name)
+    return len(missing)
+
+
+class RefinerSet:
+    """A maker that draws a set's pictures, each under one of its targets, mirrored along either axis half of the time.
+
+    Raises:
+        InputError: the folder holds no shard, or a shard is not whole.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        paths = sorted(folder.glob("shard-*.safetensors"))
+        if not paths:
+            raise InputError(f"{folder} holds no shards.", "Make them with: platelight train refiner-set.")
+        self.generator = torch.Generator().manual_seed(seed)
+        self.shards: list[Any] = []
+        self.places: list[tuple[int, int, int]] = []  # shard, row, how many targets
+        for path in paths:
+            try:
+                shard = safe_open(path, framework="pt")
+                shape = shard.get_slice("passes").get_shape()  # type: ignore[no-untyped-call]
+                shard.get_slice("target")  # type: ignore[no-untyped-call]
+            except (SafetensorError, OSError) as error:
+                raise InputError(f"{path} is not whole: {error}.", "Delete it and make it again.") from error
+            self.places.extend((len(self.shards), row, shape[1]) for row in range(shape[0]))
+            self.shards.append(shard)
+
+    def batch(self, count: int, targets: int = 1, held_out: bool = False) -> Batch:
+        """``count`` pictures with their passes and one target each, whatever is asked; no other truth, and none are held out."""
+        g = self.generator
+        chosen = torch.randint(len(self.places), (count,), generator=g).tolist()
+        rows: dict[str, list[Tensor]] = {name: [] for name in PLANES}
+        for place in chosen:
+            shard, row, targets = self.places[place]
+            which = int(torch.randint(targets, (), generator=g))
+            axes = [axis for axis in (-1, -2) if float(torch.rand((), generator=g)) < 0.5]
+            for name in PLANES:
+                kept = self.shards[shard].get_slice(name)
+                value = (kept[row, which] if name in ("passes", "target") else kept[row]).float()
+                if name == "normal":
+                    signs = [-1.0 if axis in axes else 1.0 for axis in (-1, -2)] + [1.0]
+                    value = value * torch.tensor(signs).view(3, 1, 1)
+                rows[name].append(value.flip(axes))
+        plate, matte, normal, albedo, passes, target = (torch.stack(rows[name]) for name in PLANES)
+        nothing = torch.zeros_like(matte)
+        surface = Surface(albedo, nothing, nothing, normal, matte, nothing)
+        sky = plate.new_zeros(len(plate), 3, 2, 4)
+        return Batch(
+            plate,
+            matte,
+            surface,
+            sky,
+            nothing,
+            target,
+            None,
+            Passes(normal, albedo, passes[:, :3], passes[:, 3:]),
+        )
