@@ -115,15 +115,6 @@ def test_refiner_without_an_opinion_returns_the_physical_render() -> None:
     torch.testing.assert_close(net.predict(plate, matte, plate, plate, plate, plate * 0.5), plate * 1.5)
 
 
-def test_refiner_can_light_what_the_physical_render_leaves_black() -> None:
-    black, albedo = torch.zeros(1, 3, 4, 4), torch.tensor([0.8, 0.4, 0.2]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    lit = RenderNet.relit(black, albedo, torch.ones(1, 3, 4, 4))
-    torch.testing.assert_close(lit / lit[:, :1], albedo / albedo[:, :1])  # paint keeps its color
-    assert float(lit.min()) > 0.03
-    darker = RenderNet.relit(black + 0.01, albedo, -torch.ones(1, 3, 4, 4))
-    assert float(darker.min()) == 0.0  # not below black
-
-
 def test_widened_stem_answers_repeated_pictures_as_the_narrow_one() -> None:
     weight, (plate, _) = torch.randn(8, 3, 3, 3), picture()
     wide = widen_stem(weight, 7)

@@ -165,39 +165,20 @@ class SpecularNet(UNet):
 
 
 class RenderNet(UNet):
-    """Plate, maps and the physical render under the target light -> the final render.
-
-    It answers the logarithm of a factor. Where a normal is wrong the render may be black, and no factor makes light of that, so
-    the factor is of the render and a little of the albedo, which is taken off again (``relit``).
-    """
-
-    LIFT = 0.1
-    """Share of the albedo; the render's own mean luminance is ``MIDDLE``."""
+    """Plate, maps and the physical render under the target light -> the final render."""
 
     def __init__(self) -> None:
         super().__init__(16, 3)
 
-    @classmethod
-    def relit(cls, render: Tensor, albedo: Tensor, correction: Tensor) -> Tensor:
-        """The final render (N, 3, H, W) from the physical one, albedo and correction, at the exposure that networks see."""
-        lift = cls.LIFT * albedo
-        return ((render + lift) * torch.exp(correction) - lift).clamp_min(0)
-
-    def correction(
-        self, plate: Tensor, matte: Tensor, normal: Tensor, albedo: Tensor, diffuse: Tensor, specular: Tensor
-    ) -> Tensor:
-        """Everything (N, 3, H, W); the render in target exposure normalized like a plate -> (N, 3, H, W) in [-2, 2]."""
-        x = torch.cat(
-            [encode(plate * matte), normal * matte, (albedo * 2 - 1) * matte, encode(diffuse) * matte,
-             encode(specular) * matte, matte], 1)  # fmt: skip
-        return 2.0 * torch.tanh(self(x).float() * 0.5)
-
     def predict(
         self, plate: Tensor, matte: Tensor, normal: Tensor, albedo: Tensor, diffuse: Tensor, specular: Tensor
     ) -> Tensor:
-        """As :meth:`correction` -> relit (N, 3, H, W)."""
-        change = self.correction(plate, matte, normal, albedo, diffuse, specular)
-        return self.relit((diffuse + specular).clamp_min(0), albedo, change)
+        """Everything (N, 3, H, W); the render in target exposure normalized like a plate -> relit (N, 3, H, W)."""
+        x = torch.cat(
+            [encode(plate * matte), normal * matte, (albedo * 2 - 1) * matte, encode(diffuse) * matte,
+             encode(specular) * matte, matte], 1)  # fmt: skip
+        correction = 2.0 * torch.tanh(self(x).float() * 0.5)
+        return (diffuse + specular).clamp_min(0) * torch.exp(correction)
 
 
 @dataclass(frozen=True)

@@ -112,17 +112,22 @@ def refined(
         times(cut["foreground"], bright), matte, cut["normal"], cut["albedo"], times(diffuse, gain),
         times(specular, gain),
     )  # fmt: skip
+
+    def correction(p: Tensor, m: Tensor, n: Tensor, a: Tensor, d: Tensor, s: Tensor) -> Tensor:
+        relit = networks.render.predict(p, m, n, a, d, s)
+        return torch.log((relit + 1e-4) / (d + s + 1e-4))
+
     with networks.half_precision():
-        change = in_passes(networks.render.correction, working, *inputs)
+        change = in_passes(correction, working, *inputs)
     small = (change.shape[-2], change.shape[-1])
     fit = None
     if small != size:
         fit = Guided.fit(change, guide_of(resize(times(render, gain), small)), resize(matte, small))
 
     def relit(top: int, bottom: int) -> Tensor:
-        band = render.rows(top, bottom) * gain
-        here = change[..., top:bottom, :] if fit is None else fit.rows(guide_of(band), size, top)
-        return networks.render.relit(band, cut["albedo"].rows(top, bottom), strength * here)
+        band = render.rows(top, bottom)
+        here = change[..., top:bottom, :] if fit is None else fit.rows(guide_of(band * gain), size, top)
+        return band * torch.exp(strength * here)
 
     # Albedo has no absolute scale in a photograph, so the refiner may change contrast and colour, not exposure.
     result = Large(relit, (1, 3, *size), bands)
