@@ -20,7 +20,6 @@ from platelight.models import registry
 from platelight.protocol.errors import InputError
 from platelight.training.checkpoint import Checkpoint
 from platelight.training.mmae import MmaeStage, Photos
-from platelight.training.refiner_set import RefinerSet
 from platelight.training.stages import STAGES, RenderStage, Stage, cosine_rate
 from platelight.training.start import Start
 from platelight.training.supply import (
@@ -123,6 +122,10 @@ def _supply(config: TrainConfig, seed: int, targets: int, device: torch.device) 
     if config.refiner_set is not None:
         if config.stage != RenderStage.name:
             raise InputError(f"A refiner set does not train {config.stage}.", "Leave --refiner-set out.")
+        from platelight.training.refiner_set import (
+            RefinerSet,
+        )  # a bare GPU machine lacks what the pipeline needs
+
         return DirectSupply(RefinerSet(config.refiner_set, seed), config.batch, targets, device)
     made_of = Ingredients(
         config.lights, config.bank, config.textures, config.pack, config.reuse, config.stage_set,
