@@ -108,15 +108,14 @@ def refined(
     def times(image: Large, factor: Tensor) -> Large:
         return Large(lambda a, b: image.rows(a, b) * factor, image.shape, bands)
 
-    inputs = (
-        times(cut["foreground"], bright), matte, cut["normal"], cut["albedo"], times(diffuse, gain),
-        times(specular, gain),
-    )  # fmt: skip
-
     def correction(p: Tensor, m: Tensor, n: Tensor, a: Tensor, d: Tensor, s: Tensor) -> Tensor:
         relit = networks.render.predict(p, m, n, a, d, s)
         return torch.log((relit + 1e-4) / (d + s + 1e-4))
 
+    inputs = (
+        times(cut["foreground"], bright), matte, cut["normal"], cut["albedo"], times(diffuse, gain),
+        times(specular, gain),
+    )  # fmt: skip
     with networks.half_precision():
         change = in_passes(correction, working, *inputs)
     small = (change.shape[-2], change.shape[-1])

@@ -22,7 +22,7 @@ from torch import Tensor
 from platelight.images.atomic import write_bytes
 from platelight.models.networks import exposure_of
 from platelight.pipeline.decompose import decompose
-from platelight.pipeline.networks import Networks
+from platelight.pipeline.networks import Networks, turned
 from platelight.pipeline.relight import physical
 from platelight.pipeline.room import UNBOUNDED
 from platelight.pipeline.subject import Maps
@@ -142,14 +142,11 @@ class RefinerSet:
         for place in chosen:
             shard, row, targets = self.places[place]
             which = int(torch.randint(targets, (), generator=g))
-            axes = [axis for axis in (-1, -2) if float(torch.rand((), generator=g)) < 0.5]
+            axes = tuple(axis for axis in (-1, -2) if float(torch.rand((), generator=g)) < 0.5)
             for name in PLANES:
                 kept = self.shards[shard].get_slice(name)
                 value = (kept[row, which] if name in ("passes", "target") else kept[row]).float()
-                if name == "normal":
-                    signs = [-1.0 if axis in axes else 1.0 for axis in (-1, -2)] + [1.0]
-                    value = value * torch.tensor(signs).view(3, 1, 1)
-                rows[name].append(value.flip(axes))
+                rows[name].append(turned(value[None], axes)[0] if name == "normal" else value.flip(axes))
         plate, matte, normal, albedo, passes, target = (torch.stack(rows[name]) for name in PLANES)
         nothing = torch.zeros_like(matte)
         surface = Surface(albedo, nothing, nothing, normal, matte, nothing)

@@ -122,9 +122,8 @@ def _supply(config: TrainConfig, seed: int, targets: int, device: torch.device) 
     if config.refiner_set is not None:
         if config.stage != RenderStage.name:
             raise InputError(f"A refiner set does not train {config.stage}.", "Leave --refiner-set out.")
-        from platelight.training.refiner_set import (
-            RefinerSet,
-        )  # a bare GPU machine lacks what the pipeline needs
+        # Not above: a bare GPU machine lacks what the pipeline needs.
+        from platelight.training.refiner_set import RefinerSet
 
         return DirectSupply(RefinerSet(config.refiner_set, seed), config.batch, targets, device)
     made_of = Ingredients(
