@@ -5,6 +5,7 @@ All of them look inside the matte only (above 0.5), per picture; a suite's figur
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,5 +151,5 @@ def light_error(predicted: Array, truth: Array) -> float:
 
 
 def decibels(mse: float) -> float:
-    """PSNR of a mean squared error for peak 1; 100 dB stands for none."""
-    return float(min(100.0, -10.0 * np.log10(max(mse, 1e-10))))
+    """PSNR of a mean squared error for peak 1; 100 dB stands for none, NaN stays."""
+    return -10.0 * math.log10(max(1e-10, mse)) if mse == mse else mse

@@ -19,13 +19,13 @@ from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_
 from platelight.pipeline.lamps import lamp_passes
 from platelight.pipeline.lights import shares
 from platelight.pipeline.networks import Networks, in_passes
-from platelight.pipeline.resample import Guided, resize, subject_window
+from platelight.pipeline.resample import Guided, fitted, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, clean, put, tensor_of
 from platelight.pipeline.shadows import shadowed
 from platelight.pipeline.subject import MOST, Band, Kept, Map, Maps, Target
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Refine, Relight, maps_of
-from platelight.shading import parallel
+from platelight.shading import doubt, parallel
 from platelight.shading.environment import enlarged, expose, rotate, sample
 from platelight.shading.integrate import shade, view_directions
 
@@ -90,6 +90,8 @@ def refined(
 ) -> None:
     """RenderNet's relit foreground, linear, at the exposure of the physical render, into ``out`` (H, W, 3 or more).
 
+    Its diffuse pass is in doubt first, as normals are (:mod:`platelight.shading.doubt`); without ``strength`` nothing is changed.
+
     ``out`` holds the physical render's sum; what lies outside the subject's window stays.
     """
     window = subject_window(torch.from_numpy(maps.planes["matte"])[None, None].to(maps.device))
@@ -101,7 +103,16 @@ def refined(
     def part(rows: Callable[[int, int], Tensor]) -> Large:
         return Large(lambda a, b: rows(window.top + a, window.top + b)[..., columns], (1, 3, *size), bands)
 
-    diffuse, specular = part(passes.diffuse), part(passes.specular)
+    sharp, specular, paint = part(passes.diffuse), part(passes.specular), part(maps.paint)
+    least = fitted(size, doubt.SIDE)
+    change = doubt.softening(*(resize(image, least) for image in (sharp, paint, cut["normal"], matte)))
+
+    def soft(top: int, bottom: int) -> Tensor:
+        lit, painted, normal = (image.rows(top, bottom) for image in (sharp, paint, cut["normal"]))
+        return doubt.softened(lit, painted, normal, change)
+
+    diffuse = Large(soft, (1, 3, *size), bands)
+    physical = Large(lambda a, b: sharp.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
     render = Large(lambda a, b: diffuse.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
     bright, gain = exposure_over(cut["foreground"], matte), exposure_over(render, matte)
 
@@ -117,20 +128,20 @@ def refined(
         times(specular, gain),
     )  # fmt: skip
     with networks.half_precision():
-        change = in_passes(correction, working, *inputs)
-    small = (change.shape[-2], change.shape[-1])
+        field = in_passes(correction, working, *inputs)
+    small = (field.shape[-2], field.shape[-1])
     fit = None
     if small != size:
-        fit = Guided.fit(change, guide_of(resize(times(render, gain), small)), resize(matte, small))
+        fit = Guided.fit(field, guide_of(resize(times(render, gain), small)), resize(matte, small))
 
     def relit(top: int, bottom: int) -> Tensor:
         band = render.rows(top, bottom)
-        here = change[..., top:bottom, :] if fit is None else fit.rows(guide_of(band * gain), size, top)
-        return band * torch.exp(strength * here)
+        here = field[..., top:bottom, :] if fit is None else fit.rows(guide_of(band * gain), size, top)
+        return torch.lerp(physical.rows(top, bottom), band, strength) * torch.exp(strength * here)
 
-    # Albedo has no absolute scale in a photograph, so the refiner may change contrast and colour, not exposure.
+    # Albedo has no absolute scale in a photograph, so the refiner may change contrast and color, not exposure.
     result = Large(relit, (1, 3, *size), bands)
-    level = exposure_over(result, matte) / gain
+    level = exposure_over(result, matte) / exposure_over(physical, matte)
     for top, _, band in result:
         put(out[:, columns, :3], window.top + top, band * level)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from platelight.models.networks import LUMINANCE
-from platelight.shading.environment import directions, solid_angles
+from platelight.shading.environment import directions, even_directions, solid_angles
 
 Doubles = npt.NDArray[np.float64]
 
@@ -47,7 +47,7 @@ def fitted(light: Tensor, plate: Tensor, matte: Tensor, normal: Tensor, albedo: 
     ways = directions(rows).reshape(-1, 3)
     texels = light[0].flatten(1).T.cpu()
     texels = texels + EVEN * (texels * area).sum(0) / area.sum()
-    kernel = torch.exp(SHARPNESS * (ways @ _even(LOBES).T - 1))
+    kernel = torch.exp(SHARPNESS * (ways @ even_directions(LOBES).T - 1))
     share = (kernel / kernel.sum(1, keepdim=True)).double().numpy()
     cosine = (facing.cpu() @ ways.T).clamp_min(0).double().numpy() / np.pi
     power = (texels * area).double().numpy()
@@ -94,12 +94,3 @@ def _raster(image: Tensor) -> Tensor:
     if scale >= 1:
         return image
     return F.interpolate(image, size=[max(1, round(scale * side)) for side in image.shape[-2:]], mode="area")
-
-
-def _even(count: int) -> Tensor:
-    """Directions (count, 3), evenly over the sphere (Fibonacci's lattice; Gonzalez 2010)."""
-    index = torch.arange(count, dtype=torch.float32) + 0.5
-    height = 1 - 2 * index / count
-    angle = torch.pi * (1 + 5**0.5) * index
-    ring = (1 - height * height).sqrt()
-    return torch.stack([ring * torch.cos(angle), ring * torch.sin(angle), height], -1)

@@ -54,6 +54,15 @@ def directions_at(row: Tensor, column: Tensor, h: int, dtype: torch.dtype = torc
     return torch.stack((x, y, z), dim=-1).to(dtype)
 
 
+def even_directions(count: int) -> Tensor:
+    """Unit directions (count, 3), evenly over the sphere (Fibonacci's lattice; Gonzalez 2010)."""
+    index = torch.arange(count, dtype=torch.float32) + 0.5
+    height = 1 - 2 * index / count
+    angle = math.pi * (1 + 5**0.5) * index
+    ring = (1 - height * height).sqrt()
+    return torch.stack([ring * torch.cos(angle), ring * torch.sin(angle), height], -1)
+
+
 def solid_angles(
     h: int, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:

@@ -77,6 +77,7 @@ def light(surface: Surface, diffuse: Tensor, rows: Tensor, lamp: Tensor) -> Tens
     mean = tables.read(rows, surface.cells)
     glossy_edge = surface.edge * mean[3:] + lamp[3:]
     glossy = glossy_edge + surface.f0 * (surface.white * mean[:3] + lamp[:3] - glossy_edge)
+    glossy = glossy.clamp_min(0.0)  # beside a strong lamp the tables' series rings a little below
     base = environment.sample_closed(diffuse, *surface.at)[0, :, 0] * surface.paint
     return torch.cat((base, glossy))
 

@@ -32,7 +32,8 @@ from platelight.training import trainer
 from platelight.training.lights import ROWS
 from platelight.training.materials import Surface
 from platelight.training.pictures import Batch, Maker
-from platelight.training.stages import DiffuseStage, IllumStage, RenderStage, Stage
+from platelight.training.render_stage import RenderStage
+from platelight.training.stages import DiffuseStage, IllumStage, Stage
 from platelight.training.start import Start
 from platelight.training.supply import Ingredients, make_maker
 from platelight.training.trainer import KINDS, TrainConfig, train

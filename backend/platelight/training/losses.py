@@ -43,16 +43,43 @@ def scale_free(error: Tensor, mask: Tensor) -> Tensor:
     return error - (error * mask).sum((1, 2, 3), keepdim=True) / count
 
 
-BRIGHT = 1.5  # six times a plate's mean: glints beyond it are not worth what they would weigh
+WHITE = 0.995  # of a picture's values inside the matte: what counts as white, as where pictures are measured
+GLINTS = 3.0  # times white: what is brighter is not worth what it would weigh
+
+
+def white_of(truth: Tensor, matte: Tensor) -> Tensor:
+    """What counts as white in linear pictures (N, 3, H, W), (N, 1, 1, 1); never nothing."""
+    inside = torch.where(matte > 0.5, truth, truth.new_full((), torch.nan)).flatten(1)
+    return torch.nanquantile(inside, WHITE, dim=1).nan_to_num(1.0).clamp_min(1e-3).view(-1, 1, 1, 1)
+
+
+def as_bright(picture: Tensor, truth: Tensor, matte: Tensor) -> Tensor:
+    """Linear pictures (N, 3, H, W) after one best scale each, for the truth has no absolute one."""
+    both = ((picture * truth * matte).sum((1, 2, 3)), (picture.square() * matte).sum((1, 2, 3)))
+    return picture * (both[0] / both[1].clamp_min(1e-6)).view(-1, 1, 1, 1)
 
 
 def in_light(picture: Tensor, truth: Tensor, matte: Tensor) -> Tensor:
-    """Root of the mean squared error of linear pictures (N, 3, H, W) inside the matte, each after one best scale; their mean."""
-    picture, truth = picture.clamp(0, BRIGHT) * matte, truth.clamp(0, BRIGHT) * matte
-    both = ((picture * truth).sum((1, 2, 3), keepdim=True), picture.square().sum((1, 2, 3), keepdim=True))
-    error = (picture * (both[0] / both[1].clamp_min(1e-6)) - truth).square()
+    """Root of the mean squared error of pictures (N, 3, H, W) whose white is 1, inside the matte; the pictures' mean."""
+    error = (picture.clamp(0, GLINTS) - truth.clamp(0, GLINTS)).square() * matte
     mean = error.sum((1, 2, 3)) / (3 * matte.sum((1, 2, 3))).clamp_min(1.0)
     return (mean + 1e-6).sqrt().mean()
+
+
+def similarity(picture: Tensor, truth: Tensor, matte: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004, Gaussian of sigma 1.5) of pictures (N, 3, H, W) whose white is 1, inside the matte."""
+    place = torch.arange(-5, 6, device=picture.device)
+    bell = torch.exp(-0.5 * (place / 1.5) ** 2)
+    bell = (bell / bell.sum()).to(picture)
+    a, b = (image.clamp(0, GLINTS) * matte for image in (picture, truth))
+    fields = torch.cat([a, b, a * a, b * b, a * b], 1)
+    kernels = (bell.view(1, 1, -1, 1), bell.view(1, 1, 1, -1))
+    for kernel, pad in zip(kernels, ((5, 0), (0, 5)), strict=True):
+        fields = F.conv2d(fields, kernel.expand(15, 1, -1, -1), padding=pad, groups=15)
+    mean_a, mean_b, aa, bb, ab = fields.chunk(5, 1)
+    first = (2 * mean_a * mean_b + 1e-4) / (mean_a.square() + mean_b.square() + 1e-4)
+    spread = (aa - mean_a.square()) + (bb - mean_b.square())
+    return masked_mean(first * (2 * (ab - mean_a * mean_b) + 9e-4) / (spread + 9e-4), (matte > 0.5).float())
 
 
 VGG = (2, 2, 3)  # convolutions in each of the first three blocks

@@ -24,10 +24,12 @@ from platelight.models.networks import exposure_of
 from platelight.pipeline.decompose import decompose
 from platelight.pipeline.networks import Networks, turned
 from platelight.pipeline.relight import physical
+from platelight.pipeline.resample import fitted, resize
 from platelight.pipeline.room import UNBOUNDED
 from platelight.pipeline.subject import Maps
 from platelight.protocol.errors import Cancelled, InputError
 from platelight.protocol.requests import Decompose, Relight, maps_of
+from platelight.shading import doubt
 from platelight.training.materials import Surface
 from platelight.training.pictures import Batch, Maker, Passes
 
@@ -56,6 +58,14 @@ def taken_apart(networks: Networks, plate: Tensor, matte: Tensor) -> Maps:
     return Maps.of(planes, torch.device("cpu"), UNBOUNDED, maps_of(Relight()))
 
 
+def in_doubt(diffuse: Tensor, maps: dict[str, Tensor]) -> Tensor:
+    """A diffuse pass (1, 3, H, W) of whole maps as the refiner gets it."""
+    paint, normal = maps["albedo"], maps["normal"]
+    least = fitted((diffuse.shape[-2], diffuse.shape[-1]), doubt.SIDE)
+    change = doubt.softening(*(resize(image, least) for image in (diffuse, paint, normal, maps["matte"])))
+    return doubt.softened(diffuse, paint, normal, change)
+
+
 @torch.no_grad()
 def rehearsed(networks: Networks, batch: Batch, targets: int) -> dict[str, Tensor]:
     """A batch of N pictures with N * ``targets`` targets as a shard's arrays, exposures normalized as in use.
@@ -73,6 +83,7 @@ def rehearsed(networks: Networks, batch: Batch, targets: int) -> dict[str, Tenso
         whole = maps.whole()
         cover, bare = whole["matte"], whole["foreground"]
         lit = torch.cat([torch.cat(physical(whole, light[None], Relight().fov), 1) for light in its])
+        lit[:, :3] = torch.cat([in_doubt(one, whole) for one in lit[:, :3].split(1)])
         gain = exposure_of(lit[:, :3] + lit[:, 3:], cover.expand(targets, -1, -1, -1))
         rows.append(
             {

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from platelight.models import registry
-from platelight.models.cavity import cavity
 from platelight.models.form import brighter, lit_as
 from platelight.models.networks import (
     FLOOR,
@@ -21,11 +20,8 @@ from platelight.models.networks import (
     Illumination,
     IllumNet,
     NormalNet,
-    RenderNet,
     SpecularNet,
     diffuse_shading,
-    encode,
-    exposure_of,
     finish_of,
     luminance,
     stretched,
@@ -33,17 +29,14 @@ from platelight.models.networks import (
 from platelight.models.precision import half_precision
 from platelight.models.unet import UNet
 from platelight.shading.environment import sample, solid_angles
-from platelight.training.lights import LEVELS, ROWS, PhongConvolver, prefilter_matrix
+from platelight.training.lights import ROWS, PhongConvolver
 from platelight.training.losses import (
-    PatchDiscriminator,
-    Perceptual,
     angular,
     gradients,
-    in_light,
     masked_mean,
     scale_free,
 )
-from platelight.training.pictures import Batch, Passes, Photographer
+from platelight.training.pictures import Batch
 from platelight.training.start import Start, begin
 
 Metrics = dict[
@@ -276,116 +269,6 @@ class SpecularStage(Stage):
             roughness, f0 = net.predict(batch.plate, batch.matte, maps.normal, maps.albedo)
         rough, reflect = finish_errors(roughness, f0, batch)
         return rough + reflect, {"roughness": rough.detach(), "sqrt_f0": reflect.detach()}
-
-
-class RenderStage(Stage):
-    """Loss = reconstruction + perceptual + adversarial + specular-weighted reconstruction.
-
-    Reconstruction is the error as it is seen, and in light (``LINEAR``): compositors add and multiply light.
-    """
-
-    name = "render"
-    needs = ("normal", "illum", "diffuse", "specular")
-    targets = 1
-    WEIGHTS = (1.0, 0.2, 0.02, 0.5)
-    LINEAR = 2.0
-
-    def __init__(self, weights: Path, pack: Path | None = None) -> None:
-        super().__init__(weights, pack)
-        self.perceptual = Perceptual(pack)
-        self.critic = PatchDiscriminator()
-        self.modules_beside = {"critic": self.critic}
-        self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
-        self.convolve = PhongConvolver(ROWS, GRID)
-        self.levels = torch.stack([prefilter_matrix(ROWS, r) for r in LEVELS])
-        self.last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
-
-    def start(self, weights: Path, start: Start = Start.USUAL) -> str:
-        origin = super().start(weights, start)
-        assert isinstance(self.network, UNet)
-        for parameter in self.network.head.parameters():  # the first answer is the physical render itself
-            nn.init.zeros_(parameter)
-        return origin
-
-    def passes(self, batch: Batch) -> Passes:
-        """The networks' maps and the PBR render under the target light, cavities but no shadows, at the exposure of a plate."""
-        maps = self.maps(batch)
-        assert maps.albedo is not None
-        assert maps.roughness is not None
-        assert maps.f0 is not None
-        assert batch.target_latlong is not None
-        light = batch.target_latlong
-        reflectance = torch.log(maps.albedo + FLOOR) - torch.log(batch.plate.clamp_min(0) + FLOOR)
-        deep = torch.exp(cavity(reflectance, batch.plate, batch.matte, maps.normal))
-        diffuse = (maps.albedo * deep).clamp(0, 1) * sample(self.convolve(light)[:, 0], maps.normal)
-        stack = torch.einsum("nct,ldt->ncld", light.flatten(2), self.levels).unflatten(-1, (ROWS, 2 * ROWS))
-        nv = (maps.normal * batch.view).sum(1, keepdim=True).clamp(0.02, 1)
-        mirror = F.normalize(2 * nv * maps.normal - batch.view, dim=1)
-        specular = Photographer.prefiltered(stack, mirror, maps.roughness) * Photographer.split_sum(
-            maps.f0, maps.roughness, nv
-        )
-        gain = exposure_of(diffuse + specular, batch.matte)
-        return Passes(maps.normal, maps.albedo, diffuse * gain, specular * gain)
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        with torch.no_grad():
-            given = batch.passes or self.passes(batch)
-        assert batch.target is not None
-        net = self.network
-        assert isinstance(net, RenderNet)
-        render, specular = given.diffuse + given.specular, given.specular
-        with half_precision(batch.plate.device):
-            relit = net.predict(batch.plate, batch.matte, given.normal, given.albedo, given.diffuse, specular)
-        # Both at the exposure of the target: albedo has no absolute scale in a photograph.
-        relit = relit * exposure_of(relit.detach(), batch.matte)
-        seen, truth = encode(relit) * batch.matte, encode(batch.target) * batch.matte
-        physical = encode(render) * batch.matte
-        reconstruction = masked_mean((seen - truth).abs(), batch.matte)
-        light, light_before = (in_light(image, batch.target, batch.matte) for image in (relit, render))
-        before = masked_mean((physical - truth).abs(), batch.matte)
-        shine = encode(specular) * 0.5 + 0.5
-        highlight = masked_mean((seen - truth).abs() * shine, batch.matte)
-        crop = slice(0, max(1, len(seen) // 4))  # features of VGG cost more than the network itself
-        with half_precision(batch.plate.device):
-            perceptual = self.perceptual(
-                (seen[crop] * 0.5 + 0.5).clamp(0, 1.5), (truth[crop] * 0.5 + 0.5).clamp(0, 1.5)
-            )
-        adversarial = F.softplus(-self.critic(seen, physical, batch.matte)).mean()
-        self.last = (seen.detach(), truth, physical, batch.matte)
-        w = self.WEIGHTS
-        total = (
-            w[0] * reconstruction
-            + self.LINEAR * light
-            + w[1] * perceptual
-            + w[2] * adversarial
-            + w[3] * highlight
-        )
-        return total, {
-            "relit": reconstruction.detach(),
-            "pbr": before.detach(),
-            "light": light.detach(),
-            "pbr_light": light_before.detach(),
-            "highlight": highlight.detach(),
-            "perceptual": perceptual.detach(),
-            "adversarial": adversarial.detach(),
-        }
-
-    def after_step(self) -> None:
-        if self.last is None:
-            return
-        seen, truth, physical, matte = self.last
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        loss = (
-            F.softplus(-self.critic(truth, physical, matte)).mean()
-            + F.softplus(self.critic(seen, physical, matte)).mean()
-        )
-        loss.backward()
-        self.critic_optimizer.step()
-
-
-STAGES: dict[str, type[Stage]] = {
-    "normal": NormalStage, "illum": IllumStage, "diffuse": DiffuseStage, "specular": SpecularStage, "render": RenderStage,
-}  # fmt: skip
 
 
 def cosine_rate(fraction: float, warm: float = 0.02) -> float:

@@ -20,7 +20,15 @@ from platelight.models import registry
 from platelight.protocol.errors import InputError
 from platelight.training.checkpoint import Checkpoint
 from platelight.training.mmae import MmaeStage, Photos
-from platelight.training.stages import STAGES, RenderStage, Stage, cosine_rate
+from platelight.training.render_stage import RenderStage
+from platelight.training.stages import (
+    DiffuseStage,
+    IllumStage,
+    NormalStage,
+    SpecularStage,
+    Stage,
+    cosine_rate,
+)
 from platelight.training.start import Start
 from platelight.training.supply import (
     DirectSupply,
@@ -34,7 +42,10 @@ from platelight.training.supply import (
 log = logging.getLogger(__name__)
 
 
-KINDS: dict[str, type[Stage]] = {**STAGES, "mmae": MmaeStage}
+KINDS: dict[str, type[Stage]] = {
+    stage.name: stage
+    for stage in (NormalStage, IllumStage, DiffuseStage, SpecularStage, RenderStage, MmaeStage)
+}
 
 
 @dataclass(frozen=True)
