@@ -25,7 +25,7 @@ def lights() -> dict[str, torch.Tensor]:
     return {"sun": sky + sun * 2.0e4, "studio": boxes}
 
 
-def ball(env: torch.Tensor, roughness: float) -> torch.Tensor:
+def ball(env: torch.Tensor, roughness: float, albedo: float = 0.4) -> torch.Tensor:
     """What is seen of a plastic ball, (3, P)."""
     c = (torch.arange(SIDE) + 0.5) / SIDE * 2.1 - 1.05
     x, y = torch.meshgrid(c, -c, indexing="xy")
@@ -34,7 +34,7 @@ def ball(env: torch.Tensor, roughness: float) -> torch.Tensor:
     normal = torch.where(inside, normal, torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1))
     view = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1).expand(3, SIDE, SIDE)
     one = torch.ones(1, 1, SIDE, SIDE)
-    seen = shade(prefilter(env), normal, 0.4 * one.expand(1, 3, -1, -1), roughness * one, 0.04 * one, view)
+    seen = shade(prefilter(env), normal, albedo * one.expand(1, 3, -1, -1), roughness * one, 0.04 * one, view)
     return (seen.diffuse + seen.specular)[0][:, inside]
 
 
@@ -44,3 +44,14 @@ def test_fewer_texels_are_seen_in_mirror_images_only(name: str, roughness: float
     light = lights()[name]
     whole, sent = ball(light, roughness), ball(environment.resize(light, PREVIEW_ROWS), roughness)
     assert float((sent - whole).abs().mean() / whole.mean()) < 0.01
+
+
+@pytest.mark.parametrize("roughness", [0.3, 0.45, 0.7])
+def test_no_highlight_is_negative_beside_a_lamp(roughness: float) -> None:
+    """The series that tables are summed up of rings around what is small and bright; logarithms follow."""
+    ways = environment.directions(32)
+    lamp = torch.exp(
+        300.0 * (ways @ torch.nn.functional.normalize(torch.tensor([0.5, 0.4, -0.6]), dim=0) - 1)
+    )
+    env = (lamp / (lamp * environment.solid_angles(32)).sum()).expand(1, 3, -1, -1).contiguous()
+    assert float(ball(env, roughness, albedo=0.0).min()) >= 0.0

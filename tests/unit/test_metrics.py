@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def test_albedo_error_ignores_one_scale_but_not_color() -> None:
     truth = RNG.uniform(0, 1, (16, 16, 3)).astype(np.float32)
     matte = np.ones((16, 16), np.float32)
     assert metrics.albedo_error(truth * 0.1, truth, matte).psnr == 100.0
+    assert math.isnan(metrics.albedo_error(truth * math.nan, truth, matte).psnr)  # never taken for perfect
     tinted = metrics.albedo_error(truth * np.array([1.0, 0.5, 0.2]), truth, matte)
     assert tinted.psnr < 20.0
     half = np.ones((16, 16, 3), np.float32)

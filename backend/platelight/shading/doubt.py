@@ -28,7 +28,7 @@ DOUBT = 20.0
 SIDE = 48
 """Long side of the raster that the light is fitted on."""
 ROWS = 32
-LAMPS = 64
+LAMPS = 128
 FEW = 32  # pixels: fewer tell nothing
 HELD = 1e-4  # weight of no light at all against that of all pixels
 DEGREES = 24  # the last harmonics: with σ of 10° the next are damped to a hundredth
