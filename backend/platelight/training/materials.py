@@ -171,7 +171,8 @@ def paint(
     f0 = torch.exp(uniform(math.log(0.02), math.log(0.08), n, PARTS, 1))
     f0 = torch.where(uniform(0, 1, n, PARTS, 1) < 0.4, torch.full_like(f0, 0.04), f0)
     f0 = torch.lerp(f0, uniform(0.35, 0.95, n, PARTS, 1), metal)
-    for which, (low, high) in {Part.SKIN: (0.3, 0.65), Part.HAIR: (0.25, 0.6), Part.TEETH: (0.1, 0.3), Part.GUMS: (0.15, 0.4),
+    # Hair is a smooth shell here: what is seen of its strands, which face all ways, is wider than their own gloss.
+    for which, (low, high) in {Part.SKIN: (0.3, 0.65), Part.HAIR: (0.55, 0.9), Part.TEETH: (0.1, 0.3), Part.GUMS: (0.15, 0.4),
                                Part.SCLERA: (0.05, 0.12), Part.IRIS: (0.05, 0.12), Part.CLOTH: (0.5, 1.0)}.items():  # fmt: skip
         glossy[:, int(which), 0] = uniform(low, high, n)
         f0[:, int(which), 0] = 0.028 if which is Part.SKIN else 0.04
