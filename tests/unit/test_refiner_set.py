@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 
 import cv2
@@ -11,13 +12,14 @@ import pytest
 import torch
 from platelight.models import registry
 from platelight.models.networks import MIDDLE, luminance
+from platelight.pipeline.metrics import relit_error
 from platelight.pipeline.networks import Networks
 from platelight.protocol.errors import InputError
 from platelight.training import refiner_set
 from platelight.training.cli import main as train_command
 from platelight.training.light_stage_reader import StageGenerator, StageReader
 from platelight.training.light_stage_store import Store
-from platelight.training.losses import in_light
+from platelight.training.losses import as_bright, in_light, similarity, white_of
 from platelight.training.pictures import Maker
 from platelight.training.refiner_set import RefinerSet, make_refiner_set
 from stage_balls import fill, lights
@@ -97,14 +99,35 @@ def test_what_is_not_whole_is_told(made: Path, tmp_path: Path) -> None:
 
 
 def test_light_is_compared_up_to_its_scale() -> None:
+    def error(picture: torch.Tensor, truth: torch.Tensor, matte: torch.Tensor) -> torch.Tensor:
+        return in_light(as_bright(picture, truth, matte), truth, matte)
+
     truth, matte = torch.rand(2, 3, 8, 8) * 0.5, torch.ones(2, 1, 8, 8)
-    assert float(in_light(truth * 0.6, truth, matte)) < 2e-3
-    assert float(in_light(torch.full_like(truth, 0.3), truth, matte)) > 0.1
+    assert float(error(truth * 0.6, truth, matte)) < 2e-3
+    assert float(error(torch.full_like(truth, 0.3), truth, matte)) > 0.1
     beside = matte.clone()
     beside[..., :4] = 0
     wrong = truth.clone()
     wrong[..., :4] += 0.5
-    assert float(in_light(wrong, truth, beside)) < 2e-3  # what is outside does not count
+    assert float(error(wrong, truth, beside)) < 2e-3  # what is outside does not count
+
+
+def test_what_training_measures_is_what_evaluation_measures() -> None:
+    random = torch.Generator().manual_seed(2)
+    truth = torch.rand(2, 3, 40, 40, generator=random) * torch.tensor([0.2, 3.0]).view(2, 1, 1, 1)
+    matte = torch.zeros(2, 1, 40, 40)
+    matte[..., 6:34, 9:30] = 1
+    picture = 0.3 * (truth + 0.2 * truth.amax() * torch.rand(truth.shape, generator=random))
+    for k in range(2):
+        p, t, m = picture[k : k + 1], truth[k : k + 1], matte[k : k + 1]
+        white = white_of(t, m)
+        given = as_bright(p, t, m) / white
+        arrays = [x[0].permute(1, 2, 0).numpy() for x in (p, t)]
+        expected = relit_error(arrays[0], arrays[1], m[0, 0].numpy())
+        assert -20 * math.log10(float(in_light(given, t / white, m))) == pytest.approx(
+            expected.psnr, abs=0.05
+        )
+        assert float(similarity(given, t / white, m)) == pytest.approx(expected.ssim, abs=2e-3)
 
 
 @needs_vgg

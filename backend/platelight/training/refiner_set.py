@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn import functional as F
 
 from platelight.images.atomic import write_bytes
-from platelight.models.networks import exposure_of
+from platelight.models.networks import exposure_of, unit_normal
 from platelight.pipeline.decompose import decompose
-from platelight.pipeline.networks import Networks, turned
+from platelight.pipeline.networks import Networks
 from platelight.pipeline.relight import physical
 from platelight.pipeline.resample import fitted, resize
 from platelight.pipeline.room import UNBOUNDED
@@ -35,6 +37,10 @@ from platelight.training.pictures import Batch, Maker, Passes
 
 log = logging.getLogger(__name__)
 
+ZOOM, TINT = (
+    1.35,
+    0.25,
+)  # how much larger or smaller pictures are drawn, spread of a light's color: there are few pictures
 TARGETS = 4  # lights that each picture is relit by
 SHARD = 16  # pictures
 BRIGHTEST = 6e4  # of a half float
@@ -122,7 +128,7 @@ def make_refiner_set(
 
 
 class RefinerSet:
-    """A maker that draws a set's pictures, each under one of its targets, mirrored along either axis half of the time.
+    """A maker that draws a set's pictures, each under one of its targets, laid and tinted anew each time.
 
     Raises:
         InputError: the folder holds no shard, or a shard is not whole.
@@ -153,22 +159,39 @@ class RefinerSet:
         for place in chosen:
             shard, row, targets = self.places[place]
             which = int(torch.randint(targets, (), generator=g))
-            axes = tuple(axis for axis in (-1, -2) if float(torch.rand((), generator=g)) < 0.5)
             for name in PLANES:
                 kept = self.shards[shard].get_slice(name)
-                value = (kept[row, which] if name in ("passes", "target") else kept[row]).float()
-                rows[name].append(turned(value[None], axes)[0] if name == "normal" else value.flip(axes))
-        plate, matte, normal, albedo, passes, target = (torch.stack(rows[name]) for name in PLANES)
+                rows[name].append((kept[row, which] if name in ("passes", "target") else kept[row]).float())
+        planes = laid([torch.stack(rows[name]) for name in PLANES], g)
+        plate, matte, normal, albedo, passes, target = planes
+        # Of the plate's light, and of the other.
+        tint = torch.exp(TINT * torch.randn(2, count, 3, 1, 1, generator=g))
+        plate, passes, target = plate * tint[0], passes * tint[1].repeat(1, 2, 1, 1), target * tint[1]
+        plate, target = (image * exposure_of(image, matte) for image in (plate, target))
+        passes = passes * exposure_of(passes[:, :3] + passes[:, 3:], matte)
         nothing = torch.zeros_like(matte)
         surface = Surface(albedo, nothing, nothing, normal, matte, nothing)
         sky = plate.new_zeros(len(plate), 3, 2, 4)
         return Batch(
-            plate,
-            matte,
-            surface,
-            sky,
-            nothing,
-            target,
-            None,
-            Passes(normal, albedo, passes[:, :3], passes[:, 3:]),
-        )
+            plate, matte, surface, sky, nothing, target, None, Passes(normal, albedo, passes[:, :3], passes[:, 3:]),
+        )  # fmt: skip
+
+
+def laid(planes: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """Planes (N, C, H, W) of pictures, as in ``PLANES``, each turned by any angle, mirrored or not, larger or smaller by ``ZOOM``."""
+    count = len(planes[0])
+    angle, zoom, side = torch.rand(3, count, generator=generator)
+    angle, zoom = angle * 2 * math.pi, torch.exp((2 * zoom - 1) * math.log(ZOOM))
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    mirror = torch.where(side < 0.5, 1.0, -1.0)
+    # Where a place of the new picture was in the old one, x to the right and y down.
+    turn = torch.stack([torch.stack([cosine * mirror, -sine], 1), torch.stack([sine * mirror, cosine], 1)], 1)
+    grid = F.affine_grid(
+        torch.cat([turn * zoom.view(-1, 1, 1), torch.zeros(count, 2, 1)], 2), list(planes[0].shape), align_corners=False
+    )  # fmt: skip
+    moved = F.grid_sample(torch.cat(planes, 1), grid, align_corners=False)
+    found = list(moved.split([plane.shape[1] for plane in planes], 1))
+    down = found[2][:, :2] * found[2].new_tensor([1.0, -1.0]).view(1, 2, 1, 1)
+    x, y = torch.einsum("nij,nihw->njhw", turn, down).unbind(1)
+    found[2] = unit_normal(torch.stack([x, -y, found[2][:, 2]], 1))
+    return found
