@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 GLOBAL_SIDE = 160  # near the size that the networks were trained at: form and paint are read here
 LIGHT_SIDE = 128
+REFINED_SIDE = 256  # RenderNet mends what is near, so it may see more; docs/training.md has the figures
 MIRRORS: tuple[tuple[int, ...], ...] = (
     (),
     (-1,),
@@ -109,14 +110,16 @@ def in_passes(
     working: int,
     *inputs: Tensor | Large,
     whole: Callable[..., Tensor] | None = None,
+    side: int = GLOBAL_SIDE,
 ) -> Tensor:
     """Run a network on its inputs where the whole is seen and again for detail: (1, K, h, w) at the working size.
 
     The first input decides the size, the second is the matte; all are (1, C, H, W) of one size. ``whole`` is what runs
-    where the whole is seen, if it is another than ``run``; it gets pictures of sides that are multiples of 32.
+    where the whole is seen, if it is another than ``run``; it gets pictures of sides that are multiples of 32. There their
+    long side is ``side``.
     """
     size = (inputs[0].shape[-2], inputs[0].shape[-1])
-    target = fitted(size, min(GLOBAL_SIDE, working))
+    target = fitted(size, min(side, working))
     seen = [padded(resize(x, target)) for x in inputs]
     # In float32 whatever the detail is in: here the level of the field is read, and bfloat16 moves it by up to 1.3 %.
     with torch.autocast(seen[0].device.type, enabled=False):

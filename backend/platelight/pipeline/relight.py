@@ -18,7 +18,7 @@ from torch import Tensor
 from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_of
 from platelight.pipeline.lamps import lamp_passes
 from platelight.pipeline.lights import shares
-from platelight.pipeline.networks import Networks, in_passes
+from platelight.pipeline.networks import REFINED_SIDE, Networks, in_passes
 from platelight.pipeline.resample import Guided, fitted, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, clean, put, tensor_of
 from platelight.pipeline.shadows import shadowed
@@ -128,7 +128,7 @@ def refined(
         times(specular, gain),
     )  # fmt: skip
     with networks.half_precision():
-        field = in_passes(correction, working, *inputs)
+        field = in_passes(correction, working, *inputs, side=REFINED_SIDE)
     small = (field.shape[-2], field.shape[-1])
     fit = None
     if small != size:
