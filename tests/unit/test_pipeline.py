@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from platelight.models.networks import RenderNet
 from platelight.pipeline import service
 from platelight.pipeline.resample import (
     Window,
@@ -25,6 +26,7 @@ from platelight.pipeline.room import Room
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 from platelight.protocol.lamps import Lamp
 from platelight.protocol.requests import Decompose, Refine, Relight, maps_of
+from platelight.shading.environment import directions
 
 SMALL = 96
 
@@ -264,6 +266,26 @@ def test_refiner_at_no_strength_returns_the_passes(maps: dict[str, np.ndarray]) 
     alone = service.run_job(Refine(composite_only=True, working_size=SMALL), planes).planes
     assert set(alone) == {"relit"}
     np.testing.assert_array_equal(alone["relit"], full)
+
+
+def test_refining_begins_with_shading_in_doubt(
+    maps: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that changes nothing shows it: under one lamp the shade's edge is softer, and no darker at the same exposure."""
+    monkeypatch.setattr(RenderNet, "predict", lambda self, p, m, n, a, d, s: d + s)
+    ways = directions(32).numpy()
+    lamp = np.exp(200 * (ways @ np.array([0.8, 0.3, 0.5]) / np.sqrt(0.98) - 1)) * 50
+    planes = {**maps, "light": np.repeat(lamp[..., None], 3, 2).astype(np.float32)}
+    result = service.run_job(Relight(working_size=SMALL), planes).planes
+    solid = maps["matte"] > 0.99
+    soft, sharp = result["relit"][solid][:, :3], result["pbr"][solid]
+    assert soft.mean() == pytest.approx(sharp.mean(), rel=0.05)
+    shade = sharp.mean(1) < 0.05 * sharp.mean()
+    assert shade.sum() > 20
+    assert soft[shade].mean() > 2 * sharp[shade].mean()
+    assert np.isfinite(soft).all()
+    none = service.run_job(Relight(working_size=SMALL, strength=0.0), planes).planes["relit"][solid][:, :3]
+    np.testing.assert_allclose(none, sharp, rtol=2e-3, atol=1e-4)
 
 
 def test_only_the_maps_that_a_request_reads_are_needed(maps: dict[str, np.ndarray]) -> None:
