@@ -112,7 +112,7 @@ def refined(
         return doubt.softened(lit, painted, normal, change)
 
     diffuse = Large(soft, (1, 3, *size), bands)
-    physical = Large(lambda a, b: sharp.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
+    given = Large(lambda a, b: sharp.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
     render = Large(lambda a, b: diffuse.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
     bright, gain = exposure_over(cut["foreground"], matte), exposure_over(render, matte)
 
@@ -137,11 +137,11 @@ def refined(
     def relit(top: int, bottom: int) -> Tensor:
         band = render.rows(top, bottom)
         here = field[..., top:bottom, :] if fit is None else fit.rows(guide_of(band * gain), size, top)
-        return torch.lerp(physical.rows(top, bottom), band, strength) * torch.exp(strength * here)
+        return torch.lerp(given.rows(top, bottom), band, strength) * torch.exp(strength * here)
 
     # Albedo has no absolute scale in a photograph, so the refiner may change contrast and color, not exposure.
     result = Large(relit, (1, 3, *size), bands)
-    level = exposure_over(result, matte) / exposure_over(physical, matte)
+    level = exposure_over(result, matte) / exposure_over(given, matte)
     for top, _, band in result:
         put(out[:, columns, :3], window.top + top, band * level)
 

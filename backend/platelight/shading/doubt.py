@@ -88,7 +88,10 @@ def _powers(system: Doubles, seen: Doubles) -> Doubles:
         return np.zeros(LAMPS)
     # The same problem as that of all pixels, with as many rows as lamps.
     root = np.linalg.cholesky(square + HELD * level * np.eye(LAMPS))
-    found, _ = nnls(root.T, np.linalg.solve(root, system.T @ seen))
+    try:
+        found, _ = nnls(root.T, np.linalg.solve(root, system.T @ seen))
+    except RuntimeError:  # it did not settle: better no doubt than no picture
+        return np.zeros(LAMPS)
     return np.asarray(found, np.float64)
 
 

@@ -40,9 +40,8 @@ class RenderStage(Stage):
     targets = 1
     WEIGHTS = (1.0, 0.2, 0.02, 0.5)
     LINEAR, ALIKE = 2.0, 0.5
-    LOOKED_AT = (
-        4  # one picture in as many is seen by VGG and the critic: all would cost more than the network
-    )
+    # One picture in as many is seen by VGG and the critic: all of them would cost more than the network itself.
+    LOOKED_AT = 4
 
     def __init__(self, weights: Path, pack: Path | None = None) -> None:
         super().__init__(weights, pack)
