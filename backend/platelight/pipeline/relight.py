@@ -84,6 +84,14 @@ class Passes:
         return tensor_of(self.maps[1][top:bottom], self.device)
 
 
+def softening(
+    diffuse: Tensor | Large, paint: Tensor | Large, normal: Tensor | Large, matte: Tensor | Large
+) -> Tensor:
+    """As :func:`doubt.softening`, of planes (1, C, H, W) of any size."""
+    least = fitted((diffuse.shape[-2], diffuse.shape[-1]), doubt.SIDE)
+    return doubt.softening(*(resize(image, least) for image in (diffuse, paint, normal, matte)))
+
+
 @torch.inference_mode()
 def refined(
     networks: Networks, maps: Maps, passes: Passes, out: Map, strength: float, working: int, room: Room
@@ -104,8 +112,7 @@ def refined(
         return Large(lambda a, b: rows(window.top + a, window.top + b)[..., columns], (1, 3, *size), bands)
 
     sharp, specular, paint = part(passes.diffuse), part(passes.specular), part(maps.paint)
-    least = fitted(size, doubt.SIDE)
-    change = doubt.softening(*(resize(image, least) for image in (sharp, paint, cut["normal"], matte)))
+    change = softening(sharp, paint, cut["normal"], matte)
 
     def soft(top: int, bottom: int) -> Tensor:
         lit, painted, normal = (image.rows(top, bottom) for image in (sharp, paint, cut["normal"]))

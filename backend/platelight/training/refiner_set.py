@@ -25,8 +25,7 @@ from platelight.images.atomic import write_bytes
 from platelight.models.networks import exposure_of, unit_normal
 from platelight.pipeline.decompose import decompose
 from platelight.pipeline.networks import Networks
-from platelight.pipeline.relight import physical
-from platelight.pipeline.resample import fitted, resize
+from platelight.pipeline.relight import physical, softening
 from platelight.pipeline.room import UNBOUNDED
 from platelight.pipeline.subject import Maps
 from platelight.protocol.errors import Cancelled, InputError
@@ -37,10 +36,8 @@ from platelight.training.pictures import Batch, Maker, Passes
 
 log = logging.getLogger(__name__)
 
-ZOOM, TINT = (
-    1.35,
-    0.25,
-)  # how much larger or smaller pictures are drawn, spread of a light's color: there are few pictures
+ZOOM = 1.35  # how much larger or smaller pictures are drawn: there are few of them
+TINT = 0.25  # spread of the logarithm of a light's color, drawn anew
 TARGETS = 4  # lights that each picture is relit by
 SHARD = 16  # pictures
 BRIGHTEST = 6e4  # of a half float
@@ -67,9 +64,7 @@ def taken_apart(networks: Networks, plate: Tensor, matte: Tensor) -> Maps:
 def in_doubt(diffuse: Tensor, maps: dict[str, Tensor]) -> Tensor:
     """A diffuse pass (1, 3, H, W) of whole maps as the refiner gets it."""
     paint, normal = maps["albedo"], maps["normal"]
-    least = fitted((diffuse.shape[-2], diffuse.shape[-1]), doubt.SIDE)
-    change = doubt.softening(*(resize(image, least) for image in (diffuse, paint, normal, maps["matte"])))
-    return doubt.softened(diffuse, paint, normal, change)
+    return doubt.softened(diffuse, paint, normal, softening(diffuse, paint, normal, maps["matte"]))
 
 
 @torch.no_grad()
