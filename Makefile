@@ -18,8 +18,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two files at a time on two cores; then, one by one, those that measure time.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(PYTEST)
+	$(BIN)/python -m pytest -m alone $(PYTEST)
 
 # A real Blender window under Xvfb, in a Debian 13 folder of its own: needs root and about 2 GB. BLENDER=5: Debian's newest.
 test-gui: setup

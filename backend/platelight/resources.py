@@ -48,6 +48,15 @@ def keep_freed_memory() -> None:
     _tell_malloc((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, _KEPT))
 
 
+def prefer_huge_pages() -> None:
+    """Have torch ask for pages of 2 MiB, here and in processes that this one starts; to be called before torch is imported.
+
+    Networks take and give back hundreds of megabytes a picture. In small pages a fifth of the time goes into having them
+    cleared by the system. Linux only, where it gives such pages to who asks (its own default); what the user set stays.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
 def give_back_large_blocks() -> None:
     """Have pieces of memory above 4 MiB go back to the system as soon as they are freed; does nothing without glibc.
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def bp(addon: Callable[[str], Any]) -> Any:

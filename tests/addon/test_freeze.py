@@ -12,7 +12,7 @@ LIMIT = 50.0  # milliseconds
 # By the clock too, on an idle machine: PLATELIGHT_FREEZE_CLOCK=1 pytest -s tests/addon/test_freeze.py
 CLOCK = os.environ.get("PLATELIGHT_FREEZE_CLOCK", "") not in ("", "0")
 JOBS = ("analyze", "again", "refine", "painted")
-pytestmark = [pytest.mark.blender, pytest.mark.slow]
+pytestmark = [pytest.mark.blender, pytest.mark.slow, pytest.mark.alone]
 
 
 def test_a_4k_job_never_holds_the_main_thread(run_blender: Callable[..., Any]) -> None:

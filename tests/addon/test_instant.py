@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from carried import carried_light
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.alone]
 FOV = 40.0  # of scripts/blender_kit.py, and the albedo there
 BASE = (0.5, 0.4, 0.3)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def jobs(addon: Callable[[str], Any]) -> Any:

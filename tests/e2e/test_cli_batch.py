@@ -19,6 +19,8 @@ import pytest
 from platelight import images
 from platelight.images.exr import read_exr
 
+pytestmark = pytest.mark.alone
+
 FRAMES = 24
 
 

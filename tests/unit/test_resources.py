@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,41 @@ def test_memory_that_was_given_back_comes_again_without_new_pages() -> None:
     )
     assert given > 10_000
     assert kept < given / 20
+
+
+_TORCH = """
+import resource, sys
+from platelight.resources import prefer_huge_pages
+if sys.argv[1] == "huge":
+    prefer_huge_pages()
+import torch
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    torch.ones(16 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _huge_pages_given() -> bool:
+    try:
+        return "[never]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _huge_pages_given(), reason="this system gives no huge pages")
+def test_torch_takes_huge_pages_where_they_were_preferred() -> None:
+    plain = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"}
+
+    def faults(how: str, **set_by_user: str) -> int:
+        command = [sys.executable, "-c", _TORCH, how]
+        done = subprocess.run(command, capture_output=True, check=True, env={**plain, **set_by_user})
+        return int(done.stdout)
+
+    small = faults("small")
+    assert small > 4 * (64 << 20) / 4096 * 0.9
+    assert faults("huge") < small / 10
+    assert faults("huge", THP_MEM_ALLOC_ENABLE="0") > small / 2
 
 
 _BOUND = """

@@ -35,6 +35,8 @@ from platelight.protocol.requests import Decompose
 from platelight.protocol.version import PROTOCOL_VERSION
 from platelight.server.gate import check_endpoint, read_allowed
 
+pytestmark = pytest.mark.alone
+
 
 def new_keys() -> KeyPair:
     public, secret = zmq.curve_keypair()

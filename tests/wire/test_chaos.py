@@ -18,6 +18,8 @@ from conftest import Server, alive, guest_of, wait_for
 from platelight.client import Client, Result
 from platelight.protocol.requests import Decompose
 
+pytestmark = pytest.mark.alone
+
 FRAMES, WORKER_KILLS, BROKER_KILLS = 20, 20, 5  # frames of each of two clients
 
 

@@ -18,6 +18,8 @@ from platelight.protocol.errors import Cancelled, JobFailed, Poisoned, TimedOut
 from platelight.protocol.messages import JobState, Message, Ping
 from platelight.protocol.requests import Decompose
 
+pytestmark = pytest.mark.alone
+
 PLANE = {"plate": np.arange(300 * 200 * 3, dtype=np.float32).reshape(300, 200, 3)}
 
 

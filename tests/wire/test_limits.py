@@ -28,6 +28,8 @@ from platelight.resources import resident_memory
 from test_abuse import Peer
 from test_life import Background
 
+pytestmark = pytest.mark.alone
+
 MIB = 2**20
 SMALL = {"plate": np.ones((40, 30, 3), np.float32)}
 RNG = np.random.default_rng(11)

@@ -120,10 +120,11 @@ class Graph:
         metallic: Any = 0.0,
         normal: Any = None,
         true_normal: Any = None,
+        true_roughness: Any = None,
         scatter: float = 0.0,
         extra: dict[str, Any] | None = None,
     ) -> Any:
-        """Close the graph with a Principled BSDF and the AOVs that tell what it was fed."""
+        """Close the graph with a Principled BSDF and the AOVs that tell what it was fed, or what a smooth surface would need."""
         shaded = normal if normal is not None else self.node("ShaderNodeNewGeometry").outputs["Normal"]
         inputs: dict[str, Any] = {
             "Base Color": color, "Roughness": roughness, "Metallic": metallic,
@@ -143,7 +144,8 @@ class Graph:
         plain = self.node("ShaderNodeCombineXYZ", {0: f0, 1: f0, 2: f0}).outputs[0]
         self.aov("f0", self.mix(metallic, plain, color))
         depth = self.node("ShaderNodeCameraData").outputs["View Z Depth"]
-        self.aov("finish", self.node("ShaderNodeCombineXYZ", {0: roughness, 1: depth, 2: 1.0}).outputs[0])
+        told = roughness if true_roughness is None else true_roughness
+        self.aov("finish", self.node("ShaderNodeCombineXYZ", {0: told, 1: depth, 2: 1.0}).outputs[0])
         return self.material
 
     def aov(self, name: str, value: Any) -> None:
@@ -310,11 +312,19 @@ def hair_color(rng: Rng) -> tuple[float, float, float]:
 
 
 def strands_material(color: tuple[float, float, float], rng: Rng) -> Any:
-    """Hair: Principled with a sheen of its own; the true normal is that of what it grows on."""
+    """Hair: Principled with a sheen of its own; normal and roughness told are those of a surface that looks alike.
+
+    The normal is that of what it grows on. A strand spreads a highlight all around itself, so across the strands a head of hair is as
+    rough as can be, whatever a strand is: the mean of both directions' slopes is what one roughness can tell.
+    """
     g = Graph("strands")
     vary = g.span(g.node("ShaderNodeHairInfo").outputs["Random"], 0, 1, 0.7, 1.3)
     tint = g.multiply(color, g.node("ShaderNodeCombineXYZ", {0: vary, 1: vary, 2: vary}).outputs[0])
-    return g.finish(tint, rng.uniform(0.3, 0.55), 0.046, true_normal=g.attribute("grown_on"))
+    gloss = rng.uniform(0.3, 0.55)
+    # Slopes go with the square of roughness (alpha), and across the strands alpha is 1.
+    return g.finish(
+        tint, gloss, 0.046, true_normal=g.attribute("grown_on"), true_roughness=((gloss**2 + 1) / 2) ** 0.5
+    )
 
 
 def part_material(part: Part, subject: Subject, hair: tuple[float, float, float], rng: Rng) -> Any:
