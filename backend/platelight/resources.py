@@ -51,8 +51,8 @@ def keep_freed_memory() -> None:
 def prefer_huge_pages() -> None:
     """Have torch ask for pages of 2 MiB, here and in processes that this one starts; to be called before torch is imported.
 
-    Networks take and give back hundreds of megabytes a picture. In small pages a fifth of the time goes into having them
-    cleared by the system. Linux only, where it gives such pages to who asks (its own default); what the user set stays.
+    Networks take and give back hundreds of megabytes a picture, and each page of 4 KiB costs a fault when it is first written.
+    Linux only, where the system gives such pages to who asks; what the user set stays.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
