@@ -57,7 +57,9 @@ def _huge_pages_are_for_who_asks() -> bool:
         return False
 
 
-@pytest.mark.skipif(not _huge_pages_are_for_who_asks(), reason="this system gives huge pages to all or to none")
+@pytest.mark.skipif(
+    not _huge_pages_are_for_who_asks(), reason="this system gives huge pages to all or to none"
+)
 def test_torch_takes_huge_pages_where_they_were_preferred() -> None:
     plain = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"}
 
