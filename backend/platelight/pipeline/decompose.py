@@ -22,6 +22,7 @@ from platelight.pipeline.face_form import faces_in, with_faces
 from platelight.pipeline.form import of_a_surface
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
 from platelight.pipeline.paint import evened
+from platelight.pipeline.relief import turned_by_shading
 from platelight.pipeline.resample import Guided, Window, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, put, tensor_of, unit
 from platelight.pipeline.source_light import fitted
@@ -174,6 +175,9 @@ def decompose(
     # The correction is smooth, the plate is not: applied to the plate's own pixels it keeps all texture.
     normal, reflectance = read_again(networks, working, small_plate, small_matte, normal, shading)
     normal = of_a_surface(normal, small_matte, fov_of(window, width, request.fov))
+    # Paint tells what is shading and so form; form then tells what is paint.
+    paint = evened(reflectance, small_plate, small_matte, normal)
+    normal = turned_by_shading(normal, paint, small_plate, small_matte)
     reflectance = evened(reflectance, small_plate, small_matte, normal)
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)

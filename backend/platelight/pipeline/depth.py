@@ -186,7 +186,7 @@ def _solve_level(
         own = np.arange(len(n))
         rows, columns = np.concatenate([pairs[0], pairs[1], own]), np.concatenate([pairs[1], pairs[0], own])
         entries = np.concatenate([values, values, diagonal])
-        z = _solve(scipy.sparse.csc_matrix((entries / unit, (rows, columns))), right / unit, z)
+        z = solved(scipy.sparse.csc_matrix((entries / unit, (rows, columns))), right / unit, z)
     out = np.zeros(mask.shape)
     out[mask] = _centered(z, mask)
     return out
@@ -222,7 +222,7 @@ def _forward_weight(slope: Doubles, low: npt.NDArray[Any], high: npt.NDArray[Any
     return np.asarray(1.0 / (1.0 + np.exp(-jump)))
 
 
-def _solve(system: scipy.sparse.csc_matrix, right: Doubles, start: Doubles) -> Doubles:
+def solved(system: scipy.sparse.csc_matrix, right: Doubles, start: Doubles) -> Doubles:
     """Solve a symmetric positive definite system: directly while that is fast, else by conjugate gradients.
 
     Conjugate gradients only polish: the low frequencies, which converge last, come right from the level below.
