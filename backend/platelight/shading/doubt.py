@@ -23,8 +23,8 @@ from platelight.shading.environment import directions, even_directions, sample
 
 Doubles = npt.NDArray[np.float64]
 
-DOUBT = 20.0
-"""σ in degrees: normals of photographs are 21 to 23° off in the mean, which is 1.25 σ of a Gaussian of 17 to 18°."""
+DOUBT = 17.0
+"""σ in degrees: normals of photographs are 20 to 22° off in the mean, which is 1.25 σ of a Gaussian of 16 to 18°."""
 SIDE = 48
 """Long side of the raster that the light is fitted on."""
 ROWS = 32
