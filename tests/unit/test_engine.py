@@ -64,7 +64,8 @@ def test_openvino_gives_the_same_at_any_size(cache: Path) -> None:
                 allowed = apart(plain(x), exact)  # PyTorch's own error in bfloat16
             assert rounded.dtype == torch.float32
             if precision.has_bf16(CPU):
-                assert 0.0 < apart(rounded, exact) < max(1.25 * allowed, 0.01)
+                # OpenVINO rounds elsewhere, and noise shows it most.
+                assert 0.0 < apart(rounded, exact) < max(1.75 * allowed, 0.01)
 
 
 @openvino
