@@ -20,6 +20,7 @@ from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.face_form import faces_in, with_faces
 from platelight.pipeline.form import of_a_surface
+from platelight.pipeline.hair import with_hair
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
 from platelight.pipeline.paint import evened
 from platelight.pipeline.relief import turned_by_shading
@@ -162,8 +163,8 @@ def decompose(
     normal = predict_normal(networks, plate, cover, working)
     size = (normal.shape[-2], normal.shape[-1])
     small_plate, small_matte = resize(plate, size), resize(cover, size)
-    if request.faces == "on":
-        normal = with_faces(normal, small_matte, faces_in(plate, cover, size))
+    faces = faces_in(plate, cover, size) if request.faces == "on" else []
+    normal = with_faces(normal, small_matte, faces)
     check_cancelled(cancelled)
 
     progress(0.45, "light")
@@ -191,11 +192,12 @@ def decompose(
 
     with networks.half_precision():
         specular = in_passes(finish, working, small_plate, small_matte, normal, small_albedo)
+    roughness = with_hair(specular[:, :1], small_albedo, small_matte, faces)
     check_cancelled(cancelled)
 
     progress(0.75, "upsampling")
     deep = cavity(reflectance, small_plate, small_matte, normal)
-    fields = torch.cat([normal, reflectance, specular, deep], 1)
+    fields = torch.cat([normal, reflectance, roughness, specular[:, 1:], deep], 1)
     maps = _grown(fields, small_plate, small_matte, plate, cover, (height, width), window, room)
     check_cancelled(cancelled)
     made("foreground", foreground)
