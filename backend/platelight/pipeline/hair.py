@@ -2,7 +2,7 @@
 
 SpecularNet takes hair for skin, and lamps from the side then lay a white glaze on it. Many thin cylinders, each of them
 glossy, look as a rough surface does (Marschner et al., *Light Scattering from Human Hair Fibers*, 2003, for the wide lobes of
-one fiber): the light stage's look alike at a roughness of 0.74 to 0.81 (docs/light-stage.md). No network of ours tells hair; a face
+one fiber): strands of a gloss g on the light stage are told as √((g² + 1) / 2), 0.74 to 0.81. No network of ours tells hair; a face
 tells where it is.
 """
 
