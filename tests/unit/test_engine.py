@@ -20,6 +20,7 @@ from platelight.models.networks import DiffuseNet, NormalNet
 from platelight.pipeline import service
 from platelight.protocol.errors import InputError
 from platelight.server.config import ServeConfig
+from torch.nn import functional as F
 
 CPU = torch.device("cpu")
 INSTALLED = importlib.util.find_spec("openvino") is not None
@@ -55,7 +56,8 @@ def test_openvino_gives_the_same_at_any_size(cache: Path) -> None:
     assert {file.name: file.stat().st_mtime_ns for file in cache.iterdir()} == files
     with torch.inference_mode():
         for size in ((96, 160), (160, 96), (224, 384)):
-            x = pictures(13, *size)
+            # As smooth as pictures are; noise shows most where each of them rounds.
+            x = F.interpolate(pictures(13, size[0] // 8, size[1] // 8), size, mode="bicubic")
             exact = plain(x)
             assert apart(other(x), exact) < 1e-4
             assert torch.equal(other(x), third(x))
@@ -64,8 +66,7 @@ def test_openvino_gives_the_same_at_any_size(cache: Path) -> None:
                 allowed = apart(plain(x), exact)  # PyTorch's own error in bfloat16
             assert rounded.dtype == torch.float32
             if precision.has_bf16(CPU):
-                # OpenVINO rounds elsewhere, and noise shows it most.
-                assert 0.0 < apart(rounded, exact) < max(1.75 * allowed, 0.01)
+                assert 0.0 < apart(rounded, exact) < max(1.25 * allowed, 0.01)
 
 
 @openvino

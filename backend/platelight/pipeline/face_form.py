@@ -111,11 +111,11 @@ def _draw(face: Face, height: int, width: int) -> tuple[Array, Array]:
     normal = _mesh(face, height, width)
     for ring in (LEFT_EYE, RIGHT_EYE):
         _put_eye(face, ring, normal)
-    inside = _filled(face.points[list(OVAL), :2], height, width)
+    inside = filled(face.points[list(OVAL), :2], height, width)
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
     rim = np.clip(depth / (RIM * face.size), 0, 1)
     trust = rim * rim * (3 - 2 * rim) * np.clip((normal[..., 2] - GRAZING) / (FACING - GRAZING), 0, 1)
-    trust[_filled(face.points[list(MOUTH), :2], height, width) > 0] = 0
+    trust[filled(face.points[list(MOUTH), :2], height, width) > 0] = 0
     return normal, trust
 
 
@@ -159,7 +159,7 @@ def _put_eye(face: Face, ring: tuple[int, ...], normal: Array) -> None:
     forward = _forward(face) * [1, -1]
     center = lids[:, :2].mean(0) - SET_BACK * radius * forward
     height, width = normal.shape[:2]
-    y, x = np.nonzero((_filled(lids[:, :2], height, width) > 0) & (np.linalg.norm(normal, axis=-1) < 0.5))
+    y, x = np.nonzero((filled(lids[:, :2], height, width) > 0) & (np.linalg.norm(normal, axis=-1) < 0.5))
     across = (np.stack([x, y], -1) + 0.5 - center) / max(radius, 1e-6)
     across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True) / 0.95, 1)
     up = np.sqrt(1 - (across**2).sum(1, keepdims=True))
@@ -173,7 +173,8 @@ def _forward(face: Face) -> Array:
     return np.asarray(straight[:2] / max(float(np.linalg.norm(straight)), 1e-9))
 
 
-def _filled(outline: Array, height: int, width: int) -> npt.NDArray[np.uint8]:
+def filled(outline: Array, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """1 inside an outline (N, 2) in pixels, 0 outside, (height, width)."""
     inside = np.zeros((height, width), np.uint8)
     cv2.fillPoly(inside, [np.round(outline * 16 - 8).astype(np.int32)], (1,), shift=4)
     return inside

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from platelight.pipeline.face_form import filled
 from platelight.pipeline.faces import OVAL, Face
 
 ROUGHNESS = 0.75
@@ -48,8 +49,7 @@ def with_hair(roughness: Tensor, albedo: Tensor, matte: Tensor, faces: list[Face
 def _hair(face: Face, paint: Array, cover: Array) -> Array:
     """How surely each pixel is a face's hair, (h, w), of log albedo (h, w, 3) and matte (h, w)."""
     outline = face.points[list(OVAL), :2]
-    skin = np.zeros(cover.shape, np.uint8)
-    cv2.fillPoly(skin, [np.round(outline).astype(np.int32)], (1,))
+    skin = filled(outline, cover.shape[0], cover.shape[1])
     inside = (skin > 0) & (cover > 0.5)
     up = face.points[TOP, :2] - face.points[CHIN, :2]
     height = float(np.linalg.norm(up))
@@ -61,7 +61,7 @@ def _hair(face: Face, paint: Array, cover: Array) -> Array:
     across = ((x - middle[0]) * -up[1] + (y - middle[1]) * up[0]) / height
     along = ((x - middle[0]) * up[0] + (y - middle[1]) * up[1]) / height
     away = np.hypot(across / ABOUT, along / ABOVE)
-    beside = cv2.distanceTransform((1 - skin), cv2.DIST_L2, 5) / height
+    beside = cv2.distanceTransform(1 - skin, cv2.DIST_L2, 5) / height
     unlike = np.linalg.norm(paint - np.median(paint[inside], axis=0), axis=-1)
     share = (
         _smooth(along, LOWEST, FULL) * (1 - _smooth(away, 0.8, 1.0)) * _smooth(beside, *OUTSIDE)
