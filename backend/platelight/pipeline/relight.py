@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from platelight.models.tone import tally, tone
 from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_of
 from platelight.pipeline.lamps import lamp_passes
 from platelight.pipeline.lights import shares
@@ -92,11 +93,16 @@ def softening(
     return doubt.softening(*(resize(image, least) for image in (diffuse, paint, normal, matte)))
 
 
+def tally_over(image: Large, matte: Large) -> Tensor:
+    """:func:`tone.tally` in bands."""
+    return torch.stack([tally(band, matte.rows(top, bottom)) for top, bottom, band in image]).sum(0)
+
+
 @torch.inference_mode()
 def refined(
     networks: Networks, maps: Maps, passes: Passes, out: Map, strength: float, working: int, room: Room
 ) -> None:
-    """RenderNet's relit foreground, linear, at the exposure of the physical render, into ``out`` (H, W, 3 or more).
+    """RenderNet's relit foreground, linear, into ``out`` (H, W, 3 or more), in the physical render's tone (:mod:`platelight.models.tone`).
 
     Its diffuse pass is in doubt first, as normals are (:mod:`platelight.shading.doubt`); without ``strength`` nothing is changed.
 
@@ -146,9 +152,8 @@ def refined(
         here = field[..., top:bottom, :] if fit is None else fit.rows(guide_of(band * gain), size, top)
         return torch.lerp(given.rows(top, bottom), band, strength) * torch.exp(strength * here)
 
-    # Albedo has no absolute scale in a photograph, so the refiner may change contrast and color, not exposure.
     result = Large(relit, (1, 3, *size), bands)
-    level = exposure_over(result, matte) / exposure_over(given, matte)
+    level = tone(tally_over(given, matte), tally_over(result, matte))
     for top, _, band in result:
         put(out[:, columns, :3], window.top + top, band * level)
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from platelight.models.cavity import cavity
 from platelight.models.networks import FLOOR, GRID, RenderNet, encode, exposure_of
 from platelight.models.precision import half_precision
+from platelight.models.tone import tally, tone
 from platelight.models.unet import UNet
 from platelight.shading.doubt import soft_cosine
 from platelight.shading.environment import directions, sample, solid_angles
@@ -92,8 +93,8 @@ class RenderStage(Stage):
         render, specular = given.diffuse + given.specular, given.specular
         with half_precision(batch.plate.device):
             relit = net.predict(batch.plate, batch.matte, given.normal, given.albedo, given.diffuse, specular)
-        # Both at the exposure of the target: albedo has no absolute scale in a photograph.
-        relit = relit * exposure_of(relit.detach(), batch.matte)
+        # As in use. Both are at the exposure of the target: albedo has no absolute scale in a photograph.
+        relit = relit * tone(tally(render, batch.matte), tally(relit, batch.matte))
         seen, truth = encode(relit) * batch.matte, encode(batch.target) * batch.matte
         physical = encode(render) * batch.matte
         reconstruction = masked_mean((seen - truth).abs(), batch.matte)
