@@ -35,6 +35,7 @@ from platelight.protocol.requests import Decompose
 # docs/training.md has the figures by which it was chosen.
 CAST_TRUST = 0.25
 BRIGHT, LARGEST_ALBEDO = 0.98, 0.92  # fresh snow reflects 0.9; the brightest two percent may be glints
+VEIL = 0.03  # of white light, which a rough dielectric (f0 = 0.04) reflects beside its paint
 USUAL_BRIGHT, MOST_BRIGHTENED = 0.7, 1.6  # white cloth and paper; dark subjects stay dark
 
 Pixels = npt.NDArray[np.float32]
@@ -120,6 +121,23 @@ def believable(reflectance: Tensor, plate: Tensor, matte: Tensor) -> tuple[Tenso
     return reflectance + change, torch.exp(-change)
 
 
+def unveiled(reflectance: Tensor, plate: Tensor, matte: Tensor) -> Tensor:
+    """Take the light's own color out of the paint, which what shines adds to it.
+
+    A plate is paint and a veil of reflected light together, and whoever renders the maps adds that veil anew: without this
+    a subject is grayer under every light than in the plate. A rough dielectric's veil is about ``VEIL`` of a white paint, whatever the
+    light's color. Luminance stays: the level is :func:`believable`'s.
+
+    Args:
+        reflectance: (1, 3, h, w), the logarithm of albedo over plate. plate (1, 3, h, w), matte (1, 1, h, w).
+    """
+    paint = (plate + FLOOR) * torch.exp(reflectance) * matte
+    mean = paint.sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    mean = mean.clamp_min(1e-4)
+    left = mean / (mean + VEIL)
+    return reflectance + torch.log(left * luminance(mean) / luminance(mean * left))
+
+
 def guide_of(plate: Tensor) -> Tensor:
     """The gray guide (1, 1, H, W) along whose edges maps are upsampled: log luminance of the normalized plate."""
     return torch.log(luminance(plate) + 0.02)
@@ -182,6 +200,7 @@ def decompose(
     reflectance = evened(reflectance, small_plate, small_matte, normal)
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
+    reflectance = unveiled(reflectance, small_plate, small_matte)
     small_albedo = ((small_plate + FLOOR) * torch.exp(reflectance)).clamp(0, 1)
     check_cancelled(cancelled)
 
