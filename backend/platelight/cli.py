@@ -24,7 +24,7 @@ from platelight.commands.options import (
 )
 from platelight.protocol.errors import PlatelightError
 from platelight.protocol.requests import Decompose, Relight
-from platelight.resources import prefer_huge_pages, prefer_systems_libsodium
+from platelight.resources import prefer_systems_libsodium, prepare_torch
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _call(target: str, argument: list[str] | argparse.Namespace) -> int:
     prefer_systems_libsodium()
-    prefer_huge_pages()
+    prepare_torch()
     module, _, name = target.partition(":")
     result = getattr(import_module(module), name)(argument)
     return int(result or 0)

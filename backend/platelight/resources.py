@@ -48,13 +48,17 @@ def keep_freed_memory() -> None:
     _tell_malloc((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, _KEPT))
 
 
-def prefer_huge_pages() -> None:
-    """Have torch ask for pages of 2 MiB, here and in processes that this one starts; to be called before torch is imported.
+def prepare_torch() -> None:
+    """Have torch take pages of 2 MiB and wait without spinning, here and in processes that this one starts.
 
-    Networks take and give back hundreds of megabytes a picture, and each page of 4 KiB costs a fault when it is first written.
-    Linux only, where the system gives such pages to who asks; what the user set stays.
+    To be called before torch is imported.
+
+    Networks take and give back hundreds of megabytes a picture, and each page of 4 KiB costs a fault when it is first written;
+    Linux gives larger ones to who asks. OpenMP's threads spin where they wait for each other: beside a Blender that renders on all
+    cores, they spend their share of time on that and networks may take ten times as long. What the user set stays.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def give_back_large_blocks() -> None:

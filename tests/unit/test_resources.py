@@ -39,9 +39,9 @@ def test_memory_that_was_given_back_comes_again_without_new_pages() -> None:
 
 _TORCH = """
 import resource, sys
-from platelight.resources import prefer_huge_pages
+from platelight.resources import prepare_torch
 if sys.argv[1] == "huge":
-    prefer_huge_pages()
+    prepare_torch()
 import torch
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
@@ -72,6 +72,38 @@ def test_torch_takes_huge_pages_where_they_were_preferred() -> None:
     assert small > 4 * (64 << 20) / 4096 * 0.9
     assert faults("huge") < small / 10
     assert faults("huge", THP_MEM_ALLOC_ENABLE="0") > small / 2
+
+
+_SPINNING = """
+import sys, time
+from platelight.resources import prepare_torch
+if sys.argv[1] == "calm":
+    prepare_torch()
+import torch
+torch.set_num_threads(2)
+some = torch.ones(1 << 17)
+some.add_(1.0)
+begin = time.process_time()
+for _ in range(200):
+    some.add_(1.0)
+    time.sleep(0.002)
+print(time.process_time() - begin)
+"""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: torch has no threads that wait")
+def test_torchs_threads_wait_without_spinning() -> None:
+    """Processor time of many small steps with pauses between them: threads that spin take a core all along."""
+    plain = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+
+    def seconds(how: str, **set_by_user: str) -> float:
+        command = [sys.executable, "-c", _SPINNING, how]
+        done = subprocess.run(command, capture_output=True, check=True, env={**plain, **set_by_user})
+        return float(done.stdout)
+
+    spinning = seconds("as it is")
+    assert seconds("calm") < 0.5 * spinning
+    assert seconds("calm", OMP_WAIT_POLICY="active") > 0.5 * spinning
 
 
 _BOUND = """

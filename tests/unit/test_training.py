@@ -12,9 +12,19 @@ import numpy as np
 import pytest
 import torch
 from platelight.protocol.errors import InputError
+from platelight.shading.brdf import ggx_distribution
+from platelight.shading.environment import directions, solid_angles
 from platelight.training.decals import ornaments
 from platelight.training.legacy_archive import read_state_dict
-from platelight.training.lights import LEVELS, ROWS, Lighting, as_latlong, load_bank, random_lighting
+from platelight.training.lights import (
+    LEVELS,
+    ROWS,
+    Lighting,
+    as_latlong,
+    load_bank,
+    prefilter_matrix,
+    random_lighting,
+)
 from platelight.training.losses import angular, gradients, scale_free
 from platelight.training.materials import Surface, paint
 from platelight.training.parts import Part
@@ -197,6 +207,20 @@ def test_suns_are_taken_out_and_put_back(tmp_path: Path) -> None:
     latlong = as_latlong(drawn, stored)
     assert torch.isfinite(latlong).all()
     assert (latlong.amax((1, 2, 3)) > 3 * latlong.mean((1, 2, 3))).all()  # the sun is there again
+
+
+def test_a_prefiltered_texel_is_the_light_weighed_by_its_lobe() -> None:
+    """Row by row it is one lobe, turned: here it is found for some texels by themselves."""
+    rows, h, roughness = 8, 16, 0.6
+    matrix = prefilter_matrix(h, roughness, rows)
+    assert matrix.shape == (2 * rows * rows, 2 * h * h)
+    light, mirror = directions(h).reshape(-1, 3), directions(rows).reshape(-1, 3)
+    for texel in (0, 5, 3 * 16 + 11, 127):
+        cosine = light @ mirror[texel]
+        half = ((1 + cosine) / 2).clamp_min(0).sqrt()
+        lobe = ggx_distribution(half, torch.tensor(roughness**2)) * cosine.clamp_min(0)
+        lobe = lobe * solid_angles(h).reshape(-1)
+        torch.testing.assert_close(matrix[texel], lobe / lobe.sum(), rtol=1e-3, atol=1e-6)
 
 
 def test_empty_folder_of_lights_is_named(tmp_path: Path) -> None:

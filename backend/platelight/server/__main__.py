@@ -2,11 +2,11 @@
 
 import sys
 
-from platelight.resources import prefer_huge_pages, prefer_systems_libsodium
+from platelight.resources import prefer_systems_libsodium, prepare_torch
 
 if __name__ == "__main__":  # worker processes import this module where they cannot be forked
     prefer_systems_libsodium()
-    prefer_huge_pages()
+    prepare_torch()
     from platelight.server.serve import main
 
     sys.exit(main())

@@ -45,15 +45,19 @@ class LightBank:
 
 
 def prefilter_matrix(h: int, roughness: float, rows: int = ROWS) -> Tensor:
-    """Weights (rows * 2 rows, h * 2h) of a GGX mirror with n = v = r (Karis 2013): filtered = radiance @ matrix.T."""
-    light = directions(h).reshape(-1, 3)
-    mirror = directions(rows).reshape(-1, 3)
-    cosine = (mirror @ light.T).clamp(-1, 1)
+    """Weights (rows * 2 rows, h * 2h) of a GGX mirror with n = v = r (Karis 2013): filtered = radiance @ matrix.T.
+
+    ``h`` is a multiple of ``rows``: the lobes of a row are one, turned about the vertical by whole columns.
+    """
+    light = directions(h)
+    cosine = torch.einsum("rc,hwc->rhw", directions(rows)[:, 0], light).clamp(-1, 1)
     half = torch.sqrt(((1 + cosine) / 2).clamp_min(0))
     # A texel is wider than a sharp lobe: the lobe is no narrower than the grid can hold.
     alpha = torch.tensor(max(roughness * roughness, 0.6 / h))
-    weight = ggx_distribution(half, alpha) * cosine.clamp_min(0) * solid_angles(h).reshape(1, -1)
-    return weight / weight.sum(1, keepdim=True)
+    weight = ggx_distribution(half, alpha) * cosine.clamp_min(0) * solid_angles(h)
+    weight = weight / weight.sum((1, 2), keepdim=True)
+    turned = [weight.roll(column * (h // rows), -1) for column in range(2 * rows)]
+    return torch.stack(turned, 1).reshape(2 * rows * rows, 2 * h * h)
 
 
 class PhongConvolver:
