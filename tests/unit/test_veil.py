@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from platelight.models.networks import FLOOR, luminance
+from platelight.pipeline import decompose, service
 from platelight.pipeline.decompose import VEIL, unveiled
+from platelight.protocol.requests import Decompose
 from torch import Tensor
 
 
@@ -40,3 +43,18 @@ def test_black_paint_and_an_empty_matte_stay_finite() -> None:
     none = torch.zeros(1, 3, 4, 4)
     for plate, cover in ((none, matte), (none + 0.5, 0 * matte)):
         assert torch.isfinite(unveiled(none, plate, cover)).all()
+
+
+def test_the_light_stays_what_it_is_and_paint_becomes_more_saturated(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, columns = np.ogrid[-1:1:64j, -1:1:64j]
+    height = np.sqrt(np.maximum(0.8 - rows**2 - columns**2, 0.0)) / np.sqrt(0.8)
+    plate = (height[..., None] * np.array([0.6, 0.35, 0.12])).astype(np.float32)
+    matte = (height > 0).astype(np.float32)
+    found = {}
+    for veil in (VEIL, 0.0):
+        monkeypatch.setattr(decompose, "VEIL", veil)
+        request = Decompose(matte="given", working_size=64)
+        found[veil] = service.run_job(request, {"plate": plate, "matte": matte}).planes
+    np.testing.assert_allclose(found[VEIL]["light"], found[0.0]["light"], rtol=1e-3, atol=1e-5)
+    albedo, before = (found[veil]["albedo"][matte > 0].mean(0) for veil in (VEIL, 0.0))
+    assert albedo[2] / albedo[1] < 0.95 * before[2] / before[1]

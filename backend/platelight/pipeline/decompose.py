@@ -200,6 +200,7 @@ def decompose(
     reflectance = evened(reflectance, small_plate, small_matte, normal)
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
+    veiled = (small_plate + FLOOR) * torch.exp(reflectance)
     reflectance = unveiled(reflectance, small_plate, small_matte)
     small_albedo = ((small_plate + FLOOR) * torch.exp(reflectance)).clamp(0, 1)
     check_cancelled(cancelled)
@@ -228,7 +229,8 @@ def decompose(
     depth = integrate_normals(maps[0], alpha, request.fov)
     made("depth", depth)
     inferred = light.latlong * cast * brighter
-    made("light", to_image(fitted(inferred, small_plate, small_matte, normal, small_albedo) / gain))
+    # The plate is the light on paint and veil together: over the paint alone the light would be of the other color.
+    made("light", to_image(fitted(inferred, small_plate, small_matte, normal, veiled.clamp(0, 1)) / gain))
     progress(1.0, "done")
     return counts
 
