@@ -32,7 +32,7 @@ def array(env: Tensor) -> np.ndarray:
     return np.ascontiguousarray(env[0].permute(1, 2, 0).numpy())
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=12)  # 25 MB each; several tests take the same
 def lit(name: str, rows: int) -> tuple[Tensor, Any]:
     """A light and its atlas."""
     env = environment.resize(load_exr(studio_lights()[name]), rows)
