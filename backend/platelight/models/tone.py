@@ -27,9 +27,8 @@ def tally(image: Tensor, matte: Tensor) -> Tensor:
 
 def tone(given: Tensor, changed: Tensor) -> Tensor:
     """The factors (N, 3, 1, 1) that bring a changed picture back to the given one's luminance and color, from their tallies (N, 6)."""
-    roots = (
-        given[:, 3:].mean(1, keepdim=True).clamp_min(1e-9) * 1e-3
-    )  # a channel without light has no color to keep
-    color = ((given[:, 3:] + roots) / (changed[:, 3:] + roots)).square()
+    # A channel without light has no color to keep.
+    least = given[:, 3:].mean(1, keepdim=True).clamp_min(1e-9) * 1e-3
+    color = ((given[:, 3:] + least) / (changed[:, 3:] + least)).square()
     level = luminance(given[:, :3]) / luminance(color * changed[:, :3]).clamp_min(1e-12)
     return (color * level)[..., None, None].float()

@@ -121,21 +121,20 @@ def believable(reflectance: Tensor, plate: Tensor, matte: Tensor) -> tuple[Tenso
     return reflectance + change, torch.exp(-change)
 
 
-def unveiled(reflectance: Tensor, plate: Tensor, matte: Tensor) -> Tensor:
-    """Take the light's own color out of the paint, which what shines adds to it.
+def unveiling(veiled: Tensor, matte: Tensor) -> Tensor:
+    """The factor (1, 3, 1, 1) that takes out of paint the light's own color, which what shines adds to it.
 
     A plate is paint and a veil of reflected light together, and whoever renders the maps adds that veil anew: without this
     a subject is grayer under every light than in the plate. A rough dielectric's veil is about ``VEIL`` of a white paint, whatever the
     light's color. Luminance stays: the level is :func:`believable`'s.
 
     Args:
-        reflectance: (1, 3, h, w), the logarithm of albedo over plate. plate (1, 3, h, w), matte (1, 1, h, w).
+        veiled: (1, 3, h, w), linear, plate over light. matte (1, 1, h, w).
     """
-    paint = (plate + FLOOR) * torch.exp(reflectance) * matte
-    mean = paint.sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    mean = (veiled * matte).sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
     mean = mean.clamp_min(1e-4)
     left = mean / (mean + VEIL)
-    return reflectance + torch.log(left * luminance(mean) / luminance(mean * left))
+    return left * luminance(mean) / luminance(mean * left)
 
 
 def guide_of(plate: Tensor) -> Tensor:
@@ -201,8 +200,8 @@ def decompose(
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
     veiled = (small_plate + FLOOR) * torch.exp(reflectance)
-    reflectance = unveiled(reflectance, small_plate, small_matte)
-    small_albedo = ((small_plate + FLOOR) * torch.exp(reflectance)).clamp(0, 1)
+    unveil = unveiling(veiled, small_matte)
+    reflectance, small_albedo = reflectance + torch.log(unveil), (veiled * unveil).clamp(0, 1)
     check_cancelled(cancelled)
 
     progress(0.65, "specular")
