@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from platelight.images import exr, maps, plate, raster
 from platelight.images.color import linear_to_srgb, matrix_to_rec709, shoulder, srgb_to_linear, to_linear
-from platelight.images.sanitize import Counts, sanitize
+from platelight.images.sanitize import LIGHT_MAX, Counts, sanitize
 from platelight.protocol.errors import InputError
 
 CHECKER = """735244 c29682 627a9d 576c43 8580b1 67bdaa d67e2c 505ba6 c15a63 5e3c6c 9dbc40 e0a32e
@@ -95,6 +95,13 @@ def test_sanitize_counts_pixels_by_reason_and_replaces_them() -> None:
     assert clean.max() == 65504.0
     assert clean[3, 3, 0] == np.float32(0.5)
     assert "1 NaN, 2 infinite, 1 negative, 1 huge" in counts.sentence("a.exr")
+
+
+def test_a_light_keeps_what_a_plate_may_not_hold() -> None:
+    pixels = np.array([[4e5, np.inf, -np.inf, 1e20, np.nan]], np.float32)
+    clean, counts = sanitize(pixels, LIGHT_MAX)
+    np.testing.assert_array_equal(clean, np.array([[4e5, 65504.0, 0.0, LIGHT_MAX, 0.0]], np.float32))
+    assert counts == Counts(nan=1, inf=2, huge=1)
 
 
 def test_sanitize_leaves_clean_pixels_alone() -> None:

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import OpenEXR
 import pytest
@@ -213,6 +214,16 @@ def test_nearly_two_to_one_light_is_resampled_with_a_warning(
     assert light.shape == (33, 66, 3)
     np.testing.assert_allclose(light, 2.0, rtol=1e-6)
     assert "not quite 2:1" in caplog.text
+
+
+def test_a_sun_beyond_half_floats_is_kept_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pixels = np.ones((8, 16, 3), np.float32)
+    pixels[2, 5] = 397312.0  # that of a clear sky of Poly Haven's, which sends two thirds of all light
+    path = tmp_path / "sun.hdr"
+    assert cv2.imwrite(os.fspath(path), pixels)
+    np.testing.assert_allclose(images.read_light(path), pixels, rtol=0.01)
+    assert "replaced" not in caplog.text
+    assert images.read_plate(path).pixels.max() == 65504.0  # what a plate's maps can be stored as
 
 
 def test_matte_is_raw_values_and_resized(tmp_path: Path) -> None:

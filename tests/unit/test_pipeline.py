@@ -141,6 +141,15 @@ def test_physical_render_is_linear_in_light(maps: dict[str, np.ndarray]) -> None
     np.testing.assert_allclose(one["pbr"], one["diffuse"] + one["specular"], rtol=1e-4, atol=1e-6)
 
 
+def test_a_sun_beyond_half_floats_lights_as_brightly_as_it_is(maps: dict[str, np.ndarray]) -> None:
+    light = sky(0.0)
+    light[4, 10] = 1e4
+    weak = service.run_job(Relight(pbr_only=True), {**maps, "light": light}).planes["pbr"]
+    strong = service.run_job(Relight(pbr_only=True), {**maps, "light": light * 100}).planes["pbr"]
+    assert weak.max() > 1.0
+    np.testing.assert_allclose(strong, weak * 100, rtol=1e-3, atol=1e-2)
+
+
 def test_a_uniform_sky_shows_no_more_than_it_holds(maps: dict[str, np.ndarray]) -> None:
     planes = service.run_job(Relight(pbr_only=True), {**maps, "light": sky(1.0)}).planes
     assert float(planes["pbr"].max()) <= 1.02

@@ -16,7 +16,7 @@ from platelight.images.color import matrix_to_rec709, to_linear
 from platelight.images.exr import ExrPart, check_name, read_exr
 from platelight.images.ocio import LINEAR
 from platelight.images.raster import Raster, read_raster, straight
-from platelight.images.sanitize import Counts, Pixels, sanitize
+from platelight.images.sanitize import HALF_MAX, LIGHT_MAX, Counts, Pixels, sanitize
 from platelight.protocol.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ def read_plate(path: str | os.PathLike[str], colorspace: str = "auto") -> Plate:
     return plate_of(_read(name), name, colorspace)
 
 
-def plate_of(raster: Raster, name: str, colorspace: str = "auto") -> Plate:
-    """The plate that decoded values are; as :func:`read_plate`, ``name`` being what messages call it."""
+def plate_of(raster: Raster, name: str, colorspace: str = "auto", ceiling: float = HALF_MAX) -> Plate:
+    """The plate that decoded values are, none above ``ceiling``; as :func:`read_plate`, ``name`` being what messages call it."""
     color = raster.color if raster.color.shape[-1] == 3 else np.repeat(raster.color, 3, axis=-1)
     alpha = raster.alpha
     if alpha is not None:
@@ -81,7 +81,7 @@ def plate_of(raster: Raster, name: str, colorspace: str = "auto") -> Plate:
             color, space = color @ matrix.T.astype(np.float32), "linear with the file's chromaticities"
     else:
         color = to_linear(color, space)
-    pixels, counts = sanitize(color)
+    pixels, counts = sanitize(color, ceiling)
     if counts.total:
         log.warning("%s", counts.sentence(name))
     return Plate(np.ascontiguousarray(pixels), alpha, raster.attributes, counts, space)
@@ -98,7 +98,7 @@ def read_light(path: str | os.PathLike[str], colorspace: str = "auto") -> Pixels
             resampled with a warning.
     """
     name = os.fspath(path)
-    pixels = read_plate(path, colorspace).pixels
+    pixels = plate_of(_read(name), name, colorspace, LIGHT_MAX).pixels
     height, width = pixels.shape[:2]
     off = abs(width / (2.0 * height) - 1.0)
     if off > LIGHT_TOLERANCE:

@@ -11,7 +11,9 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.float32]
 
 HALF_MAX = 65504.0
-"""The largest finite half float: what outputs can store, and so the ceiling of inputs."""
+"""The largest finite half float: what outputs can store, and so the ceiling of plates."""
+LIGHT_MAX = 1e12
+"""The ceiling of lights: a sun of a few pixels exceeds half floats, and most of a light's energy may be there."""
 
 
 @dataclass(frozen=True)
@@ -48,26 +50,32 @@ class Counts:
         return f"{name}: {told} pixel values were replaced." if told else ""
 
 
-def sanitize(pixels: npt.NDArray[Any]) -> tuple[Pixels, Counts]:
-    """Replace what is not a finite, non-negative half-range number.
+def sanitize(pixels: npt.NDArray[Any], ceiling: float = HALF_MAX) -> tuple[Pixels, Counts]:
+    """Replace what is not a finite, non-negative number up to a ceiling.
 
     Args:
         pixels: (H, W) or (H, W, C), any float type.
+        ceiling: the largest value that stays.
 
     Returns:
-        float32 of the same shape, and the counts of pixels. NaN and −Inf become 0, +Inf and values above
-        65504 become 65504, negatives become 0 (cameras and gamut conversion make small ones).
+        float32 of the same shape, and the counts of pixels. NaN and −Inf become 0, values above the ceiling become the
+        ceiling, +Inf becomes 65504 (it is what overflowed a half float), negatives become 0 (cameras and gamut conversion
+        make small ones).
     """
     values = np.asarray(pixels, dtype=np.float32)
     # NaN makes both ends NaN, so this one test is enough to leave clean pictures alone.
-    if values.size and values.min() >= 0.0 and values.max() <= HALF_MAX:
+    if values.size and values.min() >= 0.0 and values.max() <= ceiling:
         return values, Counts()
     nan, inf = np.isnan(values), np.isinf(values)
     with np.errstate(invalid="ignore"):
         negative = (values < 0.0) & ~inf
-        huge = (values > HALF_MAX) & ~inf
+        huge = (values > ceiling) & ~inf
     counts = Counts(_pixels_of(nan), _pixels_of(inf), _pixels_of(negative), _pixels_of(huge))
-    clean = np.where(nan, np.float32(0.0), values).clip(0.0, HALF_MAX).astype(np.float32, copy=False)
+    clean = (
+        np.nan_to_num(values, nan=0.0, posinf=HALF_MAX, neginf=0.0)
+        .clip(0.0, ceiling)
+        .astype(np.float32, copy=False)
+    )
     return clean, counts
 
 

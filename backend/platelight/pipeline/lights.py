@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from platelight.images.sanitize import sanitize
+from platelight.images.sanitize import LIGHT_MAX, sanitize
 from platelight.pipeline.decompose import to_tensor
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Place, light_planes
@@ -44,7 +44,7 @@ def _checked(planes: dict[str, Map], name: str) -> npt.NDArray[np.float32]:
             f"The target light{which} is missing or not a 2:1 lat-long.",
             "Give an HDRI that is twice as wide as high.",
         )
-    return sanitize(light)[0]
+    return sanitize(light, LIGHT_MAX)[0]
 
 
 def shares(places: Sequence[Place], size: tuple[int, int], top: int, bottom: int) -> Tensor:
