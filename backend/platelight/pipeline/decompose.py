@@ -20,6 +20,7 @@ from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.face_form import faces_in, with_faces
 from platelight.pipeline.form import of_a_surface
+from platelight.pipeline.gloss import no_brighter_than_seen
 from platelight.pipeline.hair import with_hair
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
 from platelight.pipeline.paint import evened
@@ -202,6 +203,9 @@ def decompose(
     veiled = (small_plate + FLOOR) * torch.exp(reflectance)
     unveil = unveiling(veiled, small_matte)
     reflectance, small_albedo = reflectance + torch.log(unveil), (veiled * unveil).clamp(0, 1)
+    # The plate is the light on paint and veil together: over the paint alone the light would be of the other color.
+    inferred = light.latlong * cast * brighter
+    inferred = fitted(inferred, small_plate, small_matte, normal, veiled.clamp(0, 1))
     check_cancelled(cancelled)
 
     progress(0.65, "specular")
@@ -212,11 +216,13 @@ def decompose(
     with networks.half_precision():
         specular = in_passes(finish, working, small_plate, small_matte, normal, small_albedo)
     roughness = with_hair(specular[:, :1], small_albedo, small_matte, faces)
+    seen_at = fov_of(window, width, request.fov)
+    f0 = no_brighter_than_seen(specular[:, 1:], roughness, normal, small_plate, inferred, seen_at)
     check_cancelled(cancelled)
 
     progress(0.75, "upsampling")
     deep = cavity(reflectance, small_plate, small_matte, normal)
-    fields = torch.cat([normal, reflectance, roughness, specular[:, 1:], deep], 1)
+    fields = torch.cat([normal, reflectance, roughness, f0, deep], 1)
     maps = _grown(fields, small_plate, small_matte, plate, cover, (height, width), window, room)
     check_cancelled(cancelled)
     made("foreground", foreground)
@@ -227,9 +233,7 @@ def decompose(
     progress(0.85, "depth")
     depth = integrate_normals(maps[0], alpha, request.fov)
     made("depth", depth)
-    inferred = light.latlong * cast * brighter
-    # The plate is the light on paint and veil together: over the paint alone the light would be of the other color.
-    made("light", to_image(fitted(inferred, small_plate, small_matte, normal, veiled.clamp(0, 1)) / gain))
+    made("light", to_image(inferred / gain))
     progress(1.0, "done")
     return counts
 
