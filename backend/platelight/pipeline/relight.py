@@ -152,10 +152,16 @@ def refined(
         here = field[..., top:bottom, :] if fit is None else fit.rows(guide_of(band * gain), size, top)
         return torch.lerp(given.rows(top, bottom), band, strength) * torch.exp(strength * here)
 
-    result = Large(relit, (1, 3, *size), bands)
-    level = tone(tally_over(given, matte), tally_over(result, matte))
-    for top, _, band in result:
-        put(out[:, columns, :3], window.top + top, band * level)
+    into = out[window.top : window.top + window.height, columns, :3]
+    sums = []
+    for top, bottom in bands:
+        band = relit(top, bottom)
+        sums.append(tally(band, matte.rows(top, bottom)))
+        put(into, top, band)
+    # Its tone is known when all of it is.
+    level = tone(tally_over(given, matte), torch.stack(sums).sum(0))
+    for top, bottom in bands:
+        put(into, top, tensor_of(into[top:bottom], maps.device) * level)
 
 
 def _behind(
