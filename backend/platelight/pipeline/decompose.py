@@ -21,9 +21,9 @@ from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.face_form import faces_in, with_faces
 from platelight.pipeline.form import of_a_surface
 from platelight.pipeline.gloss import no_brighter_than_seen
-from platelight.pipeline.hair import with_hair
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
 from platelight.pipeline.paint import evened
+from platelight.pipeline.people import with_hair_and_clothes
 from platelight.pipeline.relief import turned_by_shading
 from platelight.pipeline.resample import Guided, Window, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, put, tensor_of, unit
@@ -215,7 +215,7 @@ def decompose(
 
     with networks.half_precision():
         specular = in_passes(finish, working, small_plate, small_matte, normal, small_albedo)
-    roughness = with_hair(specular[:, :1], small_albedo, small_matte, faces)
+    roughness = with_hair_and_clothes(specular[:, :1], small_albedo, small_matte, faces)
     seen_at = fov_of(window, width, request.fov)
     f0 = no_brighter_than_seen(specular[:, 1:], roughness, normal, small_plate, inferred, seen_at)
     check_cancelled(cancelled)
