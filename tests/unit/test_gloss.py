@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from platelight.pipeline import service
 from platelight.pipeline.gloss import LEAST, no_brighter_than_seen
 from platelight.pipeline.relight import physical
+from platelight.protocol.requests import Decompose
 
 SIZE = (24, 32)
 
@@ -69,3 +71,16 @@ def test_darkness_gives_numbers() -> None:
         flat(0.04), flat(0.5), facing(), flat(0.0, 3), torch.zeros(1, 3, 16, 32), 30.0
     )
     assert np.isfinite(dark.numpy()).all()
+
+
+def test_a_plate_that_is_taken_apart_reflects_less_where_it_is_black() -> None:
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    height = np.sqrt(np.clip(0.8 - x**2 - y**2, 0, None))
+    reach = np.hypot(x, y)
+    paint = np.where(reach < 0.3, 0.006, 0.6)
+    plate = np.repeat((paint * (0.4 + height))[..., None], 3, -1).astype(np.float32)
+    matte = (height > 0).astype(np.float32)
+    request = Decompose(matte="given", working_size=96, faces="off")
+    f0 = service.run_job(request, {"plate": plate, "matte": matte}).planes["reflectivity"]
+    black, white = f0[reach < 0.2].mean(), f0[(reach > 0.4) & (height > 0.4)].mean()
+    assert black < 0.5 * white

@@ -87,6 +87,8 @@ def with_hair_and_clothes(roughness: Tensor, albedo: Tensor, matte: Tensor, face
     Args:
         albedo: (1, 3, h, w), linear. matte: (1, 1, h, w). faces: with points in pixels of this size.
     """
+    if not faces:
+        return roughness
     paint = np.log(np.maximum(albedo[0].permute(1, 2, 0).float().cpu().numpy(), 0.01))
     cover = matte[0, 0].float().cpu().numpy()
     heads = [head for face in faces if (head := _Head.of(face, paint, cover)) is not None]
