@@ -1,55 +1,85 @@
-"""The noise of path tracing taken out of a light-stage picture, so that few paths a pixel are enough to train on.
+"""The noise of path tracing taken out of a light-stage stack, so that few paths a pixel are enough.
 
-Dammertz, Sewtz, Hanika, Lensch, *Edge-Avoiding À-Trous Wavelet Transform for fast Global Illumination Filtering*, HPG 2010: light without
-the paint is averaged with that of neighbors, farther and farther away, that face the same way and are about as bright. Paint and
-normals have no noise, so texture and relief stay. Filtering one lamp's picture would not do: paths are few there, in sums they are many.
+A path adds to one lamp's picture of the many, so that a single lamp's is of a handful of paths. But within a window of pixels
+the pictures of all lamps are mixtures of few: a surface turns, a shadow's edge runs through. So the window's matrix of pixels by lamps
+is of low rank, and noise is not. Its singular values are shrunk as is best for what noise there is (Gavish, Donoho, *Optimal
+Shrinkage of Singular Values*, IEEE Trans. Information Theory 2017); magnetic resonance takes the noise out of its many directions so
+(Veraart et al., *Denoising of Diffusion MRI Using Random Matrix Theory*, NeuroImage 2016). No pixel is averaged with its
+neighbors as such, so relief, texture and shadows keep their edges.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import Any
 
-KERNEL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
-REACHES = (1, 2, 4)
-"""Pixels between taps in each round."""
-SHARPNESS = 32
-"""Power of the cosine between normals."""
-BRIGHTNESS = 0.35
-"""Difference of logarithmic luminance, of means over 3 x 3 pixels, at which neighbors count for less: shadows keep their edges."""
-LEAST = 0.02
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+WINDOW, STEP = 24, 8
+"""Pixels: of a side, and between windows, which overlap and are averaged."""
+FEW = 16
+"""Pixels of a subject in a window, below which they tell nothing of each other."""
+SPREAD = 0.5
+"""Of Poisson's variance is left: paths of one pixel are spread evenly over its directions (low-discrepancy samples)."""
+DARK = 0.15
+"""Of an even share of the light, added to a lamp's mean: where none arrives noise is none, and nothing may be divided by it."""
 
 
-def without_noise(picture: Tensor, paint: Tensor, normal: Tensor, alpha: Tensor) -> Tensor:
-    """Linear premultiplied radiance (K, 3, H, W) of one subject without most of its noise.
+def without_noise(olat: Array, cover: Array, paths: int) -> Array:
+    """Pictures under single lamps (L, H, W, 3) float32 without most of their noise; their sum stays.
 
     Args:
-        paint: (3, H, W) straight, what the picture's texture is proportional to.
-        normal: (3, H, W) unit. alpha: (1, H, W) coverage.
+        olat: linear, as path tracing gives them: of ``paths`` paths a pixel each adds to one lamp's picture.
+        cover: (H, W), whether the subject is there at all.
+        paths: a pixel.
     """
-    under = (paint + LEAST) * alpha.clamp_min(LEAST)
-    light = picture.clamp_min(0) / under
-    count, _, height, width = light.shape
-    cover = (alpha > LEAST).to(light.dtype)[None]
-    facing = F.normalize(normal, dim=0)[None]
-    for reach in REACHES:
-        bright = F.avg_pool2d(light.mean(1, keepdim=True) * cover, 3, 1, 1) / F.avg_pool2d(
-            cover, 3, 1, 1
-        ).clamp_min(1e-3)
-        level = torch.log(bright + 1e-3 * bright.mean((2, 3), keepdim=True) + 1e-9)
-        edge = 2 * reach
-        guide = torch.cat([facing.expand(count, -1, -1, -1), level, cover.expand(count, -1, -1, -1)], 1)
-        around, near = F.pad(light, [edge] * 4), F.pad(guide, [edge] * 4)
-        total, weights = torch.zeros_like(light), torch.full_like(level, 1e-9)
-        for i, down in enumerate(KERNEL):
-            for j, right in enumerate(KERNEL):
-                part = (..., slice(i * reach, i * reach + height), slice(j * reach, j * reach + width))
-                there = near[part]
-                turn = (facing * there[:, :3]).sum(1, keepdim=True).clamp(0, 1) ** SHARPNESS
-                alike = torch.exp(-(((there[:, 3:4] - level) / BRIGHTNESS) ** 2))
-                weight = down * right * turn * alike * there[:, 4:5]
-                total += weight * around[part]
-                weights += weight
-        light = torch.where(weights > 1e-6, total / weights, light)
-    return light * under
+    height, width = cover.shape
+    white = olat.sum(0)  # under all lamps, which a path never misses: nearly free of noise
+    shares = np.ascontiguousarray((olat / np.maximum(white, 1e-4)).transpose(1, 2, 3, 0))
+    total, weight = np.zeros_like(shares), np.zeros((height, width, 1, 1), np.float32)
+    for top in _places(height):
+        for left in _places(width):
+            window = np.s_[top : top + WINDOW, left : left + WINDOW]
+            here = cover[window]
+            if int(here.sum()) < FEW:
+                continue
+            clean, rank = _of_low_rank(shares[window][here], paths)
+            trust = np.float32(1 / (1 + rank))  # what needed many mixtures keeps more noise
+            total[window][here] += trust * clean
+            weight[window][here] += trust
+    known = weight > 0
+    clean = np.maximum(np.where(known, total / np.where(known, weight, 1), shares), 0)
+    clean /= np.maximum(clean.sum(-1, keepdims=True), 1e-9)
+    return np.ascontiguousarray((clean * white[..., None]).transpose(3, 0, 1, 2), np.float32)
+
+
+def _places(size: int) -> list[int]:
+    last = max(size - WINDOW, 0)
+    return [*range(0, last, STEP), last]
+
+
+def _of_low_rank(shares: Array, paths: int) -> tuple[Array, int]:
+    """Lamps' shares (P, 3, L) of pixels' light without noise, and of how many mixtures they are.
+
+    A share's variance is that of Poisson, share / paths, so lamps are divided by their deviation: noise is the same in all then. A
+    path has all three channels, so three rows hold one noise.
+    """
+    pixels, channels, lamps = shares.shape
+    scale = np.sqrt(shares.mean((0, 1)) + DARK / lamps)
+    matrix = (shares / scale).reshape(-1, lamps)
+    power, towards = np.linalg.eigh(matrix.T @ matrix)
+    noise = channels * SPREAD / paths * pixels
+    ratio = lamps / pixels
+    found = np.sqrt(np.maximum(power, 0) / noise)
+    inside = np.maximum((found**2 - ratio - 1) ** 2 - 4 * ratio, 0)
+    kept = np.where(found > 1 + np.sqrt(ratio), np.sqrt(inside) / np.maximum(found, 1e-9) ** 2, 0)
+    kept[-1] = 1  # their mean is theirs
+    rank = int((kept > 0).sum())
+    basis = towards[:, -rank:]
+    clean = (matrix @ basis * kept[-rank:]) @ basis.T
+    return clean.reshape(shares.shape) * scale, rank
+
+
+__all__ = ["without_noise"]

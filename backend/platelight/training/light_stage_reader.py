@@ -20,7 +20,6 @@ from platelight.models.networks import exposure_of
 from platelight.protocol.errors import InputError
 from platelight.shading.environment import check, rotate
 from platelight.training.light_stage_lights import fibonacci, latlong_weights
-from platelight.training.light_stage_noise import without_noise
 from platelight.training.light_stage_store import Shard, Store, number_of
 from platelight.training.lights import LightBank, as_latlong, random_lighting
 from platelight.training.materials import Surface, unit
@@ -255,8 +254,7 @@ class StageGenerator:
         def straight(image: Tensor) -> Tensor:
             return (cut(image * s.alpha) * over * seen)[0]
 
-        traced = s.sum(weights_of(environments, len(s.olat)))
-        relit = cut(without_noise(traced, s.albedo + s.f0, s.normal, s.alpha))
+        relit = cut(s.sum(weights_of(environments, len(s.olat))))
         mask = alpha[0]
         roughness = torch.lerp(torch.ones_like(mask), straight(s.roughness).clamp(0.02, 1), mask)
         f0 = straight(s.f0).mean(0, keepdim=True)

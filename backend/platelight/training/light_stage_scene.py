@@ -23,6 +23,7 @@ from platelight.images.exr import read_exr
 from platelight.protocol.errors import PlatelightError
 from platelight.training.light_stage_lights import rig
 from platelight.training.light_stage_materials import AOVS, Graph, hair_color, part_material, strands_material
+from platelight.training.light_stage_noise import without_noise
 from platelight.training.light_stage_subjects import Strands, Subject
 from platelight.training.subjects import Part, Rng
 
@@ -186,7 +187,7 @@ def _dress(subject: Subject, size: int, samples: int, seed: int, threads: int) -
 
 
 def photograph(subject: Subject, lamps: int, size: int, samples: int, seed: int, threads: int = 1) -> Shot:
-    """Render a subject under every lamp of the rig at once, with its maps."""
+    """Render a subject under every lamp of the rig at once, with its maps; most of the noise is taken out."""
     scene = _dress(subject, size, samples, seed, threads)
     low, high = subject.mesh.vertices.min(0), subject.mesh.vertices.max(0)
     _sky(scene, lamps, (low + high) / 2)
@@ -202,8 +203,9 @@ def photograph(subject: Subject, lamps: int, size: int, samples: int, seed: int,
     over = np.where(seen, 1 / np.maximum(cover, 1e-3), 0)
     normal = stack("normal", "RGB") * over
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
+    olat = without_noise(olat * seen, seen[..., 0], samples)
     return Shot(
-        olat * seen, np.clip(channels["Combined.A"][..., None], 0, 1) * seen, stack("albedo", "RGB") * over, normal * seen,
+        olat, np.clip(channels["Combined.A"][..., None], 0, 1) * seen, stack("albedo", "RGB") * over, normal * seen,
         finish[..., :1] * over, stack("f0", "RGB") * over, finish[..., 1:2] * over,
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ from platelight.images.atomic import write_bytes
 from platelight.protocol.errors import InputError, PlatelightError
 
 Array = npt.NDArray[Any]
-FORMAT = 1
+FORMAT = 2  # since 2 without most of path tracing's noise
 MAX_SHARD = 1 << 30
 """Bytes a shard may unpack to: more is a damaged or hostile file."""
 
