@@ -1,4 +1,4 @@
-"""``python -m platelight.training.light_stage_bench``: one render with light groups against one render a lamp.
+"""``python -m platelight.training.light_stage_bench``: one render with light groups against one render a lamp, and without noise.
 
 Each way is timed in CPU seconds and compared with a long render: the error of single lamps' pictures, and of their sum
 under a bright and a soft sky, over the subject, relative to the mean.
@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -17,15 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from platelight.training.light_stage_lights import fibonacci
-from platelight.training.light_stage_scene import _dress, _render, _sky
-from platelight.training.light_stage_subjects import Casting, Family
+from platelight.training.light_stage_scene import _dress, _render, _sky, photograph
+from platelight.training.light_stage_subjects import Casting, Family, Subject
 
 Array = npt.NDArray[Any]
 
 
-def pictures(lamps: int, size: int, samples: int, way: str) -> tuple[Array, float]:
-    """OLAT stack (L, H, W, 3) and CPU seconds; ``way`` is groups, sampled (groups, lamps sampled directly) or single."""
-    subject = Casting(None).draw(3, 2, Family.FIGURINE)
+def pictures(subject: Subject, lamps: int, size: int, samples: int, way: str) -> tuple[Array, float]:
+    """OLAT stack (L, H, W, 3) and CPU seconds; ``way`` is groups, clean, sampled (groups, lamps sampled directly) or single."""
+    if way == "clean":
+        began = time.process_time()
+        return photograph(subject, lamps, size, samples, 1).olat, time.process_time() - began
     scene = _dress(subject, size, samples, 1, 1)
     low, high = subject.mesh.vertices.min(0), subject.mesh.vertices.max(0)
     _sky(scene, lamps, (low + high) / 2)
@@ -59,9 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--lamps", type=int, default=64)
     options.add_argument("--size", type=int, default=64)
     options.add_argument("--long", type=int, default=2048, help="samples of the reference")
+    options.add_argument(
+        "--data", type=Path, help="folder of head_ict_facekit: a head in place of a figurine"
+    )
     chosen = options.parse_args(argv)
-    truth, _ = pictures(chosen.lamps, chosen.size, chosen.long, "long")
-    seen = truth.sum((0, 3)) > 0
+    subject = Casting(chosen.data).draw(3, 2, Family.HEAD if chosen.data else Family.FIGURINE)
+    truth, _ = pictures(subject, chosen.lamps, chosen.size, chosen.long, "long")
+    seen = truth.sum((0, 3)) > 1e-3
     towards = fibonacci(chosen.lamps)
     skies = {
         "soft": 0.3 + np.clip(towards[:, 1], 0, 1),
@@ -71,8 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     def error(a: Array, b: Array) -> float:
         return float(np.abs(a - b)[..., seen, :].mean() / b[..., seen, :].mean())
 
-    for way, samples in (("groups", 256), ("sampled", 160), ("single", 2)):
-        stack, seconds = pictures(chosen.lamps, chosen.size, samples, way)
+    for way, samples in (("groups", 96), ("clean", 96), ("groups", 256), ("sampled", 160), ("single", 2)):
+        stack, seconds = pictures(subject, chosen.lamps, chosen.size, samples, way)
         line = [f"{way} {samples} samples: {seconds:.1f} CPU s, a lamp's picture {error(stack, truth):.3f}"]
         for name, weights in skies.items():
             line.append(
