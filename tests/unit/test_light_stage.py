@@ -64,6 +64,7 @@ def test_weights_keep_power_and_find_the_lamp(rows: int) -> None:
 def test_half_floats_lose_at_most_a_fifth_of_a_percent() -> None:
     values = np.random.default_rng(0).uniform(1e-3, 100, 10000).astype(np.float32)
     assert np.abs(rounded_half(values) / values - 1).max() < 2.5e-3
+    np.testing.assert_array_equal(rounded_half(-values), -rounded_half(values))
     assert np.isfinite(rounded_half(np.array([1e9], np.float32))).all()
 
 

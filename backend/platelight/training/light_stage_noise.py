@@ -30,10 +30,12 @@ FEW = 16
 """Pixels of a subject in a window, below which they tell nothing of each other."""
 DARK = 0.15
 """Of an even share of the light, added to a lamp's mean: where none arrives noise is none, and nothing may be divided by it."""
+BROAD = 1.2
+"""Pixels: deviation of the Gaussian over which what is left out is given back."""
 LIT = 0.25
 """Of an even share of the light, above which a lamp's noise counts."""
-EVEN = 0.7
-"""Of Poisson's variance, a little more than what shares of opaque things have: a pixel's paths are spread evenly."""
+EVEN = 1.0
+"""Of Poisson's variance: opaque things have about 0.6, as a pixel's paths are spread evenly."""
 KERNEL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 REACHES = (1, 2, 4)
 """Pixels between taps in each round of averaging."""
@@ -46,7 +48,7 @@ LEAST, QUIET = 0.02, 0.03
 
 
 def without_noise(olat: Array, cover: Array, paint: Array, normal: Array, paths: int) -> Array:
-    """Pictures under single lamps (L, H, W, 3) float32 without most of their noise.
+    """Pictures under single lamps (L, H, W, 3) float32 without most of their noise; a little below zero where no light arrives.
 
     Args:
         olat: linear, premultiplied, as path tracing gives them: of ``paths`` paths a pixel each adds to one lamp's picture.
@@ -71,12 +73,23 @@ def without_noise(olat: Array, cover: Array, paint: Array, normal: Array, paths:
             noise[window][here] += trust * variance
             weight[window][here] += trust
     known, over = weight > 0, np.maximum(weight, 1e-9)
-    clean = np.maximum(np.where(known[..., None, None], total / over[..., None, None], shares), 0)
-    clean /= np.maximum(clean.sum(-1, keepdims=True), 1e-9)
+    clean = np.where(known[..., None, None], total / over[..., None, None], shares)
+    clean = clean + _broad(shares - clean, cover)
+    clean = clean / np.clip(clean.sum(-1, keepdims=True), 0.5, 2)
     # A share of paths that all carry alike has Poisson's variance; what is more of it is of what they carry.
     unlike = np.sqrt(np.maximum(noise / over * paths / EVEN - 1, 0) / paths)
     white = _averaged(white, paint, normal, cover, unlike)
     return np.ascontiguousarray((clean * white[..., None]).transpose(3, 0, 1, 2), np.float32)
+
+
+def _broad(rest: Array, cover: Array) -> Array:
+    """What was left out of shares (H, W, 3, L), averaged over so many pixels that it is no noise: shrinking dims what is rare."""
+    height, width = cover.shape
+    inside = cover.astype(np.float32)
+    over = np.maximum(cv2.GaussianBlur(inside, (0, 0), BROAD), 1e-3)[..., None]
+    planes = (rest * inside[..., None, None]).reshape(height, width, -1)
+    parts = [cv2.GaussianBlur(planes[..., k], (0, 0), BROAD) for k in range(planes.shape[-1])]
+    return np.asarray((np.stack(parts, -1) / over).reshape(rest.shape), np.float32)
 
 
 def _places(size: int) -> list[int]:

@@ -39,8 +39,11 @@ MAPS = {"alpha": 1, "albedo": 3, "normal": 3, "roughness": 1, "f0": 3, "depth": 
 
 
 def rounded_half(values: Array) -> Array:
-    """float16 of radiances with the last two bits of the mantissa rounded away; what overflows is clipped."""
-    half = np.clip(values, 0, 60000.0).astype(np.float16).view(np.uint16)
+    """float16 of radiances with the last two bits of the mantissa rounded away; what overflows is clipped.
+
+    What is a little negative stays: where no light arrives noise is about zero, and a sum over lamps must not gain by it.
+    """
+    half = np.clip(values, -60000.0, 60000.0).astype(np.float16).view(np.uint16)
     return ((half + np.uint16(2)) & np.uint16(0xFFFC)).view(np.float16)
 
 
