@@ -143,6 +143,11 @@ def test_pictures_smaller_than_a_window_keep_what_they_are() -> None:
         np.testing.assert_allclose(found, one * inside, rtol=1e-3)
 
 
+def test_what_is_black_under_every_lamp_stays_black() -> None:
+    black, flat = np.zeros((12, 30, 30, 3), np.float32), np.broadcast_to([0.0, 0.0, 1.0], (30, 30, 3))
+    assert (without_noise(black, np.ones((30, 30), bool), 0 * flat, flat, 64) == 0).all()
+
+
 def test_decoding_undoes_encoding() -> None:
     pixels = torch.tensor([0.0, 1e-4, 0.02, 0.5, 1.0, 40.0])
     assert torch.allclose(decode(encode(pixels)), pixels, rtol=1e-4, atol=1e-6)

@@ -105,11 +105,13 @@ def _of_low_rank(shares: Array) -> tuple[Array, int, float]:
     """
     pixels, channels, lamps = shares.shape
     mean = shares.mean((0, 1))
+    lit = mean > LIT / lamps  # lamps behind the surface have no noise, and would make it look small
+    if not lit.any():
+        return shares, 1, 0.0  # black under every lamp
     scale = np.sqrt(mean + DARK / lamps)
     matrix = (shares / scale).reshape(-1, lamps)
     products = matrix.T @ matrix
     power, towards = np.linalg.eigh(products)
-    lit = mean > LIT / lamps  # lamps behind the surface have no noise, and would make it look small
     few, many = sorted((pixels, int(lit.sum())))
     bulk = np.linalg.eigvalsh(products[np.ix_(lit, lit)])[-few:]
     variance = float(np.median(bulk)) / (_bulk(few / many) * many)
