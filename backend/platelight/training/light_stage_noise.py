@@ -34,8 +34,6 @@ BROAD = 1.2
 """Pixels: deviation of the Gaussian over which what is left out is given back."""
 LIT = 0.25
 """Of an even share of the light, above which a lamp's noise counts."""
-EVEN = 1.0
-"""Of Poisson's variance: opaque things have about 0.6, as a pixel's paths are spread evenly."""
 KERNEL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 REACHES = (1, 2, 4)
 """Pixels between taps in each round of averaging."""
@@ -53,7 +51,7 @@ def without_noise(olat: Array, cover: Array, paint: Array, normal: Array, paths:
     Args:
         olat: linear, premultiplied, as path tracing gives them: of ``paths`` paths a pixel each adds to one lamp's picture.
         cover: (H, W), whether the subject is there at all.
-        paint: (H, W, 3), what the pictures' texture is proportional to. normal: (H, W, 3), unit.
+        paint: (H, W, 3), what the pictures' texture is proportional to, premultiplied as they are. normal: (H, W, 3), unit.
         paths: a pixel.
     """
     height, width = cover.shape
@@ -76,9 +74,10 @@ def without_noise(olat: Array, cover: Array, paint: Array, normal: Array, paths:
     clean = np.where(known[..., None, None], total / over[..., None, None], shares)
     clean = clean + _broad(shares - clean, cover)
     clean = clean / np.clip(clean.sum(-1, keepdims=True), 0.5, 2)
-    # A share of paths that all carry alike has Poisson's variance; what is more of it is of what they carry.
-    unlike = np.sqrt(np.maximum(noise / over * paths / EVEN - 1, 0) / paths)
-    white = _averaged(white, paint, normal, cover, unlike)
+    # A share of paths that all carry alike has Poisson's variance at most; what is more of it is of what they carry.
+    unlike = np.sqrt(np.maximum(noise / over * paths - 1, 0) / paths)
+    if unlike.any():
+        white = _averaged(white, paint, normal, cover, unlike)
     return np.ascontiguousarray((clean * white[..., None]).transpose(3, 0, 1, 2), np.float32)
 
 

@@ -203,11 +203,11 @@ def photograph(subject: Subject, lamps: int, size: int, samples: int, seed: int,
     over = np.where(seen, 1 / np.maximum(cover, 1e-3), 0)
     normal = stack("normal", "RGB") * over
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
-    albedo, f0 = stack("albedo", "RGB") * over, stack("f0", "RGB") * over
+    albedo, f0 = stack("albedo", "RGB"), stack("f0", "RGB")  # premultiplied, as the pictures are
     olat = without_noise(olat * seen, seen[..., 0], albedo + f0, normal, samples)
     return Shot(
-        olat, np.clip(channels["Combined.A"][..., None], 0, 1) * seen, albedo, normal * seen,
-        finish[..., :1] * over, f0, finish[..., 1:2] * over,
+        olat, np.clip(channels["Combined.A"][..., None], 0, 1) * seen, albedo * over, normal * seen,
+        finish[..., :1] * over, f0 * over, finish[..., 1:2] * over,
     )  # fmt: skip
 
 
