@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     geometry.add_argument("--data", type=Path, required=True, help="folder that holds head_ict_facekit")
     geometry.add_argument("--out", type=Path, required=True, help="folder of the shards")
     geometry.add_argument("--views", type=int, default=4096)
-    geometry.add_argument("--size", type=int, default=192, help="pixels on a side")
+    geometry.add_argument("--size", type=int, default=384, help="pixels on a side")
     geometry.add_argument("--seed", type=int, default=7)
     geometry.add_argument(
         "--first",

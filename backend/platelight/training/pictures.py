@@ -175,7 +175,7 @@ class Photographer:
 
 
 def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """What a camera makes of radiance: exposure, blur, noise, clipping, eight bits; then normalized again.
+    """What a camera makes of radiance: exposure, focus, noise, clipping, eight bits; then normalized again.
 
     Returns the normalized plate (N, 3, H, W) and the factor (N, 1, 1, 1) that light must be multiplied by.
     """
@@ -190,7 +190,10 @@ def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tupl
     soft = F.conv2d(
         F.conv2d(seen.flatten(0, 1)[:, None], kernel, padding=(0, 1)), kernel.transpose(2, 3), padding=(1, 0)
     ).view_as(seen)
-    seen = torch.where(uniform(n, 1, 1, 1) < 0.4, soft, seen)
+    # Cameras sharpen, and plates are seen reduced: a third is crisper than its own pixels, a quarter softer.
+    crisp = (seen + uniform(n, 1, 1, 1) * (seen - soft)).clamp_min(0)
+    focus = uniform(n, 1, 1, 1)
+    seen = torch.where(focus < 0.25, soft, torch.where(focus < 0.6, crisp, seen))
     noise = torch.randn(seen.shape, generator=generator)
     level = torch.exp(-7 + 3.5 * uniform(n, 1, 1, 1)) * (uniform(n, 1, 1, 1) < 0.6)
     seen = (seen + noise * level * (seen.clamp_min(0) + 0.02).sqrt()).clamp_min(0)

@@ -8,9 +8,9 @@ rest        (S, S, 3) float16     rest coordinates, for paint and relief
 part        (S, S) uint8          ``subjects.Part``
 shadow      (S, S) uint8          bit k is set where the k-th light direction is seen
 lights      (8, 3) float16        those directions
-transfer    (S/2, S/2, 9) float16 visibility-weighted cosine in spherical harmonics: diffuse = sum(transfer * L)/pi,
+transfer    (T, T, 9) float16     visibility-weighted cosine in spherical harmonics: diffuse = sum(transfer * L)/pi,
                                   with L the radiance's coefficients (precomputed radiance transfer,
-                                  Sloan, Kautz, Snyder 2002, order 2)
+                                  Sloan, Kautz, Snyder 2002, order 2); T is S/2, S/3 where S is 384
 fov         ()                    horizontal field of view in degrees
 ========== ===================== ==========================================================================
 """
@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ Array = npt.NDArray[Any]
 LIGHTS = 8
 SHARD = 64
 FORMAT = 1
+COARSE = 128  # rows of transfer, about: what is seen of the sky is smooth, and most of a view's rays go there
 
 
 def sh_basis(d: Array) -> Array:
@@ -164,15 +166,16 @@ def photograph(mesh: Mesh, fov: float, size: int, rng: np.random.Generator) -> d
     for k, direction in enumerate(lights):
         clear = scene.visible(origin, np.broadcast_to(direction, origin.shape))
         shadow[seen] |= (clear.astype(np.uint8) << k).astype(np.uint8)
-    half_size = size // 2
+    step = max(2, round(size / COARSE))
+    rows = -(-size // step)
     row, column = np.divmod(seen, size)
-    first = (row % 2 == 0) & (column % 2 == 0)
-    transfer = np.zeros((half_size * half_size, 9), np.float32)
+    first = (row % step == step // 2) & (column % step == step // 2)
+    transfer = np.zeros((rows * rows, 9), np.float32)
     if first.any():
         directions = cosine_directions(normal[first], 64, rng)
         clear = scene.visible(np.repeat(origin[first], directions.shape[1], 0), directions.reshape(-1, 3))
         basis = sh_basis(directions) * clear.reshape(*directions.shape[:2], 1)
-        transfer[(row[first] // 2) * half_size + column[first] // 2] = basis.mean(1)
+        transfer[(row[first] // step) * rows + column[first] // step] = basis.mean(1)
 
     def image(values: Array, dtype: type) -> Array:
         out: Array = np.zeros((size * size, *values.shape[1:]), dtype)
@@ -182,7 +185,7 @@ def photograph(mesh: Mesh, fov: float, size: int, rng: np.random.Generator) -> d
     return {
         "normal": image(normal, np.float16), "rest": image(rest, np.float16), "part": image(mesh.part[face], np.uint8),
         "shadow": shadow.reshape(size, size), "lights": lights.astype(np.float16),
-        "transfer": transfer.reshape(half_size, half_size, 9).astype(np.float16), "fov": np.asarray(fov, np.float32),
+        "transfer": transfer.reshape(rows, rows, 9).astype(np.float16), "fov": np.asarray(fov, np.float32),
     }  # fmt: skip
 
 
@@ -203,27 +206,37 @@ class Mix:
 VIEWS_A_SUBJECT = 2  # a subject takes longer to make than to photograph
 
 
+@lru_cache(maxsize=1)
+def _lasting(
+    number: int, heads: Heads | None, mix: Mix, bodies: Bodies | None
+) -> tuple[Kind, Mesh, float | None] | float:
+    """The subject that consecutive views share, and how much of it is to be shown; else the draw by which each makes its own."""
+    # Drawn by a generator of its own, so that without bodies a seed gives what it gave before there were any.
+    person = np.random.default_rng([number, 1])
+    if bodies is not None and person.random() < mix.bodies:
+        return Kind.BODY, *bodies.sample(person)
+    maker = np.random.default_rng(number)
+    share = float(maker.random())
+    if share < mix.heads and heads is not None:
+        return Kind.HEAD, heads.sample(maker), None
+    if share < mix.heads + mix.figurines:
+        return Kind.FIGURINE, figurine(maker), None
+    return share
+
+
 def make_view(
     seed: int, heads: Heads | None, size: int, mix: Mix, bodies: Bodies | None = None
 ) -> dict[str, Array]:
     """One view from one seed; consecutive seeds share a subject."""
-    maker = np.random.default_rng(seed // VIEWS_A_SUBJECT)
     rng = np.random.default_rng([seed])
-    # Drawn by a generator of its own, so that without bodies a seed gives what it gave before there were any.
-    person = np.random.default_rng([seed // VIEWS_A_SUBJECT, 1])
-    if bodies is not None and person.random() < mix.bodies:
-        mesh, shown = bodies.sample(person)
-        return photograph(*place(mesh, Kind.BODY, rng, shown), size, rng)
-    share = maker.random()
-    if share < mix.heads and heads is not None:
-        kind, mesh = Kind.HEAD, heads.sample(maker)
-    elif share < mix.heads + mix.figurines:
-        kind, mesh = Kind.FIGURINE, figurine(maker)
-    elif share < mix.heads + mix.figurines + mix.sculpts:
-        kind, mesh = Kind.OBJECT, sculpt(rng)
+    made = _lasting(seed // VIEWS_A_SUBJECT, heads, mix, bodies)
+    if not isinstance(made, float):
+        kind, mesh, shown = made
     else:
-        kind, mesh = Kind.OBJECT, objects(rng, hard=share > 1 - mix.hard)
-    return photograph(*place(mesh, kind, rng), size, rng)
+        kind, shown = Kind.OBJECT, None
+        carved = made < mix.heads + mix.figurines + mix.sculpts
+        mesh = sculpt(rng) if carved else objects(rng, hard=made > 1 - mix.hard)
+    return photograph(*place(mesh, kind, rng, shown), size, rng)
 
 
 def make_bank(

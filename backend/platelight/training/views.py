@@ -61,6 +61,13 @@ def mirrored(views: Views, which: Tensor, axis: int = -1) -> Views:
     return Views(*(choose(name) for name in Views.__dataclass_fields__))
 
 
+def turned(transfer: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """The transfer (N, 9, H, W) of surfaces whose normals (N, 3, H, W) change: what is seen of the sky stays, its cosine follows."""
+    open_sky = (transfer[:, :1] / 0.282095).clamp(0, 1)
+    change = (harmonics(after, 1) - harmonics(before, 1)) * after.new_tensor(BANDS).view(1, 9, 1, 1)
+    return transfer + open_sky * change
+
+
 def deformed(views: Views, by: Tensor) -> Views:
     """The views of bodies deformed by linear maps ``by`` (N, 3, 3) of the camera's frame, (3, 3) for all alike.
 
@@ -70,14 +77,12 @@ def deformed(views: Views, by: Tensor) -> Views:
     """
     inverse = torch.linalg.inv(by.expand(len(views.normal), 3, 3))
     normal = unit(torch.einsum("nji,njhw->nihw", inverse, views.normal), dim=1)
-    open_sky = (views.transfer[:, :1] / 0.282095).clamp(0, 1)
-    turned = (harmonics(normal, 1) - harmonics(views.normal, 1)) * normal.new_tensor(BANDS).view(1, 9, 1, 1)
     return Views(
         normal,
         views.rest,
         views.part,
         views.shadow,
-        views.transfer + open_sky * turned,
+        turned(views.transfer, views.normal, normal),
         unit(views.stored @ by.transpose(-1, -2), dim=-1),
         unit(torch.einsum("nij,njhw->nihw", by.expand(len(views.view), 3, 3), views.view), dim=1),
     )
@@ -145,6 +150,17 @@ class Bank:
             )
         return Views(*(torch.cat([getattr(r, name) for r in rows]) for name in Views.__dataclass_fields__))
 
+    @staticmethod
+    def _coarse(raw: dict[str, npt.NDArray[Any]]) -> tuple[Tensor, Tensor]:
+        """Transfer (1, 9, t, t), spread beyond the silhouette from the inside and denoised, and the normals (1, 3, t, t) of its pixels."""
+        transfer = torch.from_numpy(raw["transfer"].astype(np.float32)).permute(2, 0, 1)[None]
+        seen = (transfer.abs().sum(1, keepdim=True) > 0).float()
+        given = torch.from_numpy(raw["normal"].astype(np.float32)).permute(2, 0, 1)[None]
+        normal = F.interpolate(given, size=transfer.shape[-2:], mode="area")
+        both = F.avg_pool2d(torch.cat([transfer, normal], 1) * seen, 3, 1, 1)
+        both = both / F.avg_pool2d(seen, 3, 1, 1).clamp_min(1e-3)
+        return both[:, :9], both[:, 9:]
+
     def _one(self, raw: dict[str, npt.NDArray[Any]], size: int, generator: torch.Generator) -> Views:
         def chance() -> float:
             return float(torch.rand((), generator=generator))
@@ -177,10 +193,9 @@ class Bank:
             dim=0,
         )
 
-        def cut(values: npt.NDArray[Any], mode: str, scale: int = 1) -> Tensor:
+        def cut(values: npt.NDArray[Any], mode: str) -> Tensor:
             image = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None]
-            row, column = top // scale, left // scale
-            image = image[..., row : row + max(height // scale, 1), column : column + max(width // scale, 1)]
+            image = image[..., top : top + height, left : left + width]
             if mode == "nearest":
                 return F.interpolate(image, size=(size, size), mode="nearest")
             return F.interpolate(
@@ -195,13 +210,13 @@ class Bank:
         bits = (raw["shadow"][..., None] >> np.arange(8)) & 1
         cover = cut((raw["part"] > 0)[..., None], "bilinear").clamp_min(1e-3)
         normal = unit(cut(raw["normal"], "bilinear"), dim=1)
-        # Transfer is at half size with gaps beside the silhouette: spread it from the inside, denoised.
-        seen = torch.from_numpy((np.abs(raw["transfer"]).sum(-1) > 0).astype(np.float32))[None, None]
-        spread = F.avg_pool2d(
-            torch.from_numpy(raw["transfer"].astype(np.float32)).permute(2, 0, 1)[None] * seen, 3, 1, 1
+        spread, smooth = self._coarse(raw)
+        along = ((left + steps * width) / full * 2 - 1, (top + steps * height) / full * 2 - 1)
+        grid = torch.stack(torch.meshgrid(*along, indexing="xy"), -1)[None]
+        coarse = F.grid_sample(
+            torch.cat([spread, smooth], 1), grid, padding_mode="border", align_corners=False
         )
-        spread = spread / F.avg_pool2d(seen, 3, 1, 1).clamp_min(1e-3)
-        transfer = cut(spread[0].permute(1, 2, 0).numpy(), "bilinear", 2)
+        transfer = turned(coarse[:, :9], unit(coarse[:, 9:], dim=1), normal)
         made = Views(
             normal,
             cut(raw["rest"], "nearest"),
