@@ -28,7 +28,7 @@ from platelight.training.lights import (
 from platelight.training.losses import angular, gradients, scale_free
 from platelight.training.materials import Surface, paint
 from platelight.training.parts import Part
-from platelight.training.pictures import Generator, Photographer, falloff
+from platelight.training.pictures import Generator, Photographer, develop, falloff
 from platelight.training.views import BANDS, Bank, Views, deformed, harmonics, leaning, mirrored
 
 trimesh = pytest.importorskip("trimesh", reason="needs platelight[train]")
@@ -132,6 +132,16 @@ def test_a_near_lamp_is_brighter_on_its_own_side() -> None:
     assert float(near[0, 0, 16, -1] / near[0, 0, 16, 0]) == pytest.approx(25 / 9, rel=0.1)
     assert float(near[1, 0, 0, 16] / near[1, 0, -1, 16]) == pytest.approx(25 / 9, rel=0.1)  # +Y is up
     assert float(near.mean()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_cameras_are_soft_plain_and_crisp() -> None:
+    checks = (torch.arange(32)[:, None] // 4 + torch.arange(32) // 4) % 2
+    scene = (0.1 + 0.2 * checks.float()).expand(60, 3, 32, 32)
+    plates, _ = develop(scene, torch.ones(60, 1, 32, 32), torch.Generator().manual_seed(2))
+    across = plates.mean(1)[:, :, 8:12].mean(2) - plates.mean(1)[:, :, 12:16].mean(2)  # flat within a check
+    step = (plates.mean(1)[:, :, 11] - plates.mean(1)[:, :, 12]).abs().mean(1) / across.abs().mean(1)
+    for low, high, least in ((0.0, 0.9, 9), (0.9, 1.02, 12), (1.02, 3.0, 12)):
+        assert ((step > low) & (step <= high)).sum() >= least
 
 
 def test_upside_down_twice_is_the_right_way_up() -> None:
