@@ -265,8 +265,8 @@ def _relief(
 ) -> Tensor:
     """Bend normals by the image gradient of a height made from noise: pores, weave, engraving, rough stone.
 
-    Photographed things have half as much again of relief finer than a twentieth of them as smooth meshes have. The
-    gradient is taken across the image, so relief foreshortens towards the rim as real relief does.
+    Photographed things have more fine relief than smooth meshes (``octaves`` measures it), so half of all pictures get some.
+    The gradient is taken across the image, so relief foreshortens towards the rim as real relief does.
     """
     n = len(normal)
 
