@@ -17,7 +17,7 @@ from platelight.models.form import cubic, fit, raster, trust_of
 from platelight.models.networks import luminance
 
 BROAD = 0.1  # of the subject's long side: what is smoother is left out
-DEEPEST, HIGHEST = -1.0, 0.3  # logarithms; what is much brighter than its surroundings is a glint
+DEEPEST, HIGHEST = -1.0, 0.5  # logarithms; what is far brighter than its surroundings is a glint
 
 
 def cavity(reflectance: Tensor, plate: Tensor, matte: Tensor, normal: Tensor) -> Tensor:
