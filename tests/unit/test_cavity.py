@@ -65,7 +65,7 @@ def test_a_broad_shadow_is_left_out() -> None:
 def test_glints_are_bounded() -> None:
     glint = torch.ones(SIZE, SIZE)
     glint[60:66, 110:116] = 8.0
-    assert found(glint)[60:66, 110:116].max() <= np.exp(0.3) + 1e-3
+    assert found(glint)[60:66, 110:116].max() <= np.exp(0.5) + 1e-3
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (300, 2)])
