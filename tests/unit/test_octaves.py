@@ -32,3 +32,4 @@ def test_brightness_does_not_depend_on_exposure() -> None:
     assert one[0] > 0.05
     assert one[4:] == pytest.approx([0, 0, 0, 0], abs=1e-6)
     assert "| 2 |" in line("two", [one, one])
+    assert line("none", []) == "| none | 0 |  |  |"

@@ -1,7 +1,7 @@
 """Whether training pictures are as crisp as photographs: how much of plates and normals lies in each octave.
 
 ``python -m platelight.training.octaves SUITE... --bank B --lights L --textures T`` reduces the plates and true normals of evaluation
-suites to the size that networks see, makes as many pictures of the bank, and prints for each octave the mean absolute
+suites to the size that networks see, makes pictures of the bank, and prints for each octave the mean absolute
 difference of two Gaussian blurs: of the logarithm of a plate's luminance and of the normals. What networks have never seen
 they take for paint, or for nothing.
 """
@@ -65,6 +65,8 @@ def of_suite(folder: Path) -> list[list[float]]:
         plate = read_plate(at / case.plate).pixels
         size = (plate.shape[0], plate.shape[1])
         matte, normal = read_matte(at / case.matte, size), read_normal(at / case.normal, size)
+        if not (matte > 0.5).any():
+            continue
         y, x = (np.flatnonzero((matte > 0.5).any(axis)) for axis in (1, 0))
         window = (slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1))
         scale = SIZE * FILLED / max(y[-1] + 1 - y[0], x[-1] + 1 - x[0])
@@ -91,8 +93,10 @@ def of_made(made_of: Ingredients, count: int, seed: int) -> list[list[float]]:
 
 
 def line(name: str, rows: Iterable[list[float]]) -> str:
-    """A line of the table: the geometric mean of each octave."""
+    """A line of the table: the geometric mean of each octave; empty where no picture tells."""
     found = np.array(list(rows))
+    if not len(found):
+        return f"| {name} | 0 |  |  |"
     means = np.exp(np.log(found + 1e-6).mean(0))
     half = len(means) // 2
     return f"| {name} | {len(found)} | {' '.join(f'{v:.3f}' for v in means[:half])} | {' '.join(f'{v:.3f}' for v in means[half:])} |"
