@@ -195,7 +195,6 @@ class Bank:
 
         def cut(values: npt.NDArray[Any], mode: str) -> Tensor:
             image = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None]
-            image = image[..., top : top + height, left : left + width]
             if mode == "nearest":
                 return F.interpolate(image, size=(size, size), mode="nearest")
             return F.interpolate(
@@ -206,10 +205,12 @@ class Bank:
                 antialias=max(height, width) > size,
             )
 
-        parts = cut(raw["part"][..., None], "nearest")[:, 0].long()
-        bits = (raw["shadow"][..., None] >> np.arange(8)) & 1
-        cover = cut((raw["part"] > 0)[..., None], "bilinear").clamp_min(1e-3)
-        normal = unit(cut(raw["normal"], "bilinear"), dim=1)
+        window = slice(top, top + height), slice(left, left + width)
+        shown = raw["part"][window][..., None]
+        parts = cut(shown, "nearest")[:, 0].long()
+        bits = (raw["shadow"][window][..., None] >> np.arange(8, dtype=np.uint8)) & 1
+        cover = cut(shown > 0, "bilinear").clamp_min(1e-3)
+        normal = unit(cut(raw["normal"][window], "bilinear"), dim=1)
         spread, smooth = self._coarse(raw)
         along = ((left + steps * width) / full * 2 - 1, (top + steps * height) / full * 2 - 1)
         grid = torch.stack(torch.meshgrid(*along, indexing="xy"), -1)[None]
@@ -219,7 +220,7 @@ class Bank:
         transfer = turned(coarse[:, :9], unit(coarse[:, 9:], dim=1), normal)
         made = Views(
             normal,
-            cut(raw["rest"], "nearest"),
+            cut(raw["rest"][window], "nearest"),
             parts,
             (cut(bits, "bilinear") / cover).clamp(0, 1),
             transfer,
