@@ -30,6 +30,16 @@ def test_paint_is_as_saturated_as_without_the_veil() -> None:
     assert float(level) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_white_stays_white_beside_orange_and_black_keeps_its_hue() -> None:
+    seen = torch.tensor([[0.63, 0.23, 0.09], [0.6, 0.6, 0.6], [0.006, 0.004, 0.005]]).T.reshape(1, 3, 1, 3)
+    found = (seen * unveiling(seen, torch.ones(1, 1, 1, 3)))[0, :, 0]
+    orange, white, black = found[:, 0], found[:, 1], found[:, 2]
+    assert float(white.max() / white.min()) == pytest.approx(1.0, abs=1e-4)
+    assert float(orange[2] / orange[0]) == pytest.approx(0.06 / 0.6, rel=0.02)
+    torch.testing.assert_close(black / black[0], seen[0, :, 0, 2] / 0.006, rtol=0.02, atol=0)
+    assert 0.25 < float(black[0] / seen[0, 0, 0, 2]) < 0.4
+
+
 def test_black_paint_and_an_empty_matte_stay_finite() -> None:
     matte = torch.ones(1, 1, 4, 4)
     for veiled, cover in ((torch.zeros(1, 3, 4, 4), matte), (torch.full((1, 3, 4, 4), 0.5), 0 * matte)):

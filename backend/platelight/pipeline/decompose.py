@@ -37,6 +37,7 @@ from platelight.protocol.requests import Decompose
 CAST_TRUST = 0.25
 BRIGHT, LARGEST_ALBEDO = 0.98, 0.92  # fresh snow reflects 0.9; the brightest two percent may be glints
 VEIL = 0.03  # of white light, which a rough dielectric (f0 = 0.04) reflects beside its paint
+LEAST_LEFT = 1 / 3  # of what is nearly black: its hue is mostly noise
 USUAL_BRIGHT, MOST_BRIGHTENED = 0.7, 1.6  # white cloth and paper; dark subjects stay dark
 
 Pixels = npt.NDArray[np.float32]
@@ -123,19 +124,25 @@ def believable(reflectance: Tensor, plate: Tensor, matte: Tensor) -> tuple[Tenso
 
 
 def unveiling(veiled: Tensor, matte: Tensor) -> Tensor:
-    """The factor (1, 3, 1, 1) that takes out of paint the light's own color, which what shines adds to it.
+    """The factor (1, 3, h, w) that takes out of paint the light's own color, which what shines adds to it.
 
     A plate is paint and a veil of reflected light together, and whoever renders the maps adds that veil anew: without this
     a subject is grayer under every light than in the plate. A rough dielectric's veil is about ``VEIL`` of a white paint, whatever the
-    light's color. Luminance stays: the level is :func:`believable`'s.
+    light's color. It is taken from each place alone, so that white stays white beside orange; what is
+    nearly black keeps ``LEAST_LEFT`` and so its hue. The mean luminance stays: the level is :func:`believable`'s.
 
     Args:
         veiled: (1, 3, h, w), linear, plate over light. matte (1, 1, h, w).
     """
-    mean = (veiled * matte).sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
-    mean = mean.clamp_min(1e-4)
-    left = mean / (mean + VEIL)
-    return left * luminance(mean) / luminance(mean * left)
+
+    def mean(image: Tensor) -> Tensor:
+        return (image * matte).sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
+
+    veiled = veiled.clamp_min(1e-4)
+    # The larger of the two, without a crease.
+    paint = ((veiled - VEIL).clamp_min(0) ** 4 + (veiled * LEAST_LEFT) ** 4) ** 0.25
+    left = paint / veiled
+    return left * luminance(mean(veiled)).clamp_min(1e-4) / luminance(mean(veiled * left)).clamp_min(1e-4)
 
 
 def guide_of(plate: Tensor) -> Tensor:
