@@ -7,7 +7,7 @@ import pytest
 import torch
 from platelight.models.networks import luminance
 from platelight.pipeline import decompose, service
-from platelight.pipeline.decompose import VEIL, unveiling
+from platelight.pipeline.decompose import LARGEST_ALBEDO, VEIL, unveiling
 from platelight.protocol.requests import Decompose
 from torch import Tensor
 
@@ -38,6 +38,14 @@ def test_white_stays_white_beside_orange_and_black_keeps_its_hue() -> None:
     assert float(orange[2] / orange[0]) == pytest.approx(0.06 / 0.6, rel=0.02)
     torch.testing.assert_close(black / black[0], seen[0, :, 0, 2] / 0.006, rtol=0.02, atol=0)
     assert 0.25 < float(black[0] / seen[0, 0, 0, 2]) < 0.4
+
+
+def test_white_beside_much_black_does_not_clip() -> None:
+    seen = torch.full((1, 3, 40, 40), 0.04)
+    seen[..., :4, :] = LARGEST_ALBEDO  # as bright as paint is let be before
+    found = seen * unveiling(seen, torch.ones(1, 1, 40, 40))
+    assert float(found.max()) == pytest.approx(LARGEST_ALBEDO, rel=1e-4)
+    assert float(found.min()) < 0.02
 
 
 def test_black_paint_and_an_empty_matte_stay_finite() -> None:

@@ -100,6 +100,14 @@ def white_balanced(reflectance: Tensor, matte: Tensor) -> tuple[Tensor, Tensor]:
     return reflectance - unbelieved, torch.exp(unbelieved)
 
 
+def bright_of(albedo: Tensor, matte: Tensor) -> Tensor | None:
+    """The largest channel (1, 1, 1, 1) of a subject's bright paint, glints left out, of an albedo (1, 3, h, w); None without a subject."""
+    largest = albedo.amax(1, keepdim=True)[matte > 0.5]
+    if largest.numel() == 0:
+        return None
+    return torch.quantile(largest[:: max(1, largest.numel() // 100_000)], BRIGHT).view(1, 1, 1, 1)
+
+
 def believable(reflectance: Tensor, plate: Tensor, matte: Tensor) -> tuple[Tensor, Tensor]:
     """Set the level of an albedo, which a plate does not tell: it fixes the product of albedo and exposure only.
 
@@ -113,13 +121,13 @@ def believable(reflectance: Tensor, plate: Tensor, matte: Tensor) -> tuple[Tenso
     Returns:
         The reflectance, and the factor (1, 1, 1, 1) by which the light changes.
     """
-    albedo = (torch.log(plate + FLOOR) + reflectance).amax(1, keepdim=True)[matte > 0.5]
-    if albedo.numel() == 0:
+    bright = bright_of((plate + FLOOR) * torch.exp(reflectance), matte)
+    if bright is None:
         return reflectance, torch.ones_like(matte[..., :1, :1])
-    bright = torch.quantile(albedo[:: max(1, albedo.numel() // 100_000)], BRIGHT)
+    bright = torch.log(bright)
     lift = (0.5 * (math.log(USUAL_BRIGHT) - bright)).clamp(0, math.log(MOST_BRIGHTENED))
     excess = (bright - math.log(LARGEST_ALBEDO)).clamp_min(0)
-    change = (lift - excess).view(1, 1, 1, 1)
+    change = lift - excess
     return reflectance + change, torch.exp(-change)
 
 
@@ -129,7 +137,8 @@ def unveiling(veiled: Tensor, matte: Tensor) -> Tensor:
     A plate is paint and a veil of reflected light together, and whoever renders the maps adds that veil anew: without this
     a subject is grayer under every light than in the plate. A rough dielectric's veil is about ``VEIL`` of a white paint, whatever the
     light's color. It is taken from each place alone, so that white stays white beside orange; what is
-    nearly black keeps ``LEAST_LEFT`` and so its hue. The mean luminance stays: the level is :func:`believable`'s.
+    nearly black keeps ``LEAST_LEFT`` and so its hue. The mean luminance stays, as the level is :func:`believable`'s, unless white
+    beside much black would reflect more light than falls on it.
 
     Args:
         veiled: (1, 3, h, w), linear, plate over light. matte (1, 1, h, w).
@@ -142,7 +151,11 @@ def unveiling(veiled: Tensor, matte: Tensor) -> Tensor:
     # The larger of the two, without a crease.
     paint = ((veiled - VEIL).clamp_min(0) ** 4 + (veiled * LEAST_LEFT) ** 4) ** 0.25
     left = paint / veiled
-    return left * luminance(mean(veiled)).clamp_min(1e-4) / luminance(mean(veiled * left)).clamp_min(1e-4)
+    level = luminance(mean(veiled)).clamp_min(1e-4) / luminance(mean(veiled * left)).clamp_min(1e-4)
+    bright = bright_of(veiled * left, matte)
+    if bright is not None:
+        level = torch.minimum(level, (LARGEST_ALBEDO / bright).clamp_min(1.0))
+    return left * level
 
 
 def guide_of(plate: Tensor) -> Tensor:

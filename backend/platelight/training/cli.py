@@ -77,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
     geometry.add_argument("--figurines", type=float, default=0.28, help="share of figurines")
     geometry.add_argument("--sculpts", type=float, default=0.25, help="share of carved or folded things")
     geometry.add_argument("--hard", type=float, default=0.08, help="share of hard-edged objects")
+    geometry.add_argument("--statues", type=float, default=0.0, help="share of people made of stone")
+    geometry.add_argument("--rough", type=float, default=0.0, help="share of rocks and draped cloth")
     light_stage.add_parser(stages)
     pack = stages.add_parser("pack", help="gather what a bare GPU machine needs, in about 20 MiB")
     pack.add_argument(
@@ -206,7 +208,14 @@ def run(options: argparse.Namespace) -> int:
     if options.stage == "geometry":
         from platelight.training.raycast import Mix, make_bank
 
-        mix = Mix(options.heads, options.figurines, options.sculpts, options.hard)
+        mix = Mix(
+            options.heads,
+            options.figurines,
+            options.sculpts,
+            options.hard,
+            statues=options.statues,
+            rough=options.rough,
+        )
         make_bank(options.out, options.data, options.views, options.seed, options.size, options.first, mix)
         return 0
     if options.stage == "pack":

@@ -230,18 +230,21 @@ def figurine(rng: Rng) -> Mesh:
     if outward.mean() < 0:
         mesh = Mesh(mesh.vertices, mesh.faces, -mesh.normals, mesh.rest, mesh.part)
     if rng.random() < 0.25:  # stands on a slab
-        slab = _slab(rng)
+        under = slab(rng)
         low = vertices[:, 1].min()
         mesh = join(
             [
                 mesh,
-                Mesh(slab.vertices + np.array([0, low, 0]), slab.faces, slab.normals, slab.rest, slab.part),
+                Mesh(
+                    under.vertices + np.array([0, low, 0]), under.faces, under.normals, under.rest, under.part
+                ),
             ]
         )
     return mesh
 
 
-def _slab(rng: Rng) -> Mesh:
+def slab(rng: Rng) -> Mesh:
+    """A round plinth with its top at y = 0 and a radius below one."""
     rows, turns = 24, 96
     phi = np.linspace(0, 2 * np.pi, turns, endpoint=False)
     t = np.linspace(0, 1, rows)

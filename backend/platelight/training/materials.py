@@ -71,10 +71,10 @@ def _skin_tone(n: int, generator: torch.Generator) -> Tensor:
 
 
 def _colors(n: int, count: int, generator: torch.Generator) -> Tensor:
-    """Random albedos (N, count, 3): log-uniform value, mostly muted saturation."""
+    """Random albedos (N, count, 3): log-uniform value, any saturation; muted paint alone teaches that all is gray."""
     value = torch.exp(torch.empty(n, count, 1).uniform_(math.log(0.03), math.log(0.9), generator=generator))
     hue = torch.rand(n, count, 1, generator=generator) * 2 * math.pi
-    saturation = torch.rand(n, count, 1, generator=generator) ** 1.5
+    saturation = torch.rand(n, count, 1, generator=generator)
     wheel = torch.cos(hue - torch.tensor([0.0, 2.0944, 4.1888]))
     # A third is near white: paper, porcelain, plaster, fur, linen.
     pale = torch.rand(n, count, 1, generator=generator) < 0.33

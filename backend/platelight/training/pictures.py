@@ -195,7 +195,7 @@ def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tupl
     focus = uniform(n, 1, 1, 1)
     seen = torch.where(focus < 0.25, soft, torch.where(focus < 0.6, crisp, seen))
     noise = torch.randn(seen.shape, generator=generator)
-    level = torch.exp(-7 + 3.5 * uniform(n, 1, 1, 1)) * (uniform(n, 1, 1, 1) < 0.6)
+    level = torch.exp(-7 + 4.2 * uniform(n, 1, 1, 1)) * (uniform(n, 1, 1, 1) < 0.6)
     seen = (seen + noise * level * (seen.clamp_min(0) + 0.02).sqrt()).clamp_min(0)
     display = uniform(n, 1, 1, 1) < 0.6
     clipped = (seen * 1.5).clamp(max=1.0)

@@ -35,6 +35,7 @@ from embreex.mesh_construction import TriangleMesh
 from platelight.training.bodies import Bodies, folder_of
 from platelight.training.figurines import figurine
 from platelight.training.sculpts import sculpt
+from platelight.training.statues import ROUGH, statue
 from platelight.training.subjects import Heads, Mesh, euler, objects
 
 Array = npt.NDArray[Any]
@@ -193,7 +194,8 @@ def photograph(mesh: Mesh, fov: float, size: int, rng: np.random.Generator) -> d
 class Mix:
     """Shares of heads, figurines, carved or folded things and hard-edged objects; the rest are smooth objects.
 
-    ``bodies`` is the share of all views that show a dressed person instead, where their data is.
+    ``bodies`` is the share of all views that show a dressed person instead, where their data is; of the others ``statues``
+    is the share of persons made of stone, and ``rough`` that of rocks and draped cloth.
     """
 
     heads: float = 0.27
@@ -201,9 +203,25 @@ class Mix:
     sculpts: float = 0.25
     hard: float = 0.08
     bodies: float = 0.16
+    statues: float = 0.0
+    rough: float = 0.0
 
 
 VIEWS_A_SUBJECT = 2  # a subject takes longer to make than to photograph
+
+
+def _statue(
+    rng: np.random.Generator, heads: Heads | None, bodies: Bodies | None
+) -> tuple[Kind, Mesh, float | None]:
+    if heads is not None and (bodies is None or rng.random() < 0.5):
+        kind, mesh, shown = Kind.HEAD, heads.sample(rng), None
+        size = 15.0
+    else:
+        assert bodies is not None
+        mesh, size = bodies.sample(rng)
+        kind, shown = Kind.BODY, size
+    made, flattened = statue(mesh, size, rng)
+    return (Kind.OBJECT, made, None) if flattened else (kind, made, shown)
 
 
 @lru_cache(maxsize=1)
@@ -215,6 +233,12 @@ def _lasting(
     person = np.random.default_rng([number, 1])
     if bodies is not None and person.random() < mix.bodies:
         return Kind.BODY, *bodies.sample(person)
+    other = np.random.default_rng([number, 2])
+    chosen = float(other.random())
+    if chosen < mix.statues and (heads is not None or bodies is not None):
+        return _statue(other, heads, bodies)
+    if mix.statues <= chosen < mix.statues + mix.rough:
+        return Kind.OBJECT, ROUGH[int(other.integers(len(ROUGH)))](other), None
     maker = np.random.default_rng(number)
     share = float(maker.random())
     if share < mix.heads and heads is not None:
