@@ -21,7 +21,7 @@ lint: setup
 # Two files at a time on two cores; then, one by one, those that measure time.
 test: export OMP_WAIT_POLICY = passive
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST)
 	$(BIN)/python -m pytest -m alone $(PYTEST)
 
 # A real Blender window under Xvfb, in a Debian 13 folder of its own: needs root and about 2 GB. BLENDER=5: Debian's newest.
