@@ -4,7 +4,20 @@ import logging
 
 import bpy
 
-from . import browser, cli, hdris, instant, keymap, languages, maps, operators, preferences, properties, ui
+from . import (
+    browser,
+    cli,
+    hdris,
+    instant,
+    keymap,
+    languages,
+    maps,
+    operators,
+    preferences,
+    properties,
+    temporary,
+    ui,
+)
 from .session import session
 
 log = logging.getLogger(__name__)
@@ -14,6 +27,12 @@ _handler: logging.Handler | None = None
 @bpy.app.handlers.persistent
 def _before_save(*_args: object) -> None:
     maps.pack()
+    temporary.before_saving()
+
+
+@bpy.app.handlers.persistent
+def _after_save(*_args: object) -> None:
+    temporary.after_saving()
 
 
 @bpy.app.handlers.persistent
@@ -39,6 +58,8 @@ def register() -> None:
     keymap.register()
     cli.register()
     bpy.app.handlers.save_pre.append(_before_save)
+    for handlers in (bpy.app.handlers.save_post, bpy.app.handlers.save_post_fail):
+        handlers.append(_after_save)
     bpy.app.handlers.load_pre.append(_before_load)
     own = preferences.own()
     preferences.set_log_level(own.log_level if own is not None else "WARNING")
@@ -50,6 +71,8 @@ def unregister() -> None:
     instant.stop()
     session.close()
     bpy.app.handlers.load_pre.remove(_before_load)
+    for handlers in (bpy.app.handlers.save_post, bpy.app.handlers.save_post_fail):
+        handlers.remove(_after_save)
     bpy.app.handlers.save_pre.remove(_before_save)
     cli.unregister()
     keymap.unregister()

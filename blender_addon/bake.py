@@ -19,6 +19,7 @@ from mathutils import Vector
 
 from . import color, compat, exr, lamps, world
 from .exr import Pixels
+from .lens import frustum
 from .plate_properties import is_analysed
 from .temporary import Ref, Temporary, found, ref
 from .wire import InputError, Place
@@ -42,15 +43,14 @@ def viewpoints(plate: Any, depth: Pixels | None, matte: Pixels | None, count: in
         depth, matte: the plate's maps (H, W), or None.
     """
     camera = plate.camera or plate.own_camera
-    frame, across = camera.matrix_world.normalized(), math.tan(camera.data.angle_x / 2)
+    frame, lens = camera.matrix_world.normalized(), frustum(camera, plate.width, plate.height)
 
-    def seen(u: float, v: float, far: float, shape: float) -> Viewpoint:
-        return Viewpoint(
-            frame @ (Vector(((2 * u - 1) * across, (1 - 2 * v) * across * shape, -1.0)) * far), (u, v)
-        )
+    def seen(u: float, v: float, far: float) -> Viewpoint:
+        x, y = (2 * u - 1) * lens.across + lens.right, (1 - 2 * v) * lens.down + lens.up
+        return Viewpoint(frame @ (Vector((x, y, -1.0)) * far), (u, v))
 
     if depth is None or matte is None or not (matte > 0.5).any():
-        return [seen(0.5, 0.5, plate.distance, 1.0)]
+        return [seen(0.5, 0.5, plate.distance)]
     rows, columns = np.nonzero(matte > 0.5)
     (height, width), away = matte.shape, depth[matte > 0.5]
     part = _parts(rows, columns, count)
@@ -60,7 +60,7 @@ def viewpoints(plate: Any, depth: Pixels | None, matte: Pixels | None, count: in
         if mine.any():
             u, v = (float(columns[mine].mean()) + 0.5) / width, (float(rows[mine].mean()) + 0.5) / height
             far = plate.distance * float(np.median(away[mine])) / max(float(np.median(away)), 1e-6)
-            found.append(seen(u, v, far, height / width))
+            found.append(seen(u, v, far))
     return found
 
 
@@ -138,6 +138,7 @@ class BakeSetup:
             (scene.cycles, "sample_clamp_direct", 0.0),
         ):
             self._kept.set(owner, name, value)
+        compat.use_one_layer(self._kept, scene)
         if self.views:
             self._kept.set(render, "views_format", "MULTIVIEW")
             render.image_settings.views_format = "MULTIVIEW"

@@ -22,7 +22,7 @@ from . import compat, skin
 from .node_tools import NodeBuilder
 
 GROUP_NAME = "Platelight Plate Card"
-GROUP_VERSION = 3
+GROUP_VERSION = 4
 # A vector (u z, v z, z): it is linear in position, so that u and v come out exact inside a tilted facet.
 UV_ATTRIBUTE = "platelight_uvz"
 MIN_FACING = 0.03  # n.v of the steepest facet; steeper ones would be slivers that reach far in depth
@@ -34,7 +34,7 @@ DEPTH_REACH = 5.0  # a corner may lie at most this many times nearer or farther 
 class CardSettings:
     """What shapes a card: plate size in pixels, horizontal field of view in degrees, facet size in pixels,
     what one unit of the depth map means in scene units, how far light spreads below skin in scene units (0 for none),
-    and first and last frame of a sequence."""
+    first and last frame of a sequence, and how far the picture's middle lies beside the camera's axis, as tangents."""
 
     width: int
     height: int
@@ -43,6 +43,7 @@ class CardSettings:
     depth_scale: float = 1.0
     skin_reach: float = 0.0
     frames: tuple[int, int] = (1, 1)
+    shift: tuple[float, float] = (0.0, 0.0)
 
 
 def facet_counts(settings: CardSettings) -> tuple[int, int]:
@@ -68,6 +69,8 @@ def _declare(tree: Any) -> None:
         ("Facets Down", "NodeSocketInt", 256),
         ("Half Tangent X", "NodeSocketFloat", 0.36),
         ("Half Tangent Y", "NodeSocketFloat", 0.36),
+        ("Shift X", "NodeSocketFloat", 0.0),
+        ("Shift Y", "NodeSocketFloat", 0.0),
         ("Depth Scale", "NodeSocketFloat", 1.0),
         ("First Frame", "NodeSocketInt", 1),
         ("Last Frame", "NodeSocketInt", 1),
@@ -100,7 +103,8 @@ def card_group() -> Any:
         b.math("MULTIPLY", given["Half Tangent Y"], 2.0),
         0.0,
     )
-    ray = b.vector("SUBTRACT", b.vector("MULTIPLY", position, span), (0.0, 0.0, 1.0))
+    axis = b.xyz(given["Shift X"], given["Shift Y"], -1.0)
+    ray = b.vector("ADD", b.vector("MULTIPLY", position, span), axis)
     place = b.vector("ADD", position, (0.5, 0.5, 0.0))
 
     # Sequences: the file whose number is the scene's frame, within the plate's range.
@@ -216,6 +220,8 @@ def build_card(
         ("Facets Down", down),
         ("Half Tangent X", tangent_x),
         ("Half Tangent Y", tangent_y),
+        ("Shift X", settings.shift[0]),
+        ("Shift Y", settings.shift[1]),
         ("Depth Scale", settings.depth_scale),
         ("First Frame", settings.frames[0]),
         ("Last Frame", settings.frames[1]),

@@ -99,6 +99,27 @@ def pass_channels(planes: dict[str, Any], key: str) -> Any:
     raise KeyError(key)
 
 
+def layer_of(scene: Any, thing: Any = None) -> Any:
+    """The view layer to render: the window's if it shows ``thing``, else the first that does; those in use come first."""
+    layers = sorted(scene.view_layers, key=lambda layer: not layer.use)
+    if bpy.context.scene == scene and bpy.context.view_layer is not None:
+        layers.insert(0, bpy.context.view_layer)
+    return next((layer for layer in layers if thing is None or thing.name in layer.objects), layers[0])
+
+
+def use_one_layer(kept: Any, scene: Any, thing: Any = None) -> Any:
+    """Switch all view layers off but that of ``layer_of``, and return it: files name layers in an order of their own.
+
+    ``kept`` is the ``Temporary`` that puts them back.
+    """
+    chosen = layer_of(scene, thing)
+    kept.set(chosen, "use", True)
+    for layer in scene.view_layers:
+        if layer != chosen:
+            kept.set(layer, "use", False)
+    return chosen
+
+
 _IMAGE_SETTINGS = (
     "media_type", "file_format", "color_mode", "color_depth", "exr_codec", "views_format", "color_management",
 )  # fmt: skip

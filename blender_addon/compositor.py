@@ -97,7 +97,7 @@ def place_group(scene: Any, pictures: dict[str, Any], settings: dict[str, float]
             source.name = source.label = name
             source.location = (-300.0, 600.0 - 300.0 * index)
         source.image = pictures[key]
-        if frames is not None and key != "Grain Picture":
+        if frames is not None:
             source.frame_start, source.frame_offset = frames[0], frames[0] - 1
             source.frame_duration = frames[1] - frames[0] + 1
         tree.links.new(source.outputs["Image"], node.inputs[key])

@@ -25,6 +25,7 @@ from .exr import Pixels
 from .instant_gpu import STOPS, Painter, View
 from .instant_inputs import CHANNELS, Loader, light_key, maps_key
 from .jobs import Reporter, Work
+from .lens import frustum
 from .live import Live
 from .modal import redraw
 from .plate_properties import is_analysed
@@ -209,12 +210,13 @@ def _camera_frame(scene: Any, plate: Any, region: Any, space: Any) -> list[Any] 
     camera = plate.camera or plate.own_camera
     if camera is None or scene.camera != camera or space.region_3d.view_perspective != "CAMERA":
         return None
-    across = math.tan(camera.data.angle_x / 2)
-    down = across * plate.height / plate.width
+    lens = frustum(camera, plate.width, plate.height)
     place = camera.matrix_world.normalized()
     found = [
         view3d_utils.location_3d_to_region_2d(
-            region, space.region_3d, place @ Vector((s * across, s * down, -1.0))
+            region,
+            space.region_3d,
+            place @ Vector((s * lens.across + lens.right, s * lens.down + lens.up, -1.0)),
         )
         for s in (-1.0, 1.0)
     ]

@@ -242,8 +242,7 @@ def update_world(scene: Any, plate: Any) -> None:
     if state.split_sun:
         found = target_source(scene)
         sun, rest = latlong.split_sun(lat_long(found.read(3), found.name))
-        existing = bpy.data.images.get(SUNLESS)
-        image = _keep(rest, SUNLESS, existing)
+        image = _keep(rest, SUNLESS, world.picture_of(scene, SUNLESS))
         state.sun = world.build_sun(scene, sun, plate.camera, state.sun_angle, driven)
     world.build_world(scene, image, plate.camera, driven_by=driven)
 

@@ -84,18 +84,32 @@ def _new_plate(scene: Any, path: str, name: str, colorspace: str, size: tuple[in
 
 
 def remove_plate(scene: Any, index: int) -> None:
-    """Take a plate out of the scene with the images and objects that were made for it."""
+    """Take a plate out of the scene with the images and objects that were made for it, but what a copy of the scene has too."""
     plate = scene.platelight.plates[index]
-    if plate.collection is not None:
-        for thing in list(plate.collection.objects):
+    copies = [
+        other
+        for where in bpy.data.scenes
+        if where != scene
+        for other in where.platelight.plates
+        if other.uid == plate.uid
+    ]
+
+    def alone(name: str) -> Any:
+        """What the plate points to, if none of its copies does."""
+        thing = getattr(plate, name)
+        return thing if all(getattr(copy, name) != thing for copy in copies) else None
+
+    collection, material = alone("collection"), alone("material")
+    pictures = [image for name, _, _ in MAPS if (image := alone(name)) is not None]
+    if collection is not None:
+        for thing in list(collection.objects):
             if thing.get("platelight") == plate.uid:
                 bpy.data.objects.remove(thing)
-        bpy.data.collections.remove(plate.collection)
-    if plate.material is not None:
-        bpy.data.materials.remove(plate.material)
-    for name, _, _ in MAPS:
-        image = getattr(plate, name)
-        if image is not None and image.get("platelight") == plate.uid:
+        bpy.data.collections.remove(collection)
+    if material is not None:
+        bpy.data.materials.remove(material)
+    for image in pictures:
+        if image.get("platelight") == plate.uid:
             bpy.data.images.remove(image)
     scene.platelight.plates.remove(index)
     scene.platelight.active = max(0, min(scene.platelight.active, len(scene.platelight.plates) - 1))

@@ -237,8 +237,11 @@ def active_plate(state: Any) -> Any:
 
 
 def plate_by_uid(uid: str) -> tuple[Any, Any] | None:
-    """(scene, plate) for an identifier, or None if it is gone: no job may hold on to RNA memory."""
-    for scene in bpy.data.scenes:
+    """(scene, plate) for an identifier, or None if it is gone: no job may hold on to RNA memory.
+
+    A copied scene has plates of the same identifiers: the scene that is shown comes first.
+    """
+    for scene in sorted(bpy.data.scenes, key=lambda scene: scene != bpy.context.scene):
         for plate in scene.platelight.plates:
             if plate.uid == uid:
                 return scene, plate

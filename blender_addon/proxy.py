@@ -15,25 +15,29 @@ import numpy as np
 
 from . import compat
 from .exr import Pixels
+from .materials import follow_frames
 from .node_tools import NodeBuilder
 from .proxy_mesh import proxy_mesh
 
 SELF_SHADOW = "Self Shadow"
 DEPTH_SCALE = "Depth Scale"
-_NODES = ("albedo", "roughness", "depth", "matte", SELF_SHADOW, DEPTH_SCALE)
+_NUMBERS = ("half x", "half y", "shift x", "shift y")
+_NODES = ("albedo", "roughness", "depth", "matte", SELF_SHADOW, DEPTH_SCALE, *_NUMBERS)
 _NEAR, _FAR = 0.8, 1.25  # a ray that starts at these shares of the card's depth starts on the card
 _MATTE = 5e-4
 
 
 @dataclass(frozen=True)
 class ProxySettings:
-    """``fov`` in degrees, ``scale`` scene units a unit of depth, ``self_shadow`` 0 to 1; the rest as ``proxy_mesh``."""
+    """``fov`` in degrees, ``scale`` scene units a unit of depth, ``self_shadow`` 0 to 1, ``shift`` as the card's; the
+    rest as ``proxy_mesh``."""
 
     fov: float
     scale: float
     relief: float = 1.0
     roundness: float = 1.0
     self_shadow: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
 
 
 def build_proxy(
@@ -46,11 +50,14 @@ def build_proxy(
     camera: Any,
     collection: Any,
     existing: Any = None,
+    frames: tuple[int, int] | None = None,
 ) -> Any:
-    """Make or update the proxy object and return it; ``maps`` are the images albedo, roughness, depth, matte."""
+    """Make or update the proxy object and return it; ``maps`` are the images albedo, roughness, depth, matte, and ``frames``
+    their first and last where they are sequences."""
     vertices, quads, places = proxy_mesh(
         depth, matte, settings.fov, relief=settings.relief, roundness=settings.roundness
     )
+    vertices[:, :2] -= vertices[:, 2:] * np.array(settings.shift, vertices.dtype)
     proxy = existing
     if proxy is None:
         proxy = bpy.data.objects.new(name, bpy.data.meshes.new(name))
@@ -66,7 +73,7 @@ def build_proxy(
     mesh.polygons.foreach_set("loop_start", np.arange(0, quads.size, 4, dtype=np.int32))
     mesh.uv_layers.new(name="UVMap").data.foreach_set("uv", places[quads.ravel()].ravel())
     mesh.update(calc_edges=True)
-    material = _material(f"{name} Material", maps, depth.shape, settings, material)
+    material = _material(f"{name} Material", maps, depth.shape, settings, material, frames)
     if not mesh.materials:
         mesh.materials.append(material)
     proxy.parent = camera
@@ -79,18 +86,26 @@ def build_proxy(
 
 
 def _material(
-    name: str, maps: dict[str, Any], shape: tuple[int, ...], settings: ProxySettings, existing: Any
+    name: str,
+    maps: dict[str, Any],
+    shape: tuple[int, ...],
+    settings: ProxySettings,
+    existing: Any,
+    frames: tuple[int, int] | None,
 ) -> Any:
     material = existing or bpy.data.materials.new(name)
     tree = compat.enable_nodes(material)
     if any(tree.nodes.get(node) is None for node in _NODES):
         tree.nodes.clear()
-        _nodes(tree, settings.fov, shape)
+        _nodes(tree)
     for key in ("albedo", "roughness", "depth", "matte"):
         tree.nodes[key].image = maps[key]
+        if frames is not None:
+            follow_frames(tree.nodes[key].image_user, *frames)
     tree.nodes[SELF_SHADOW].outputs[0].default_value = settings.self_shadow
     tree.nodes[DEPTH_SCALE].outputs[0].default_value = settings.scale
-    for key, value in zip(("half x", "half y"), _tangents(settings.fov, shape), strict=True):
+    numbers = (*_tangents(settings.fov, shape), *settings.shift)
+    for key, value in zip(_NUMBERS, numbers, strict=True):
         tree.nodes[key].outputs[0].default_value = value
     return material
 
@@ -100,7 +115,7 @@ def _tangents(fov: float, shape: tuple[int, ...]) -> tuple[float, float]:
     return across, across * shape[0] / shape[1]
 
 
-def _nodes(tree: Any, fov: float, shape: tuple[int, ...]) -> None:
+def _nodes(tree: Any) -> None:
     b = NodeBuilder(tree)
 
     def value(name: str, number: float = 0.0) -> Any:
@@ -121,16 +136,13 @@ def _nodes(tree: Any, fov: float, shape: tuple[int, ...]) -> None:
     ).outputs[0]
     x, y, z = b.add("ShaderNodeSeparateXYZ", local).outputs
     away = b.math("MAXIMUM", b.math("MULTIPLY", z, -1.0), 1e-6)
-    tangent_x, tangent_y = (
-        value(n, t) for n, t in zip(("half x", "half y"), _tangents(fov, shape), strict=True)
-    )
+    tangent_x, tangent_y, shift_x, shift_y = (value(name, 1.0) for name in _NUMBERS)
 
-    def across(side: Any, tangent: Any) -> Any:
-        return b.math(
-            "ADD", b.math("MULTIPLY", b.math("DIVIDE", b.math("DIVIDE", side, away), tangent), 0.5), 0.5
-        )
+    def across(side: Any, tangent: Any, shift: Any) -> Any:
+        off_axis = b.math("SUBTRACT", b.math("DIVIDE", side, away), shift)
+        return b.math("ADD", b.math("MULTIPLY", b.math("DIVIDE", off_axis, tangent), 0.5), 0.5)
 
-    u, v = across(x, tangent_x), across(y, tangent_y)
+    u, v = across(x, tangent_x, shift_x), across(y, tangent_y, shift_y)
     place = b.xyz(u, v, 0.0)
     card = b.math("MULTIPLY", picture("depth", place), value(DEPTH_SCALE, 1.0))
     on_card = b.math("GREATER_THAN", picture("matte", place), _MATTE)

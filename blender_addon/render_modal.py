@@ -24,6 +24,7 @@ class RenderOperator:
     reads the file in a thread; and ``take``, which keeps what it read."""
 
     _setup: AbstractContextManager[Any] | None = None
+    _folder: tempfile.TemporaryDirectory[str] | None = None
     _job: Job | None = None
     _timer: Any = None
     scene_name: str = ""  # another scene than the context's, if ``setup`` says so
@@ -75,9 +76,12 @@ class RenderOperator:
         if bpy.app.background or context.window is None:
             return self.execute(context)
         try:
+            if bpy.app.is_job_running("RENDER"):
+                raise wire.InputError("Blender renders something else.", "Wait until that has ended.")
             self._setup = self._begin(context)
         except wire.PlatelightError as error:
-            self._folder.cleanup()
+            if self._folder is not None:
+                self._folder.cleanup()
             return self._fail(str(error))
         self._outcome = ""
         self._setup.__enter__()
@@ -90,8 +94,17 @@ class RenderOperator:
         session.rendering = True
         session.undoing.append(self._restore)
         self._timer = session.add_timer(context, TICK)
+        try:
+            started = bpy.ops.render.render(
+                "INVOKE_DEFAULT", write_still=True, scene=self.scene_name or context.scene.name
+            )
+        except RuntimeError as error:  # Blender's own refusal
+            return self._over(self._fail(f"Blender does not render: {error}"))
+        if "CANCELLED" in started:
+            return self._over(
+                self._fail("Blender did not begin to render. Wait until its other jobs have ended.")
+            )
         context.window_manager.modal_handler_add(self)
-        bpy.ops.render.render("INVOKE_DEFAULT", write_still=True, scene=self.scene_name or context.scene.name)
         return {"RUNNING_MODAL"}
 
     def _marker(self, outcome: str) -> Callable[..., None]:
@@ -106,6 +119,10 @@ class RenderOperator:
             return self._over({"CANCELLED"})
         if event.type != "TIMER" or not self._outcome:
             return {"PASS_THROUGH"}
+        if self._job is None and bpy.app.is_job_running("RENDER"):
+            return {
+                "PASS_THROUGH"
+            }  # it has told its end, and still holds the scene and what it renders next waits for
         try:
             if self._job is None:
                 self._restore()

@@ -40,9 +40,9 @@ class RenderSetup:
             (scene.cycles, "use_denoising", bool(scene.platelight.denoise and compat.can_denoise())),
         ):
             kept.set(owner, name, value)
-        for layer in scene.view_layers:
-            for name in PASSES:
-                kept.set(layer, name, True)
+        layer = compat.use_one_layer(kept, scene, plate.card)
+        for name in PASSES:
+            kept.set(layer, name, True)
         for other in scene.platelight.plates:
             if other.uid != plate.uid and other.card is not None:
                 kept.set(other.card, "hide_render", True)
@@ -53,7 +53,10 @@ class RenderSetup:
             kept.set(lamp, "hide_render", True)
         # The refiner takes the subject alone: what stands in front lights and shadows it, but is not seen.
         for thing in scene.objects:
-            if thing != plate.card and thing.type not in {"CAMERA", "LIGHT", "EMPTY"}:
+            if thing != plate.card and thing.type not in {
+                "CAMERA",
+                "LIGHT",
+            }:  # empties show what they instance
                 kept.set(thing, "visible_camera", False)
         return self
 

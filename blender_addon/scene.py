@@ -11,6 +11,7 @@ import numpy as np
 
 from . import card, color, compat, exr, footage, images, lamps, light, materials, proxy, skin, world
 from .exr import Pixels
+from .lens import Frustum, frustum
 from .mapfiles import OnMain, Source
 from .maps import is_untouched, map_pixels, plate_source, put_map
 from .plate_properties import PLANES, is_analysed
@@ -30,13 +31,25 @@ def field_of_view(plate: Any) -> float:
     """Horizontal field of view in degrees, from the user's own camera where there is one.
 
     Raises:
-        InputError: what was chosen is no camera.
+        InputError: what was chosen is no camera, or one without perspective.
     """
-    if plate.own_camera is not None:
-        if plate.own_camera.type != "CAMERA":
-            raise InputError(f"{plate.own_camera.name} is not a camera.", "Choose a camera, or none.")
-        return float(np.degrees(plate.own_camera.data.angle_x))
-    return float(plate.fov)
+    own = plate.own_camera
+    if own is None:
+        return float(plate.fov)
+    if own.type != "CAMERA":
+        raise InputError(f"{own.name} is not a camera.", "Choose a camera, or none.")
+    if own.data.type != "PERSP":
+        raise InputError(
+            f"{own.name} has no perspective.", "Choose a camera of the type Perspective, or none."
+        )
+    return float(2.0 * np.degrees(np.arctan(frustum(own, plate.width, plate.height).across)))
+
+
+def lens_shift(plate: Any) -> tuple[float, float]:
+    """How far the picture's middle lies to the right of the camera's axis and above it, as tangents."""
+    own = plate.own_camera
+    seen = frustum(own, plate.width, plate.height) if own is not None else Frustum(0.0, 0.0)
+    return seen.right, seen.up
 
 
 def matte_source(plate: Any, frame: int | None) -> Source:
@@ -135,6 +148,7 @@ def build(scene: Any, plate: Any) -> None:
             scale,
             skin.reach(spread, meters),
             frames or (1, 1),
+            lens_shift(plate),
         ),
         normal=plate.normal,
         depth=plate.depth,
@@ -154,7 +168,7 @@ def build(scene: Any, plate: Any) -> None:
     scene.render.film_transparent = True
     scene.cycles.samples = state.samples
     for name in PASSES:
-        setattr(bpy.context.view_layer if scene == bpy.context.scene else scene.view_layers[0], name, True)
+        setattr(compat.layer_of(scene, plate.card), name, True)
     if state.hdri or state.light_from != "HDRI":
         light.update_world(scene, plate)
 
@@ -168,7 +182,7 @@ def shade_cavity(plate: Any) -> None:
     if plate.material is not None:
         materials.set_cavity(plate.material, plate.cavity, _frames(plate))
     for material in plate.proxy.data.materials[:1] if plate.proxy is not None else ():
-        materials.set_cavity(material, plate.cavity)
+        materials.set_cavity(material, plate.cavity, _frames(plate))
 
 
 def build_proxy(plate: Any, depth: Pixels, matte: Pixels) -> None:
@@ -187,6 +201,7 @@ def build_proxy(plate: Any, depth: Pixels, matte: Pixels) -> None:
             plate.relief,
             plate.roundness,
             plate.self_shadow,
+            lens_shift(plate),
         ),
         depth,
         matte,
@@ -199,6 +214,7 @@ def build_proxy(plate: Any, depth: Pixels, matte: Pixels) -> None:
         camera=plate.camera,
         collection=plate.collection,
         existing=plate.proxy,
+        frames=_frames(plate),
     )
     plate.proxy["platelight"] = plate.uid
     shade_cavity(plate)
@@ -268,6 +284,12 @@ def backdrop_pixels(found: Source, shape: tuple[int, ...], on_main: OnMain) -> P
 
 
 def _scaled(pixels: Pixels, shape: tuple[int, ...]) -> Pixels:
+    (rows, columns), (height, width) = pixels.shape[:2], shape[:2]
+    if not 0.98 < (columns * height) / (rows * width) < 1.02:  # of another shape its middle covers the plate
+        high = max(1, min(rows, round(columns * height / width)))
+        wide = max(1, min(columns, round(rows * width / height)))
+        top, left = (rows - high) // 2, (columns - wide) // 2
+        pixels = pixels[top : top + high, left : left + wide]
     scratch = images.put_image("Platelight scratch", pixels, data=True)  # no color is changed on the way
     try:
         scratch.scale(shape[1], shape[0])

@@ -6,7 +6,7 @@ Undo and file loading free what Python points to: so owners and values are kept 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import bpy
 
@@ -47,29 +47,61 @@ def found(place: Ref) -> Any:
         return None
 
 
+def _kept(value: Any) -> Any:
+    return ref(value) if isinstance(value, bpy.types.ID) else value
+
+
 class Temporary:
-    """Settings of a scene and what is in it, as they were before ``set``."""
+    """Settings of a scene and what is in it, as they were before ``set``.
+
+    Attributes:
+        living: those that are not put back yet.
+    """
+
+    living: ClassVar[list[Temporary]] = []
 
     def __init__(self, scene: Any) -> None:
         self._scene = ref(scene)
         self._image = compat.image_settings(scene.render.image_settings)
         self._before: list[tuple[Ref, str, Any]] = []
+        self.living.append(self)
 
     def set(self, owner: Any, name: str, value: Any) -> None:
         """Change one property, if it is not so already."""
         before = getattr(owner, name)
         if before != value:
-            kept = ref(before) if isinstance(before, bpy.types.ID) else before
-            self._before.append((ref(owner), name, kept))
+            self._before.append((ref(owner), name, _kept(before)))
             setattr(owner, name, value)
 
     def put_back(self) -> None:
         """Set everything as it was, in the other order; what is gone is passed over."""
-        while self._before:
-            place, name, before = self._before.pop()
+        self._exchange()
+        self._before.clear()
+        if self in self.living:
+            self.living.remove(self)
+
+    def _exchange(self) -> None:
+        """Set everything to what is kept, the last change first, and keep what it was until now."""
+        self._before.reverse()
+        for number, (place, name, before) in enumerate(self._before):
             owner = found(place)
             if owner is not None:
+                self._before[number] = (place, name, _kept(getattr(owner, name)))
                 setattr(owner, name, found(before) if isinstance(before, Ref) else before)
         scene = found(self._scene)
         if scene is not None:
+            now = compat.image_settings(scene.render.image_settings)
             compat.restore_image_settings(scene.render.image_settings, self._image)
+            self._image = now
+
+
+def before_saving() -> None:
+    """A file that is saved during a render holds the user's settings and not the render's."""
+    for each in reversed(Temporary.living):
+        each._exchange()
+
+
+def after_saving() -> None:
+    """The render's settings are back."""
+    for each in Temporary.living:
+        each._exchange()

@@ -32,6 +32,23 @@ def heading(camera: Any) -> float:
     return math.atan2(forward.y, forward.x)
 
 
+def own_world(scene: Any) -> Any:
+    """The World that was made for a scene, or None. A scene that was renamed keeps the one it has."""
+    now = scene.world
+    made_for = now.get("platelight_scene") if now is not None else None
+    if made_for is not None and (made_for == scene.name or made_for not in bpy.data.scenes):
+        return now
+    return next((each for each in bpy.data.worlds if each.get("platelight_scene") == scene.name), None)
+
+
+def picture_of(scene: Any, name: str) -> Any:
+    """The image of this name, but for a number at its end, that the scene's own World shows, or None."""
+    tree = compat.world_nodes(own_world(scene))
+    node = tree.nodes.get(IMAGE_NODE) if tree is not None else None
+    image = node.image if node is not None else None
+    return image if image is not None and image.name.startswith(name) else None
+
+
 def facing(scene: Any, camera: Any) -> float:
     """The heading that the scene's World was built for, as ``heading``; the camera's own where it is another World.
 
@@ -39,7 +56,7 @@ def facing(scene: Any, camera: Any) -> float:
     """
     tree = compat.world_nodes(scene.world)
     node = tree.nodes.get(FACING_NODE) if tree is not None else None
-    if node is None or scene.world.get("platelight_scene") != scene.name:
+    if node is None or own_world(scene) != scene.world:
         return heading(camera)
     return -float(node.inputs["Rotation"].default_value[2])
 
@@ -87,9 +104,7 @@ def build_world(
         exposure: stops; the background's strength is 2 to its power.
         driven_by: the scene's own properties in place of both, so that they can be animated.
     """
-    world = bpy.data.worlds.get(WORLD_NAME)
-    if world is None or world.get("platelight_scene") not in {None, scene.name}:
-        world = bpy.data.worlds.new(WORLD_NAME)
+    world = own_world(scene) or bpy.data.worlds.new(WORLD_NAME)
     world["platelight_scene"] = scene.name
     tree = compat.enable_nodes(world)
     nodes = tree.nodes
@@ -113,6 +128,8 @@ def build_world(
         _drive(turn, "default_value", 2, "radians(v)", scene, v=driven_by.rotation)
         levels = {"v": driven_by.exposure, "s": driven_by.strength}
         _drive(strength, "default_value", -1, "s * pow(2, v)", scene, **levels)
+    if scene.world is not None and scene.world != world:
+        scene.world.use_fake_user = True  # the user's own: without a user it would not be saved
     scene.world = world
     return world
 

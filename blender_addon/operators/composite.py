@@ -32,11 +32,12 @@ _LAYERS = {
 _NAMES = {"matte_map": "matte", "diffuse_pass": "diffuse", "specular_pass": "specular"}
 
 
-def _plate(uid: str) -> Any:
+def _found(uid: str) -> tuple[Any, Any]:
+    """Scene and plate."""
     found = plate_by_uid(uid)
     if found is None:
         raise wire.InputError("The plate was removed while it was composited.", "Load it again.")
-    return found[1]
+    return found
 
 
 class _Parts(NamedTuple):
@@ -101,16 +102,18 @@ class PLATELIGHT_OT_composite(JobOperator, bpy.types.Operator):
 
     def finish(self, context: Any, value: _Parts) -> None:
         """Place the group."""
-        plate = _plate(self._uid)
+        home, plate = _found(self._uid)
         maps.attach(plate, value.files)
         pictures = {"Relit": plate.relit, "Grain Picture": plate.grain}
         if "backdrop_map" in value.files:
             pictures["Backdrop"] = plate.backdrop_map
+        else:  # that of an earlier composite
+            plate.backdrop_map = None
         frames = (plate.frame_first, plate.frame_last) if plate.is_sequence else None
-        state = context.scene.platelight
+        state = home.platelight
         settings = {"Edge": state.edge, "Light Wrap": state.light_wrap, "Wrap Size": state.wrap_size}
         settings["Grain"] = value.grain * state.grain
-        compositor.place_group(context.scene, pictures, settings, frames)
+        compositor.place_group(home, pictures, settings, frames)
         session.say(f"The compositor has {plate.name}, with grain of {value.grain:.2g}.")
 
 
@@ -153,7 +156,7 @@ class PLATELIGHT_OT_save_composite(RenderOperator, bpy.types.Operator):
 
     def digest(self, _context: Any) -> Callable[[Path], mapfiles.Files]:
         """The composite with everything else into one file."""
-        plate = _plate(self._uid)
+        _, plate = _found(self._uid)
         frame, folder, saved = maps.current_frame(plate), maps.map_folder(plate), self._saved
         sources = {
             name: (maps.source(plate, name), count)
@@ -174,7 +177,7 @@ class PLATELIGHT_OT_save_composite(RenderOperator, bpy.types.Operator):
 
     def take(self, _context: Any, files: mapfiles.Files) -> str:
         """Keep the composite."""
-        plate = _plate(self._uid)
+        _, plate = _found(self._uid)
         maps.attach(plate, files)
         return f"Saved {self._saved.name}."
 

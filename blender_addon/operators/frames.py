@@ -81,7 +81,7 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
 
     def modal(self, context: Any, event: Any) -> set[str]:
         """Start the next step when the one before has ended well."""
-        if event.type != "TIMER" or session.busy:
+        if event.type != "TIMER" or session.busy or bpy.app.is_job_running("RENDER"):
             return {"PASS_THROUGH"}
         if session.is_error or session.message == "Cancelled.":
             return self._over(context, {"CANCELLED"})

@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from .. import exr, loading, maps, scene, wire
+from .. import exr, loading, maps, materials, scene, wire
 from ..plate_properties import MAPS, PLANES, is_built
 from ..properties import active_plate
 from .common import has_maps, has_plate, idle, refuse, told
@@ -60,6 +60,11 @@ class PLATELIGHT_OT_show_map(bpy.types.Operator):
         ]
         for area in editors:
             area.spaces.active.image = image
+            if plate.is_sequence and image.source == "SEQUENCE":
+                user = area.spaces.active.image_user
+                materials.follow_frames(user, plate.frame_first, plate.frame_last)
+                if self.name == "plate":  # its files have numbers of their own
+                    user.frame_offset += plate.frame_offset
         if not editors:
             self.report({"INFO"}, f"Open an Image Editor to see {image.name}")
         return {"FINISHED"}

@@ -15,11 +15,12 @@ from ..rendering import RenderSetup
 from .common import has_plate, has_scene, idle, refuse
 
 
-def _found(uid: str) -> Any:
+def _found(uid: str) -> tuple[Any, Any]:
+    """Scene and plate."""
     found = plate_by_uid(uid)
     if found is None:
         raise wire.InputError("The plate was removed while it was rendered.", "Load it again.")
-    return found[1]
+    return found
 
 
 class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
@@ -54,7 +55,7 @@ class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
 
     def digest(self, _context: Any) -> Callable[[Path], mapfiles.Files]:
         """Passes out of the file, into maps, and into the file that was asked for."""
-        plate = _found(self._uid)
+        _, plate = _found(self._uid)
         folder, frame = maps.map_folder(plate), maps.current_frame(plate)
         saved = Path(bpy.path.abspath(self.filepath)) if self.filepath else None
         if saved is not None and frame is not None:
@@ -75,7 +76,7 @@ class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
 
     def take(self, _context: Any, files: mapfiles.Files) -> str:
         """Keep preview and passes."""
-        plate = _found(self._uid)
+        _, plate = _found(self._uid)
         maps.attach(plate, files)
         if self._picture is not None:
             scene.save_picture(str(self._picture), plate.preview, {}, {})
@@ -142,12 +143,12 @@ class PLATELIGHT_OT_match_scene_light(RenderOperator, bpy.types.Operator):
 
         return read
 
-    def take(self, context: Any, lights: list[exr.Pixels]) -> str:
+    def take(self, _context: Any, lights: list[exr.Pixels]) -> str:
         """Keep the lights and make them the target."""
-        plate = _found(self._uid)
+        home, plate = _found(self._uid)  # another scene may be shown by now
         places = [point.place for point in self._bake.points]
-        light.keep_baked(context.scene, plate, list(zip(lights, places, strict=True)), self._bake.heading)
-        context.scene.platelight.light_from = "SCENE"
+        light.keep_baked(home, plate, list(zip(lights, places, strict=True)), self._bake.heading)
+        home.platelight.light_from = "SCENE"
         where = f", from {len(lights)} places" if len(lights) > 1 else ""
         return f"{plate.name} takes the light of the scene{where}."
 

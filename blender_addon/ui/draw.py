@@ -9,6 +9,7 @@ from .. import compat
 from ..backend_process import BackendState
 from ..installer import InstallState, bundled_wheel, install_state
 from ..languages import translate
+from ..lens import frustum
 from ..plate_properties import is_built
 from ..preferences import user_folder
 from ..properties import active_plate
@@ -173,7 +174,9 @@ def plate(layout: Any, state: Any) -> None:
         row.prop(active, "fov", text="Field of View (°)")
         row.operator("platelight.fov_from_lens", text="", icon="CAMERA_DATA")
     elif active.own_camera.type == "CAMERA":
-        degrees = math.degrees(active.own_camera.data.angle_x)
+        degrees = 2.0 * math.degrees(
+            math.atan(frustum(active.own_camera, active.width, active.height).across)
+        )
         text = translate("Field of view {degrees:.1f}°, from the camera", degrees=degrees)
         column.label(text=text, icon="CAMERA_DATA")
 

@@ -99,7 +99,7 @@ def test_install_enable_disable_remove(run_blender: Callable[..., Any], built_zi
     first = seen["first"]
     assert first["operators"] == OPERATORS
     assert first["properties"] == ["platelight"]
-    assert len(first["handlers"]) == 2
+    assert len(first["handlers"]) == 4  # before loading and saving, after saving well or badly
     assert seen["between"] == nothing
     assert seen["second"] == first
     assert seen["third"] == first

@@ -19,6 +19,8 @@ def test_every_frame_has_its_own_maps(run_blender: Callable[..., Any]) -> None:
     assert seen["partly"]  # one frame with a cavity map and one without: none
     assert seen["read"] == pytest.approx([0.25, 0.6, 0.75], rel=1e-3)
     assert seen["thumbnail"] == [24, 24, pytest.approx(0.881, abs=0.01)]  # 0.75 as sRGB shows it
+    assert seen["proxy's frames"] == [[1001, 3]] * 5  # albedo, roughness, depth, matte, cavity
+    assert seen["composite's frames"] == [[1001, 3]] * 2
     assert seen["rendered"] == pytest.approx(LEVELS, rel=0.02)
     assert seen["relight"] == ["FINISHED"]
     assert seen["frame back"] == 1

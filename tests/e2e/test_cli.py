@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from platelight import cli, images
+from platelight.commands import relight as relight_command
 from platelight.images.exr import read_exr
 from platelight.pipeline import service
 from platelight.protocol.errors import Cancelled, JobFailed
@@ -129,6 +130,19 @@ def test_backdrop_file_is_resized(folder: Path) -> None:
         == 0
     )
     np.testing.assert_allclose(read_exr("out/shot.0001.relit.exr")[0].channels["G"], 0.25, rtol=1e-3)
+
+
+def test_a_backdrop_of_another_shape_covers_and_is_not_stretched() -> None:
+    rows, columns = np.mgrid[:60, :80].astype(np.float32)
+    behind = np.stack([columns, rows, 0 * rows], -1)
+    for size in ((90, 160), (40, 40), (30, 120)):
+        shown = relight_command._covering(behind, *size)
+        assert shown.shape == (*size, 3)
+        across, down = shown[0, -1, 0] - shown[0, 0, 0], shown[-1, 0, 1] - shown[0, 0, 1]
+        assert across / down == pytest.approx(size[1] / size[0], rel=0.06)  # a circle stays one
+        assert shown[..., 0].mean() == pytest.approx(39.5, abs=0.6)
+        assert shown[..., 1].mean() == pytest.approx(29.5, abs=0.6)
+    np.testing.assert_array_equal(relight_command._covering(behind, 60, 80), behind)
 
 
 def test_a_plate_with_alpha_is_its_own_matte(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -95,6 +96,22 @@ def test_a_gap_and_a_bad_frame_are_done_without(shot: Path) -> None:
     code, _, err = finished(shot, f"{LINE} --frames 5-9 --shot 6-20 -o out")
     assert code == 2
     assert "Widen --shot" in err or "no such file" in err
+
+
+def test_a_shot_without_one_good_frame_does_not_end_the_others(shot: Path) -> None:
+    for number in range(1, 4):
+        (shot / f"bad.{number:04d}.exr").write_bytes(b"\x76\x2f\x31\x01 and no more")
+    line = "decompose bad.####.exr shot.####.exr --matte full --temporal on --frames 1-3 -o out --report report.json"
+    code, out, err = finished(shot, f"{line} --keep-going")
+    assert code == 3
+    assert len([path for path in out.split() if path.endswith("maps.exr")]) == 3
+    for number in range(1, 4):
+        assert f"bad.{number:04d}.exr is not a readable EXR file" in err
+    report = json.loads((shot / "report.json").read_bytes())
+    assert [len(report[what]) for what in ("failed", "done")] == [3, 3]
+    code, _, err = finished(shot, line.replace("-o out", "-o other"))
+    assert code == 2
+    assert "bad.0001.exr is not a readable EXR file" in err
 
 
 def test_stills_have_nothing_to_steady(shot: Path) -> None:

@@ -287,6 +287,18 @@ def test_a_client_has_its_quota(make_server: Callable[..., Server]) -> None:
     )
 
 
+def test_room_that_is_made_of_a_jobs_own_planes_is_filled_again(make_server: Callable[..., Server]) -> None:
+    """A plane that was sent long ago goes with the job it belonged to, just when another one wants it."""
+    server = make_server("--client-quota-gib", "0.0008")  # 0.8 MiB: two of the jobs below
+    first, second, matte = (RNG.random((250, 200), dtype=np.float32) for _ in range(3))
+    with server.client() as client:
+        for plate in (first, second):
+            client.run(Decompose(fov=toys.DOUBLE), {"plate": plate}, timeout=60)
+        both = {"plate": first, "matte": matte}
+        result = client.run(Decompose(fov=toys.DOUBLE, matte="given"), both, timeout=60)
+    np.testing.assert_array_equal(result.planes["plate_twice"], 2 * first)
+
+
 def test_busy_says_when_to_try_again(make_server: Callable[..., Server]) -> None:
     server = make_server("--max-queue", "1")
     with server.client() as client:

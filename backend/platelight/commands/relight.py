@@ -160,10 +160,20 @@ def read(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> tuple[
         source, (height, width) = taking_apart.read(frame, parsed)
     backdrop = None
     if _backdrop_mode(parsed) == "given":
-        behind = read_plate(numbered(parsed.backdrop, frame.number)).pixels
-        way = cv2.INTER_AREA if behind.shape[0] > height else cv2.INTER_LINEAR
-        backdrop = np.asarray(cv2.resize(behind, (width, height), interpolation=way), dtype=np.float32)
+        backdrop = _covering(read_plate(numbered(parsed.backdrop, frame.number)).pixels, height, width)
     return Given(source, lighting.read(frame), backdrop), (height, width)
+
+
+def _covering(picture: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
+    """The middle of a picture (h, w, 3) that covers a frame (height, width, 3) of another shape, at its size."""
+    rows, columns = picture.shape[:2]
+    high, wide = min(rows, round(columns * height / width)), min(columns, round(rows * width / height))
+    if 0.98 < (columns * height) / (rows * width) < 1.02:  # the same shape but for rounding
+        high, wide = rows, columns
+    top, left = (rows - max(high, 1)) // 2, (columns - max(wide, 1)) // 2
+    shown = picture[top : top + max(high, 1), left : left + max(wide, 1)]
+    way = cv2.INTER_AREA if shown.shape[0] > height or shown.shape[1] > width else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(shown, (width, height), interpolation=way), dtype=np.float32)
 
 
 def _request(parsed: argparse.Namespace, **moved: float) -> Relight:

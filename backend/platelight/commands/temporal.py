@@ -176,20 +176,29 @@ class Steady:
         """
         early: dict[Frame, Waiting | Exception] = {}  # key frames, taken apart before their turn
         common = dict(self.known)
+        failed: dict[str, Exception] = {}  # shots of which no key frame could be taken apart
         window: list[Place] = []
         made = 0
         for frame, loaded in stream:
             if not frame.shot:
                 yield from self._alone(frame, loaded, display)
                 continue
-            if frame.shot not in common:
+            if frame.shot not in common and frame.shot not in failed:
                 early[frame] = self._put_aside(frame, self._taken(frame, loaded, display))
                 if frame == self.keys(frame.shot)[-1]:
-                    common[frame.shot] = self._find_shot(frame.shot, early)
+                    try:
+                        common[frame.shot] = self._find_shot(frame.shot, early)
+                    except Exception as error:  # the batch decides whether to go on
+                        failed[frame.shot] = error
                 continue
             if window and window[-1].frame.shot != frame.shot:
                 yield from self._ready(window, made, common, None)
                 window, made = [], 0
+            if frame.shot in failed:
+                own = early.pop(frame, loaded)
+                if frame in self.todo:
+                    yield frame, own if isinstance(own, Exception) else failed[frame.shot]
+                continue
             state = early.pop(frame, None)
             if state is None:
                 state = self._taken(frame, loaded, display)

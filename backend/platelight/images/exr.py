@@ -177,13 +177,14 @@ def write_exr(
         PlatelightError: the disk is full.
     """
     header: dict[str, Any] = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-    header.update({key: _storable(value) for key, value in attributes.items() if key not in _STRUCTURAL})
+    stored = {key: _storable(value) for key, value in attributes.items() if key not in _STRUCTURAL}
+    header.update({key: value for key, value in stored.items() if value is not None})
     with atomic_path(path) as temporary:
         try:
             OpenEXR.File(header, {key: np.ascontiguousarray(value) for key, value in channels.items()}).write(
                 str(temporary)
             )
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             # The binding hides errno; the message carries the reason ("File too large", "No space left").
             raise OSError(str(error).rstrip(".").rsplit('"', 1)[-1].strip(" .") or str(error)) from error
 
@@ -196,8 +197,12 @@ def half(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
 
 
 def portable_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a plate that still hold for our outputs: all but those that state its primaries."""
-    return {key: value for key, value in attributes.items() if key not in _COLOR | _STRUCTURAL}
+    """The attributes of a plate that still hold for our outputs: all but those that say how its own pixels are to be read."""
+    return {
+        key: value
+        for key, value in attributes.items()
+        if key not in _COLOR | _STRUCTURAL and not key.startswith("oiio:")
+    }
 
 
 def _channels(path: str, part: Any) -> dict[str, npt.NDArray[Any]]:
@@ -239,12 +244,29 @@ def _check_size(path: str, window: Window) -> None:
 
 
 def _storable(value: Any) -> Any:
+    """A value that OpenEXR has a type for, else its words; None for raw bytes, which no header attribute holds."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, str | int | float | Fraction | np.ndarray) or type(value).__module__.startswith(
-        "OpenEXR"
-    ):
+    if isinstance(value, int) and not -(2**31) <= value < 2**31:
+        return float(value)
+    if isinstance(value, str | int | float | Fraction) or type(value).__module__.startswith("OpenEXR"):
         return value
-    if isinstance(value, tuple) and all(isinstance(item, float | int) for item in value):
+    if isinstance(value, bytes) or (isinstance(value, np.ndarray) and value.dtype.kind not in "if"):
+        return None
+    if isinstance(value, np.ndarray):
+        known = value.shape in ((2,), (3,), (3, 3), (4, 4)) or (value.dtype.kind == "f" and value.ndim == 1)
+        return (
+            value
+            if known and value.dtype != np.float16 and value.dtype.itemsize <= 8
+            else str(value.tolist())
+        )
+    if isinstance(value, tuple) and len(value) == 2 and all(np.shape(item) == (2,) for item in value):
+        return value  # a box
+    if isinstance(value, tuple) and (
+        (len(value) in (2, 3) and len({type(item) for item in value} & {int, float}) == 1)
+        or (len(value) == 8 and all(isinstance(item, float) for item in value))
+    ):
         return value
     return str(value)

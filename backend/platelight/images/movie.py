@@ -98,6 +98,8 @@ class Movie:
             "platelight:movie": self.path.name,
             "platelight:movieFrame": number,
         }
+        if self.stream.sample_aspect_ratio not in (None, 0, 1):
+            found["pixelAspectRatio"] = float(self.stream.sample_aspect_ratio)
         # Times of making and encoders' names change with every export and say nothing of the picture.
         dropped = (
             "timecode",
@@ -179,6 +181,8 @@ def read_frame(path: str | os.PathLike[str], number: int) -> Raster:
             format="rgb48le" if deep else "rgb24", src_colorspace=_matrix(frame)
         )
         attributes = movie.attributes(number)
+        # Phones store what was shot upright lying on its side, and say how it is to be turned.
+        values = np.rot90(values, round(frame.rotation / 90) % 4)
     color = values.astype(np.float32) / np.float32(65535.0 if deep else 255.0)
     return Raster(color, None, False, attributes)
 

@@ -51,8 +51,8 @@ def read_plate(path: str | os.PathLike[str], colorspace: str = "auto") -> Plate:
 
     Args:
         path: the file.
-        colorspace: ``auto`` (float files linear, with the EXR's chromaticities if it has any; integer files
-            sRGB unless they say linear), ``linear``, ``srgb``, or a name of the OpenColorIO configuration in force.
+        colorspace: ``auto`` (float files linear, with the EXR's chromaticities if it has any; integer files by their ICC
+            profile, else sRGB unless they say linear), ``linear``, ``srgb``, or a name of the OpenColorIO configuration in force.
 
     Raises:
         InputError: no such file, not an image, damaged, no color channels, fully transparent, unknown space.
@@ -79,8 +79,18 @@ def plate_of(raster: Raster, name: str, colorspace: str = "auto", ceiling: float
         matrix = matrix_to_rec709(raster.attributes["chromaticities"])
         if not np.allclose(matrix, np.eye(3), atol=2e-3):
             color, space = color @ matrix.T.astype(np.float32), "linear with the file's chromaticities"
+    elif colorspace == "auto" and raster.profile is not None and color.shape[-1] == 3:
+        color, space = raster.profile.to_linear(color), "the file's ICC profile"
     else:
         color = to_linear(color, space)
+    aspect = raster.attributes.get("pixelAspectRatio", raster.attributes.get("PixelAspectRatio", 1.0))
+    if isinstance(aspect, float | int) and abs(aspect - 1.0) > 0.01 and aspect > 0:
+        log.warning(
+            "%s has pixels of %.3g to 1, and is taken as it is stored: normals and light of a squeezed picture are squeezed too. "
+            "Unsqueeze it first.",
+            name,
+            aspect,
+        )
     pixels, counts = sanitize(color, ceiling)
     if counts.total:
         log.warning("%s", counts.sentence(name))

@@ -17,6 +17,7 @@ from platelight.images import apart
 from platelight.images.atomic import write_bytes
 from platelight.images.color import linear_to_srgb, shoulder
 from platelight.images.exr import MAX_PIXELS
+from platelight.images.icc import Profile, profile_of
 from platelight.images.sanitize import Pixels, sanitize
 from platelight.protocol.errors import InputError
 
@@ -38,13 +39,14 @@ class Raster:
     """Decoded values as stored, integers scaled to [0, 1], alpha straight, upright.
 
     ``color`` is (H, W, 1) or (H, W, 3); ``alpha`` (H, W) or None; ``linear`` tells whether values are light
-    (float files) or encoded (integer files).
+    (float files) or encoded (integer files). ``profile`` is an embedded ICC profile's, where it says anything.
     """
 
     color: Pixels
     alpha: Pixels | None
     linear: bool
     attributes: dict[str, Any]
+    profile: Profile | None = None
 
 
 def read_raster(path: str | os.PathLike[str]) -> Raster:
@@ -66,22 +68,23 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
         source.close()
         if values.shape != (spec.height, spec.width, spec.nchannels):
             raise InputError(f"{name} changed while it was read.", "Wait until it is written.")
-    attributes = {attribute.name: attribute.value for attribute in spec.extra_attribs}
+    # OpenImageIO's binding falls over what it found inside of some profiles: of those only the bytes are asked for.
+    attributes = {
+        attribute.name: attribute.value
+        for attribute in spec.extra_attribs
+        if not attribute.name.startswith("ICCProfile:")
+    }
+    embedded = attributes.pop("ICCProfile", None)
     values = _upright(values, int(spec.get_int_attribute("Orientation", 1)))
     color, alpha = _split(name, values, spec)
-    if (
-        alpha is not None
-        and not spec.get_int_attribute("oiio:UnassociatedAlpha", 0)
-        and spec.format.basetype
-        in (
-            oiio.HALF,
-            oiio.FLOAT,
-            oiio.DOUBLE,
-        )
-    ):
-        color = straight(color, alpha)
     linear = spec.format.basetype in (oiio.HALF, oiio.FLOAT, oiio.DOUBLE)
-    return Raster(color, alpha, linear, attributes)
+    # Of integer files only TIFF has color multiplied by alpha, and says so by not saying the contrary.
+    multiplied = linear or name.lower().endswith((".tif", ".tiff"))
+    if alpha is not None and multiplied and not spec.get_int_attribute("oiio:UnassociatedAlpha", 0):
+        color = straight(color, alpha)
+    attributes.pop("Orientation", None)  # it holds no more
+    profile = profile_of(embedded) if embedded is not None and not linear else None
+    return Raster(color, alpha, linear, attributes, None if profile is None or profile.is_srgb else profile)
 
 
 def decode_raster(name: str, limit: Callable[[int], None] = lambda size: None) -> tuple[Pixels, Any]:

@@ -258,11 +258,13 @@ class Broker:
             self._jobs.check_busy(session.owner)
             if key not in session.needs and len(session.needs) >= self._config.max_jobs_per_client:
                 raise Busy("This client is sending for as many jobs as it may.", "Wait for one.")
-        missing = {
-            plane.hash: plane for plane in submit.planes if not self._store.holds(session.owner, plane)
-        }
-        if missing:
+        missing = self._missing(session, submit)
+        while missing:
             self._store.room.make(session.owner, sum(plane.nbytes for plane in missing.values()))
+            still = self._missing(session, submit)
+            if still.keys() == missing.keys():
+                break
+            missing = still  # room was made of what this very job was to use again
         self._meter.submitted += 1
         job = self._again(self._store.add(key, submit.request, submit.planes), submit.fresh)
         session.watching.add(key)
@@ -272,6 +274,10 @@ class Broker:
             session.expect(key, missing.values(), self._store.blobs, limits.chunk_bytes)
         else:
             self._supplied(session, job)
+
+    def _missing(self, session: Session, submit: Submit) -> dict[str, PlaneInfo]:
+        """The planes that a client must send, by their hash."""
+        return {plane.hash: plane for plane in submit.planes if not self._store.holds(session.owner, plane)}
 
     def _again(self, job: Job, fresh: bool) -> Job:
         """Return the job, set back to ``need`` where it ended in a way that may be tried again."""

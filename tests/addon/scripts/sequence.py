@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 
 import blender_addon
-from blender_addon import exr, maps, remote
+from blender_addon import compat, exr, maps, remote
 
 SIZE = 24
 LEVELS = {1001: 0.1, 1002: 0.3, 1003: 0.6}
@@ -84,6 +84,13 @@ out["files"] = len(list(Path("platelight").rglob("albedo.*.exr")))
 out["thumbnail"] = [*plate.albedo.preview.image_size, plate.albedo.preview.image_pixels_float[0]]
 out["read"] = [float(maps.map_pixels(plate, "albedo", 3, frame).mean()) for frame in LEVELS]
 ops.set_light(filepath=str(Path("sky.exr").resolve()))
+plate.shadow_proxy = True
+ops.build_scene()
+users = [
+    node.image_user for node in plate.proxy.data.materials[0].node_tree.nodes if node.type == "TEX_IMAGE"
+]
+out["proxy's frames"] = [[user.frame_start, user.frame_duration] for user in users]
+plate.shadow_proxy = False
 ops.build_scene()
 state.samples, state.denoise = 16, False
 out["rendered"] = []
@@ -120,6 +127,12 @@ out["by backend"] = sorted(ops.relight_range())
 out["lamps"], out["asked last"], out["cavities"] = lamps, asked[-3:], cavities
 out["pass of a frame"] = float(maps.map_pixels(plate, "diffuse_pass", 3, 1002).mean())
 state.physics = "CYCLES"
+scene.frame_set(1002)
+state.backdrop = "none"
+ops.composite()
+tree = compat.compositor_tree(scene)
+nodes = [tree.nodes[f"Platelight {name}"] for name in ("Relit", "Grain Picture")]
+out["composite's frames"] = [[node.frame_start, node.frame_duration] for node in nodes]
 try:
     maps.source(plate, "albedo", 1004)
 except Exception as error:

@@ -1,0 +1,134 @@
+"""The user's own things beside a plate: lens, view layers, instances, World, copies of the scene, a save during a render."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import blender_kit as kit
+import bpy
+import numpy as np
+from bpy_extras.object_utils import world_to_camera_view
+
+import blender_addon
+from blender_addon import maps
+from blender_addon.rendering import RenderSetup
+
+out: dict[str, Any] = {}
+ops = bpy.ops.platelight
+
+
+def add_plate(height: int, width: int, camera: Any = None) -> Any:
+    """A gray plate whose surface faces the camera everywhere at distance one, built."""
+    scene = bpy.context.scene
+    state = scene.platelight
+    name = f"plate{height}x{width}.exr"
+    blender_addon.exr.write(name, {"": np.full((height, width, 3), 0.2, np.float32)})
+    ops.load_plate(filepath=str(Path(name).resolve()))
+    plate = state.plates[state.active]
+    one = np.ones((height, width), np.float32)
+    planes = {"matte_map": one, "depth": one, "roughness": one, "reflectivity": 0 * one, "cavity": one}
+    planes |= {"normal": np.dstack([0 * one, 0 * one, one]), "albedo": np.dstack([0.5 * one] * 3)}
+    planes["foreground"], planes["source_light"] = planes["albedo"], np.ones((8, 16, 3), np.float32)
+    for key, plane in planes.items():
+        maps.put_map(plate, key, plane)
+    plate.own_camera, plate.shadow_proxy = camera, True
+    ops.build_scene()
+    return state.plates[state.active]
+
+
+def ends(scene: Any, thing: Any) -> list[list[float]]:
+    """The least and the largest place in the picture, 0 to 1 across and up, of what an object is made of."""
+    shown = thing.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    mesh = shown.to_mesh()
+    seen = np.array(
+        [world_to_camera_view(scene, scene.camera, shown.matrix_world @ v.co)[:2] for v in mesh.vertices]
+    )
+    shown.to_mesh_clear()
+    return [seen.min(0).tolist(), seen.max(0).tolist()]
+
+
+def preview(plate: Any) -> list[float]:
+    """Mean alpha and mean red of a preview, as rendered now."""
+    ops.render_preview(samples=4)
+    pixels = maps.map_pixels(plate, "preview", 4)
+    return [float(pixels[..., 3].mean()), float(pixels[..., 0].mean())]
+
+
+blender_addon.register()
+out["lens"] = {}
+for title, size, fit, shift in (
+    ("upright", (32, 18), "AUTO", (0.0, 0.0)),
+    ("vertical", (18, 32), "VERTICAL", (0.0, 0.0)),
+    ("shifted", (18, 32), "AUTO", (0.2, -0.1)),
+    ("shifted upright", (32, 18), "AUTO", (-0.1, 0.15)),
+):
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    mine = kit.own_camera(bpy.context.scene, 50.0)
+    mine.data.sensor_fit, (mine.data.shift_x, mine.data.shift_y) = fit, shift
+    plate = add_plate(*size, mine)
+    bpy.context.view_layer.update()
+    out["lens"][title] = [ends(bpy.context.scene, plate.card), ends(bpy.context.scene, plate.proxy)]
+
+bpy.ops.wm.read_factory_settings(use_empty=True)
+scene = bpy.context.scene
+state = scene.platelight
+state.denoise = False
+sky = bpy.data.worlds.new("Mine")
+scene.world = sky
+blender_addon.exr.write("sky.exr", {"": np.ones((16, 32, 3), np.float32)})
+ops.set_light(filepath=str(Path("sky.exr").resolve()))
+plate = add_plate(16, 24)
+out["own world"] = [scene.world.name != "Mine", bpy.data.worlds["Mine"].use_fake_user]
+out["alone"] = preview(plate)
+
+# A layer that Blender's files name first and that does not show the card, and an asset before the camera.
+other = scene.view_layers.new("A first one")
+other.layer_collection.children[plate.collection.name].exclude = True
+asset = bpy.data.collections.new("Asset")
+mesh = bpy.data.meshes.new("Wall")
+mesh.from_pydata([(-9, 0, -9), (9, 0, -9), (9, 0, 9), (-9, 0, 9)], [], [(0, 1, 2, 3)])
+wall = bpy.data.objects.new("Wall", mesh)
+wall.visible_diffuse = wall.visible_glossy = wall.visible_shadow = False  # it is for cameras only
+asset.objects.link(wall)
+empty = bpy.data.objects.new("Instance", None)
+empty.instance_type, empty.instance_collection, empty.location = "COLLECTION", asset, (0.0, 0.4, 0.0)
+scene.collection.objects.link(empty)
+empty.hide_render = False
+out["with others"] = preview(plate)
+out["layers"] = {layer.name: layer.use for layer in scene.view_layers}
+
+# A file that is saved while a render runs.
+bpy.data.objects.remove(empty)
+with RenderSetup(scene, plate, Path("render.exr"), 4):
+    during = [scene.render.filepath, scene.cycles.samples]
+    bpy.ops.wm.save_as_mainfile(filepath=str(Path("during.blend").resolve()), copy=True)
+    out["during"] = [during, [scene.render.filepath, scene.cycles.samples]]
+out["after"] = [scene.render.filepath, scene.cycles.samples]
+with bpy.data.libraries.load(str(Path("during.blend").resolve())) as (_, taken):
+    taken.scenes = ["Scene"]
+saved = taken.scenes[0]
+out["saved"] = [saved.render.filepath, saved.cycles.samples]
+bpy.data.scenes.remove(saved)
+
+# A copy of the scene has its own World, and what both show stays when its plate goes.
+ops.build_scene()
+first = scene.world
+bpy.ops.scene.new(type="LINK_COPY")
+copied = bpy.context.scene
+ops.build_scene()
+out["worlds"] = [copied.world != first, scene.world == first]
+second = copied.world
+copied.name = "Renamed"
+ops.build_scene()
+out["renamed"] = [copied.world == second, scene.world == first]
+ops.remove_plate()
+left = scene.platelight.plates[0]
+out["left"] = [
+    len(copied.platelight.plates),
+    left.card is not None and left.card.name in scene.objects,
+    float(maps.map_pixels(left, "albedo", 3).mean()),
+    left.material is not None,
+]
+blender_addon.unregister()
+kit.result(out)
