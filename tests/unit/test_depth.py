@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from platelight.pipeline import depth as depth_module
+from platelight.pipeline.decompose import fov_of, middle_of, view_through
 from platelight.pipeline.depth import integrate_normals, surface_normals
+from platelight.pipeline.resample import Window
+from platelight.shading.reference import view_directions
+from scipy import ndimage
+from torch.nn import functional as F
 
 
 def rays(height: int, width: int, fov: float) -> np.ndarray:
@@ -146,3 +152,38 @@ def test_wrong_arguments() -> None:
         integrate_normals(np.zeros((4, 4, 3), np.float32), np.zeros((4, 5), np.float32), 40.0)
     with pytest.raises(ValueError, match="fov"):
         integrate_normals(np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.float32), 0.0)
+
+
+def test_rays_of_a_window_are_those_of_its_frame() -> None:
+    frame, window = (48, 64), Window(top=6, left=2, height=24, width=20)
+    whole = view_directions(*frame, 70.0)[None]
+    torch.testing.assert_close(view_through(window, frame, 70.0, (24, 20)), window.cut(whole))
+    half = view_through(window, frame, 70.0, (12, 10))
+    torch.testing.assert_close(half, F.avg_pool2d(window.cut(whole), 2), atol=2e-3, rtol=0)
+    assert middle_of(Window(0, 0, *frame), frame) == (0.0, 0.0)
+
+
+def test_a_sphere_beside_the_middle_is_a_surface_as_its_frame_sees_it() -> None:
+    """Its own normals are a surface's only under its own rays."""
+    fov, frame = 80.0, (128, 192)
+    view = view_directions(*frame, fov).double().numpy()
+    ray = -np.moveaxis(view, 0, -1)
+    ray /= -ray[..., 2:]
+    middle = np.array([-0.55, 0.0, -1.0])
+    a, b = (ray * ray).sum(-1), ray @ middle
+    q = b * b - a * (middle @ middle - 0.04)
+    hit = q > 0
+    rows, columns = np.nonzero(hit)
+    window = Window(rows.min(), columns.min(), rows.max() - rows.min() + 1, columns.max() - columns.min() + 1)
+    normal = ray * ((b - np.sqrt(np.maximum(q, 0))) / a)[..., None] - middle
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    part = np.s_[window.top : window.top + window.height, window.left : window.left + window.width]
+    given, matte = (normal * hit[..., None])[part].astype(np.float32), hit[part].astype(np.float32)
+    assert window.left + window.width < 64  # wholly in the left third
+
+    def off(where: tuple[float, float]) -> float:
+        found, level = surface_normals(given, matte, fov_of(window, frame[1], fov), where)
+        inside = (np.abs(level).sum(-1) > 0) & (ndimage.distance_transform_edt(matte) > 4)
+        return float(np.degrees(np.arccos((found * level).sum(-1)[inside].clip(-1, 1))).mean())
+
+    assert off(middle_of(window, frame)) < 0.4 * off((0.0, 0.0))

@@ -9,6 +9,7 @@ from platelight.pipeline import service
 from platelight.pipeline.gloss import LEAST, no_brighter_than_seen
 from platelight.pipeline.relight import physical
 from platelight.protocol.requests import Decompose
+from platelight.shading.reference import view_directions
 
 SIZE = (24, 32)
 
@@ -25,7 +26,12 @@ def facing() -> torch.Tensor:
 
 def allowed(f0: float, seen: float, light: torch.Tensor, normal: torch.Tensor | None = None) -> float:
     found = no_brighter_than_seen(
-        flat(f0), flat(0.5), facing() if normal is None else normal, flat(seen, 3), light, fov=30.0
+        flat(f0),
+        flat(0.5),
+        facing() if normal is None else normal,
+        flat(seen, 3),
+        light,
+        view_directions(*SIZE, 30.0)[None],
     )
     assert found.shape == (1, 1, *SIZE)
     return float(found.mean())
@@ -44,7 +50,14 @@ def test_a_render_of_black_cloth_stays_near_what_the_plate_showed() -> None:
     seen = 0.015
     maps = {"normal": normal, "albedo": flat(seen, 3), "roughness": flat(0.5), "reflectivity": flat(0.04)}
     before = sum(float(part.mean()) for part in physical(maps, sky, 30.0))
-    f0 = no_brighter_than_seen(maps["reflectivity"], maps["roughness"], normal, flat(seen, 3), sky, 30.0)
+    f0 = no_brighter_than_seen(
+        maps["reflectivity"],
+        maps["roughness"],
+        normal,
+        flat(seen, 3),
+        sky,
+        view_directions(*SIZE, 30.0)[None],
+    )
     after = sum(float(part.mean()) for part in physical({**maps, "reflectivity": f0}, sky, 30.0))
     assert before > 3 * seen  # gray
     assert after < 2 * seen
@@ -68,7 +81,12 @@ def test_units_of_light_and_plate_do_not_matter_and_metals_keep_theirs() -> None
 
 def test_darkness_gives_numbers() -> None:
     dark = no_brighter_than_seen(
-        flat(0.04), flat(0.5), facing(), flat(0.0, 3), torch.zeros(1, 3, 16, 32), 30.0
+        flat(0.04),
+        flat(0.5),
+        facing(),
+        flat(0.0, 3),
+        torch.zeros(1, 3, 16, 32),
+        view_directions(*SIZE, 30.0)[None],
     )
     assert np.isfinite(dark.numpy()).all()
 

@@ -213,7 +213,9 @@ def decompose(
 
     # The correction is smooth, the plate is not: applied to the plate's own pixels it keeps all texture.
     normal, reflectance = read_again(networks, working, small_plate, small_matte, normal, shading)
-    normal = of_a_surface(normal, small_matte, fov_of(window, width, request.fov))
+    normal = of_a_surface(
+        normal, small_matte, fov_of(window, width, request.fov), middle_of(window, (height, width))
+    )
     # Paint tells what is shading and so form; form then tells what is paint.
     paint = evened(reflectance, small_plate, small_matte, normal)
     normal = turned_by_shading(normal, paint, small_plate, small_matte)
@@ -236,8 +238,8 @@ def decompose(
     with networks.half_precision():
         specular = in_passes(finish, working, small_plate, small_matte, normal, small_albedo)
     roughness = with_hair_and_clothes(specular[:, :1], small_albedo, small_matte, faces)
-    seen_at = fov_of(window, width, request.fov)
-    f0 = no_brighter_than_seen(specular[:, 1:], roughness, normal, small_plate, inferred, seen_at)
+    view = view_through(window, (height, width), request.fov, size).to(normal.device)
+    f0 = no_brighter_than_seen(specular[:, 1:], roughness, normal, small_plate, inferred, view)
     check_cancelled(cancelled)
 
     progress(0.75, "upsampling")
@@ -261,6 +263,26 @@ def decompose(
 def fov_of(window: Window, width: int, fov: float) -> float:
     """The horizontal field of view, in degrees, of a window in a frame of a width that has ``fov`` itself."""
     return 2 * math.degrees(math.atan(math.tan(math.radians(fov) / 2) * window.width / width))
+
+
+def middle_of(window: Window, frame: tuple[int, int]) -> tuple[float, float]:
+    """Where the middle of a frame (H, W) lies, to the right and below a window's own, in widths of the window."""
+    height, width = frame
+    right = width / 2 - (window.left + window.width / 2)
+    down = height / 2 - (window.top + window.height / 2)
+    return right / window.width, down / window.width
+
+
+def view_through(window: Window, frame: tuple[int, int], fov: float, size: tuple[int, int]) -> Tensor:
+    """Unit vectors (1, 3, h, w) to the camera from the places of a window of a frame (H, W) that has ``fov`` itself."""
+    right, down = middle_of(window, frame)
+    half = math.tan(
+        math.radians(fov_of(window, frame[1], fov)) / 2
+    )  # of the window's width, at a depth of one
+    x = (torch.arange(size[1]) + 0.5) / size[1] - 0.5 - right
+    y = ((torch.arange(size[0]) + 0.5) / size[0] - 0.5) * (window.height / window.width) - down
+    down_, right_ = torch.meshgrid(2 * half * y, 2 * half * x, indexing="ij")
+    return F.normalize(torch.stack([-right_, down_, torch.ones_like(right_)])[None], dim=1)
 
 
 def normalized(

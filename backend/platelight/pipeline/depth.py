@@ -41,6 +41,9 @@ FIRMEST = 7.0
 """Bound of the sigmoid's argument: a side keeps a weight of 1/1000, so that the system stays regular."""
 
 Doubles = npt.NDArray[np.float64]
+Middle = tuple[float, float]
+Rays = tuple[float, Doubles, Doubles]
+"""Focal length in pixels, and x and y of the rays through the pixels inside at a depth of one, y upwards."""
 
 
 def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
@@ -73,26 +76,29 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
     return out
 
 
-def surface_normals(normal: Pixels, matte: Pixels, fov: float) -> tuple[Pixels, Pixels]:
+def surface_normals(
+    normal: Pixels, matte: Pixels, fov: float, middle: Middle = (0.0, 0.0)
+) -> tuple[Pixels, Pixels]:
     """The normals of the surface that normals integrate to, which need not be those given: few fields are a surface's.
 
     Args:
-        normal, matte, fov: as for :func:`integrate_normals`.
+        normal, matte, fov: as for :func:`integrate_normals`, but of a part of the frame.
+        middle: where the frame's own middle lies, to the right and below this part's, in widths of the part.
 
     Returns:
         (h, w, 3) float32 unit normals on a raster whose long side is at most the last of ``FORM_LEVELS``, and on the same
         raster those given; both (0, 0, 0) off the surface.
     """
-    surface, level, mask = _coarse_to_fine(normal, matte, fov, FORM_LEVELS)
+    surface, level, mask = _coarse_to_fine(normal, matte, fov, FORM_LEVELS, middle)
     given = np.asarray(level * mask[..., None], np.float32)
     found = np.zeros_like(given)
     if surface is not None and mask.any():
-        found[mask] = _facing(surface[mask], level[mask], mask, fov)
+        found[mask] = _facing(surface[mask], level[mask], mask, fov, middle)
     return found, given
 
 
 def _coarse_to_fine(
-    normal: Pixels, matte: Pixels, fov: float, levels: Levels
+    normal: Pixels, matte: Pixels, fov: float, levels: Levels, middle: Middle = (0.0, 0.0)
 ) -> tuple[Doubles | None, Doubles, npt.NDArray[np.bool_]]:
     """Log depth on the raster of the last level, gone on outside, and that raster's normals and mask; None where nothing is inside."""
     height, width = matte.shape
@@ -110,14 +116,15 @@ def _coarse_to_fine(
         if not mask.any():
             continue
         start = None if surface is None else resized(surface, size)
-        found = _solve_level(level, mask, fov, start, levels[0][1] if surface is None else rounds)
+        rays = _rays(mask, fov, middle)
+        found = _solve_level(level, mask, rays, start, levels[0][1] if surface is None else rounds)
         surface = _extended(found, mask)
     return surface, level, mask
 
 
-def _facing(z: Doubles, normal: Doubles, mask: npt.NDArray[np.bool_], fov: float) -> Doubles:
+def _facing(z: Doubles, normal: Doubles, mask: npt.NDArray[np.bool_], fov: float, middle: Middle) -> Doubles:
     """Unit normals (N, 3) of a log depth (N,): one-sided differences, of which that across a step counts little."""
-    focal, ray_x, ray_y = _rays(mask, fov)
+    focal, ray_x, ray_y = _rays(mask, fov, middle)
     slope = _slope(normal, focal, ray_x, ray_y)
     index = np.full(mask.shape, -1)
     index[mask] = np.arange(len(z))
@@ -153,11 +160,11 @@ def _median_inside(surface: Doubles, normal: Pixels, matte: Pixels) -> float:
 
 
 def _solve_level(
-    normal: Doubles, mask: npt.NDArray[np.bool_], fov: float, start: Doubles | None, rounds: int
+    normal: Doubles, mask: npt.NDArray[np.bool_], rays: Rays, start: Doubles | None, rounds: int
 ) -> Doubles:
     """Log depth (h, w) at one resolution; what lies outside ``mask`` is 0."""
     n = normal[mask]
-    slope = _slope(n, *_rays(mask, fov))
+    slope = _slope(n, *rays)
     index = np.full(mask.shape, -1)
     index[mask] = np.arange(len(n))
     # slope · ∂z/∂u = n_x and slope · ∂z/∂v = −n_y, v downwards: from n · ∂P/∂u = 0 with P = d (x, y, −1).
@@ -192,12 +199,12 @@ def _solve_level(
     return out
 
 
-def _rays(mask: npt.NDArray[np.bool_], fov: float) -> tuple[float, Doubles, Doubles]:
-    """Focal length in pixels, and x and y of the rays through the pixels inside at a depth of one, y upwards."""
+def _rays(mask: npt.NDArray[np.bool_], fov: float, middle: Middle) -> Rays:
     height, width = mask.shape
     focal = float(0.5 * width / np.tan(np.radians(fov) / 2.0))
     ys, xs = np.nonzero(mask)
-    return focal, (xs + 0.5 - width / 2.0) / focal, -(ys + 0.5 - height / 2.0) / focal
+    right, down = (0.5 + middle[0]) * width, 0.5 * height + middle[1] * width
+    return focal, (xs + 0.5 - right) / focal, -(ys + 0.5 - down) / focal
 
 
 def _slope(normal: Doubles, focal: float, ray_x: Doubles, ray_y: Doubles) -> Doubles:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from platelight.models import form
 from platelight.models.networks import luminance
-from platelight.pipeline.depth import surface_normals
+from platelight.pipeline.depth import Middle, surface_normals
 from platelight.pipeline.resample import resize
 
 SURFACE = 0.7  # how far normals are made those of a surface; docs/training.md has the figures by which it was chosen
@@ -43,7 +43,7 @@ def fit(values: Array, trust: Array, normal: Array) -> Array:
     return weights
 
 
-def of_a_surface(normal: Tensor, matte: Tensor, fov: float) -> Tensor:
+def of_a_surface(normal: Tensor, matte: Tensor, fov: float, middle: Middle = (0.0, 0.0)) -> Tensor:
     """Unit normals (1, 3, h, w) made those of a surface for the most part.
 
     Each pixel's normal is read by itself, but normals of a surface are tied: along any closed path their slopes sum to none
@@ -51,9 +51,10 @@ def of_a_surface(normal: Tensor, matte: Tensor, fov: float) -> Tensor:
 
     Args:
         matte: (1, 1, h, w). fov: horizontal field of view of this picture in degrees.
+        middle: where the frame's middle lies, as for :func:`.depth.surface_normals`.
     """
     found, given = surface_normals(
-        np.asarray(array_of(normal), np.float32), np.asarray(array_of(matte), np.float32), fov
+        np.asarray(array_of(normal), np.float32), np.asarray(array_of(matte), np.float32), fov, middle
     )
     change = torch.from_numpy(found - given).permute(2, 0, 1)[None].to(normal)
     return F.normalize(normal + SURFACE * resize(change, (normal.shape[-2], normal.shape[-1])), dim=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from platelight.models.networks import luminance
 from platelight.shading.environment import sample
-from platelight.shading.reference import facing, view_directions
+from platelight.shading.reference import facing
 from platelight.shading.sampling import directional_albedo
 
 PLAIN = 0.04  # f0 of plastic, skin, cloth; a metal's own reflection is what is seen of it, so it is asked nothing more
@@ -19,17 +19,15 @@ LEAST = 0.25  # of an f0 stays: what lay in shadow is black too
 
 
 def no_brighter_than_seen(
-    f0: Tensor, roughness: Tensor, normal: Tensor, plate: Tensor, light: Tensor, fov: float
+    f0: Tensor, roughness: Tensor, normal: Tensor, plate: Tensor, light: Tensor, view: Tensor
 ) -> Tensor:
     """The reflectance f0 (1, 1, h, w) that the plate allows.
 
     Args:
         f0, roughness: (1, 1, h, w). normal: (1, 3, h, w), unit. plate: (1, 3, h, w), linear.
         light: lat-long (1, 3, H, 2H) that the plate was shot in, in its units; broad, so that lobes need not blur it.
-        fov: the horizontal field of view of these pixels in degrees.
+        view: (1, 3, h, w), unit, from each pixel to the camera.
     """
-    height, width = f0.shape[-2:]
-    view = view_directions(height, width, fov, device=f0.device)[None]
     bent, facing_view = facing(normal, view)
     mirrored = 2 * (bent * view).sum(1, keepdim=True) * bent - view
     reflected = luminance(sample(light, mirrored)) * directional_albedo(
