@@ -11,23 +11,27 @@ for version in 3.11 3.13; do
 done
 
 missing=
-present=$(ldconfig -p)
+present=$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p)  # not on the path of an ordinary user of Debian
 for library in libX11.so.6 libXrender.so.1 libXfixes.so.3 libXi.so.6 libxkbcommon.so.0 libSM.so.6 libICE.so.6 libGL.so.1 libEGL.so.1; do
   grep -q "$library" <<<"$present" || missing="$missing $library"
 done
 if [ -n "$missing" ] || [ -z "$python" ]; then
   echo "setup: installing system libraries (missing:${missing:- none}; python: ${python:-none})"
-  root=; [ "$(id -u)" = 0 ] || root=sudo
-  $root apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends \
+  root="env DEBIAN_FRONTEND=noninteractive"  # behind sudo, which would drop it
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "setup: run it as root once, or install sudo." >&2; exit 2; }
+    root="sudo $root"
+  fi
+  $root apt-get update -qq </dev/null
+  $root apt-get install -y -qq --no-install-recommends </dev/null \
     libx11-6 libxrender1 libxfixes3 libxi6 libxkbcommon0 libsm6 libice6 libgl1 libegl1 libgl1-mesa-dri >/dev/null
   # The server encrypts ten times as fast with the system's libsodium as with that of pyzmq's wheel, and works with either.
   grep -qE 'libsodium\.so\.2[36]' <<<"$present" ||
-    DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends '^libsodium2[36]$' >/dev/null 2>&1 ||
+    $root apt-get install -y -qq --no-install-recommends '^libsodium2[36]$' </dev/null >/dev/null 2>&1 ||
     echo "setup: the system's libsodium could not be had; encrypted transfers to other machines are slower"
   if [ -z "$python" ]; then
     for version in 3.11 3.13; do
-      if DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq "python$version" "python$version-venv" >/dev/null 2>&1; then
+      if $root apt-get install -y -qq "python$version" "python$version-venv" </dev/null >/dev/null 2>&1; then
         python="python$version"; break
       fi
     done
@@ -35,10 +39,12 @@ if [ -n "$missing" ] || [ -z "$python" ]; then
 fi
 [ -n "$python" ] || { echo "setup: Python 3.11 (or 3.13) is needed and could not be installed; install it and run again." >&2; exit 2; }
 
+# One that was interrupted while it was made has no pip; one that is whole keeps its Python.
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
+python=python$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 constraints=constraints.txt
 [ "$python" = python3.13 ] && constraints=constraints-3.13.txt
-echo "setup: $("$python" --version), $constraints"
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+echo "setup: $(.venv/bin/python --version), $constraints"
 .venv/bin/python -m pip install --disable-pip-version-check -q -c "$constraints" -e '.[blender,train,usd,openvino,dev]'
 # PyMatting compiles its kernels once, about half a minute: here rather than at a user's first plate.
 .venv/bin/python -c 'from platelight.pipeline import matting; matting.warm()'

@@ -25,7 +25,8 @@ _handler: logging.Handler | None = None
 
 
 @bpy.app.handlers.persistent
-def _before_save(*_args: object) -> None:
+def _before_save(path: object = "", *_args: object) -> None:
+    maps.stay(str(path or ""))
     maps.pack()
     temporary.before_saving()
 

@@ -26,7 +26,7 @@ _handle: Any = None
 PROGRAM = "blender --command platelight"
 BACKEND_ONLY = (
     "maps", "shot", "png", "threads", "light_colorspace", "output_colorspace", "ocio", "device", "shadows", "camera",
-    "networks",
+    "networks", "memory",
 )  # fmt: skip
 """Options of ``relight`` that the render by Cycles does not know, beside ``--temporal on``."""
 
@@ -203,11 +203,26 @@ def render(args: argparse.Namespace) -> int:
     shared = [("blend", bpy.data.filepath), ("light", bpy.path.abspath(state.hdri) if state.hdri else "")]
     inputs = [(role, Path(path)) for role, path in shared if path and Path(path).is_file()]
 
-    base = re.sub(r"[._-]?\d+$", "", plate.name) if several else plate.name
+    base = (re.sub(r"[._-]?\d+$", "", plate.name) if several else "") or plate.name
+    given = [
+        ("plate", plate.filepath, 0),
+        ("backdrop", state.backdrop_path if state.backdrop == "given" else "", 0),
+    ]
+    given.append(("matte", plate.matte_path if plate.matte == "given" else "", plate.matte_offset))
+
+    def files(number: int) -> list[tuple[str, Path]]:
+        """What a frame is made of beside the .blend and the light."""
+        at = number + plate.frame_offset if plate.is_sequence else None
+        found = [
+            (role, footage.file_of(Path(bpy.path.abspath(path)), None if at is None else at + more))
+            for role, path, more in given
+            if path
+        ]
+        return [(role, path) for role, path in found if path.is_file()]
 
     def job(number: int) -> Job:
         stem = f"{base}.{number:04d}" if several else base
-        return Job(stem, number, inputs, [folder / f"{stem}.relit.exr"])
+        return Job(stem, number, inputs + files(number), [folder / f"{stem}.relit.exr"])
 
     def make(job: Job) -> None:
         ops = bpy.ops.platelight

@@ -8,10 +8,11 @@ openexr.com, "OpenEXR File Layout"). Tiled, deep and lossy files are refused wit
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,15 +202,55 @@ def _part(
     compression = header["compression"][1][0]
     channels = _channels(header["channels"][1])
     line = width * sum(kind.itemsize for _, kind in channels)
+    place = _display(header)
     if compression == 0:
         whole = _uncompressed(data, table, skip, line, y0)
         if whole is not None:
-            return _split(whole, channels, width, widen)
+            return {name: place(plane) for name, plane in _split(whole, channels, width, widen).items()}
     planes = {name: np.zeros((height, width), np.float32) for name, _ in channels}
     for first, rows in _blocks(data, table, skip, line, (y0, y1), compression):
         for name, part in _split(rows, channels, width).items():
             planes[name][first : first + len(part)] = part
-    return planes
+    return {name: place(plane) for name, plane in planes.items()}
+
+
+Box = tuple[int, int, int, int]
+
+
+def windows(path: str | os.PathLike[str]) -> tuple[Box, Box] | None:
+    """Data and display window (left, top, right, bottom, inclusive) of an EXR's first part; None of another file."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(1 << 16)
+        if struct.unpack_from("<i", data, 0)[0] != MAGIC:
+            return None
+        return _windows(_header(data, 8)[0])
+    except (OSError, struct.error, IndexError, ValueError, KeyError):
+        return None
+
+
+def _windows(header: dict[str, tuple[str, bytes]]) -> tuple[Box, Box]:
+    seen = header["dataWindow"][1]
+    return struct.unpack("<iiii", seen), struct.unpack("<iiii", header.get("displayWindow", ("", seen))[1])
+
+
+def placed(plane: Pixels, data: Box, display: Box) -> Pixels:
+    """A picture (h, w, ...) of the data window in its display window: 0 where there is none, cut where there is more."""
+    height, width = display[3] - display[1] + 1, display[2] - display[0] + 1
+    if data == display or not 0 < width <= _LONGEST or not 0 < height <= _LONGEST:
+        return plane
+    out = np.zeros((height, width, *plane.shape[2:]), plane.dtype)
+    left, top = max(data[0], display[0]), max(data[1], display[1])
+    right, bottom = min(data[2], display[2]), min(data[3], display[3])
+    if right >= left and bottom >= top:
+        rows, columns = slice(top - data[1], bottom - data[1] + 1), slice(left - data[0], right - data[0] + 1)
+        y, x = top - display[1], left - display[0]
+        out[y : y + bottom - top + 1, x : x + right - left + 1] = plane[rows, columns]
+    return out
+
+
+def _display(header: dict[str, tuple[str, bytes]]) -> Callable[[Pixels], Pixels]:
+    return functools.partial(placed, data=(both := _windows(header))[0], display=both[1])
 
 
 def _split(

@@ -60,7 +60,7 @@ def preview(path: Path) -> Any:
     key = str(path)
     if key not in _icons:
         # A download has a picture of Poly Haven's own, which is there at once.
-        small = path.parents[1] / "thumbnails" / f"{path.stem.rpartition('_')[0]}.png"
+        small = path.parent.parent / "thumbnails" / f"{path.stem.rpartition('_')[0]}.png"
         _icons.load(key, str(small if small.is_file() else path), "IMAGE")
     return _icons[key]
 

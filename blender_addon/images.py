@@ -112,9 +112,26 @@ def load_picture(path: str, colorspace: str = "auto") -> Picture:
         if 0 in image.size and image.type == "MULTILAYER":  # Blender finds out when it is asked for the size
             found = exr_picture(full)
             return found._replace(pixels=color.applied(found.pixels, color.linear_matrix(colorspace)))
-        return picture_of(image, str(full))
+        return _in_display_window(picture_of(image, str(full)), full)
     finally:
         bpy.data.images.remove(image)
+
+
+def _in_display_window(picture: Picture, path: Path) -> Picture:
+    """Blender gives an EXR's data window alone; what lies outside of it in the picture is black and transparent."""
+    both = exr.windows(path)
+    if both is None or both[0] == both[1]:
+        return picture
+    left, top, right, bottom = both[0]
+    if picture.pixels.shape[:2] != (bottom - top + 1, right - left + 1):  # a Blender that places it itself
+        return picture
+    alpha = picture.alpha
+    if alpha is None:
+        alpha = np.ones(picture.pixels.shape[:2], np.float32)
+    inside = exr.placed(alpha, *both)
+    return Picture(
+        exr.placed(picture.pixels, *both), inside if picture.alpha is not None or inside.min() < 1 else None
+    )
 
 
 def stacked(picture: Picture) -> Pixels:

@@ -25,6 +25,7 @@ from .wire import Cancelled, InputError, JobFailed
 
 log = logging.getLogger(__name__)
 MARKER = ".version"
+_DEVICE = "device"
 INCOMPLETE = "incomplete"
 _PYTHONS = ("python3.13", "python3.12", "python3.11", "python3", "python")
 _OLDEST = (3, 11)
@@ -104,6 +105,14 @@ def installed_version(folder: Path) -> str | None:
     return "" if text == INCOMPLETE or not environment_python(folder).exists() else text
 
 
+def _installed_for(folder: Path) -> Device:
+    """The device of the managed backend; those of before it was kept count as for CPU."""
+    try:
+        return Device((folder / _DEVICE).read_text("utf-8").strip())
+    except (OSError, ValueError):
+        return Device.CPU
+
+
 def install_state(folder: Path, version: str) -> InstallState:
     """What the panel shows, for the ``version`` that the extension carries."""
     found = installed_version(folder)
@@ -149,7 +158,7 @@ def _environment() -> dict[str, str]:
 def install(plan: Plan, reporter: Reporter) -> str:
     """Install or upgrade the managed backend and return its version; in a job's thread.
 
-    An environment that was left incomplete is made anew; a whole one is upgraded in place.
+    An environment that was left incomplete, or is for another device, is made anew; a whole one is upgraded in place.
 
     Raises:
         InputError: the folder cannot be written.
@@ -158,7 +167,8 @@ def install(plan: Plan, reporter: Reporter) -> str:
     """
     if not plan.wheel.is_file():
         raise InputError(f"{plan.wheel} is not a file.", "Build the extension with its backend.")
-    whole = bool(installed_version(plan.folder))
+    # Where torch is there already, pip takes that of any device for the one that is asked for.
+    whole = bool(installed_version(plan.folder)) and _installed_for(plan.folder) is plan.device
     exr_write.write_atomically(plan.folder / MARKER, INCOMPLETE.encode())
     if not whole:
         shutil.rmtree(plan.folder / "venv", ignore_errors=True)
@@ -185,6 +195,7 @@ def install(plan: Plan, reporter: Reporter) -> str:
         0.97,
         0.99,
     )
+    exr_write.write_atomically(plan.folder / _DEVICE, plan.device.value.encode())
     exr_write.write_atomically(plan.folder / MARKER, plan.version.encode())
     return plan.version
 

@@ -75,10 +75,22 @@ def maps_work(plate: Any) -> Work:
 def view_key(scene: Any) -> Hashable:
     """What the table of displayed colors is made of; None where plain sRGB says the same."""
     view, device = scene.view_settings, scene.display_settings.display_device
-    plain = view.view_transform == "Standard" and view.look in {"None", ""} and device == "sRGB"
+    balanced = bool(getattr(view, "use_white_balance", False))  # since 4.3
+    plain = (
+        view.view_transform == "Standard" and view.look in {"None", ""} and device == "sRGB" and not balanced
+    )
     if plain and view.exposure == 0.0 and view.gamma == 1.0 and not view.use_curve_mapping:
         return None
-    return view.view_transform, view.look, view.exposure, view.gamma, device, view.use_curve_mapping
+    white = (view.white_balance_temperature, view.white_balance_tint) if balanced else None
+    curves = _curves_key(view.curve_mapping) if view.use_curve_mapping else None
+    return view.view_transform, view.look, view.exposure, view.gamma, device, white, curves
+
+
+def _curves_key(mapping: Any) -> Hashable:
+    points = tuple(
+        tuple((*point.location, point.handle_type) for point in curve.points) for curve in mapping.curves
+    )
+    return points, tuple(mapping.black_level), tuple(mapping.white_level)
 
 
 def display_table(scene: Any) -> Pixels:

@@ -73,7 +73,8 @@ def for_backend(scene: Any, plate: Any) -> tuple[wire.Lamp, ...]:
         lamps = [
             lamp
             for thing in seen
-            if (lamp := lamp_of(thing.name, thing.data, to_camera @ thing.matrix_world, meters(scene)))
+            if _shines(thing)
+            and (lamp := lamp_of(thing.name, thing.data, to_camera @ thing.matrix_world, meters(scene)))
         ]
     finally:
         for thing in hidden:
@@ -190,11 +191,31 @@ def _reaches(lamp: Any, card: Any) -> bool:
     receivers = lamp.light_linking.receiver_collection
     if receivers is None or card is None:
         return True
-    states = [entry.light_linking.link_state for entry in receivers.collection_objects]
-    for thing, entry in zip(receivers.objects, receivers.collection_objects, strict=True):
-        if thing == card:
+    entries = [
+        *(
+            ((thing,), one)
+            for thing, one in zip(receivers.objects, receivers.collection_objects, strict=True)
+        ),
+        *(
+            (part.all_objects, one)
+            for part, one in zip(receivers.children, receivers.collection_children, strict=True)
+        ),
+    ]
+    for things, entry in entries:
+        if card in tuple(things):
             return bool(entry.light_linking.link_state == "INCLUDE")
-    return "INCLUDE" not in states
+    return all(entry.light_linking.link_state != "INCLUDE" for _, entry in entries)
+
+
+def _shines(lamp: Any) -> bool:
+    """Whether its ray visibility lets a lamp light things at all.
+
+    Raises:
+        InputError: it lights diffuse or glossy surfaces only, which the backend cannot.
+    """
+    if lamp.visible_diffuse != lamp.visible_glossy:
+        raise InputError(f"The lamp {lamp.name} is hidden from diffuse or from glossy rays.", _CYCLES)
+    return bool(lamp.visible_diffuse)
 
 
 def _lamps_in(things: Any) -> list[Any]:

@@ -226,14 +226,15 @@ def _keep(pixels: Pixels, name: str, existing: Any) -> Any:
 
 
 def update_world(scene: Any, plate: Any) -> None:
-    """Light the scene with the chosen light, as the plate's camera sees it. The scene's own light stays as it is.
+    """Light the scene with the chosen light, as the plate's camera sees it. The scene's own light stays as it is, and so does
+    all that was there where the chosen one cannot be taken.
 
     Raises:
         InputError: no such file, not a lat-long picture, or no sun in it to be split off.
     """
     state = scene.platelight
-    drop_sun(scene)
     if state.light_from == "SCENE":
+        drop_sun(scene)
         return
     image = lender(state).source_light if state.light_from == "PLATE" else _file_image(state.hdri)
     driven = world.Driven(
@@ -243,7 +244,10 @@ def update_world(scene: Any, plate: Any) -> None:
         found = target_source(scene)
         sun, rest = latlong.split_sun(lat_long(found.read(3), found.name))
         image = _keep(rest, SUNLESS, world.picture_of(scene, SUNLESS))
+        drop_sun(scene)
         state.sun = world.build_sun(scene, sun, plate.camera, state.sun_angle, driven)
+    else:
+        drop_sun(scene)
     world.build_world(scene, image, plate.camera, driven_by=driven)
 
 

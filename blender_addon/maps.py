@@ -148,6 +148,16 @@ def is_untouched(plate: Any, name: str) -> bool:
     return bool(image is not None and not image.is_dirty and image.packed_file is None and image.get(_FILE))
 
 
+def stay(path: str) -> None:
+    """A file that is saved into another folder finds the maps of its sequences where they are."""
+    if not path or not bpy.data.filepath or Path(path).parent == Path(bpy.data.filepath).parent:
+        return
+    for scene in bpy.data.scenes:
+        for plate in scene.platelight.plates:
+            if plate.map_folder.startswith("//"):
+                plate.map_folder = bpy.path.abspath(plate.map_folder)
+
+
 def pack() -> None:
     """Put images that exist nowhere else into the .blend that is about to be saved."""
     for image in bpy.data.images:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import bpy
 
 from .installer import Device, devices
+from .wire import InputError
 
 
 class Settings(NamedTuple):
@@ -166,12 +167,26 @@ def user_folder() -> Path:
 
 
 def install_choice() -> InstallChoice:
-    """A frozen copy of what the user chose for the installation."""
+    """A frozen copy of what the user chose for the installation.
+
+    Raises:
+        InputError: pip's options have an open quote.
+    """
     chosen = own()
     if chosen is None:
         return InstallChoice(devices()[0], "", ())
     python = bpy.path.abspath(chosen.install_python) if chosen.install_python else ""
-    return InstallChoice(Device(chosen.install_device), python, tuple(shlex.split(chosen.install_options)))
+    words = chosen.install_options
+    if os.name == "nt":  # a folder's backslashes escape nothing
+        words = words.replace("\\", "\\\\")
+    try:
+        options = tuple(shlex.split(words))
+    except ValueError as error:
+        raise InputError(
+            f"The options of pip cannot be read ({error}).",
+            "Close the quotes in the extension's preferences.",
+        ) from error
+    return InstallChoice(Device(chosen.install_device), python, options)
 
 
 def hdri_folders() -> tuple[Path, ...]:
@@ -202,5 +217,5 @@ def settings() -> Settings:
         endpoint, backend, start = chosen.endpoint, bpy.path.abspath(chosen.backend), chosen.start_backend
         device, timeout = chosen.device, chosen.start_timeout
     return Settings(
-        os.environ.get("PLATELIGHT_ENDPOINT") or endpoint, backend, start, device, user_folder(), timeout
+        os.environ.get("PLATELIGHT_ENDPOINT", endpoint), backend, start, device, user_folder(), timeout
     )

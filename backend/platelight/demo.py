@@ -75,10 +75,12 @@ def write_portrait(path: Path) -> None:
 
 def build_extension(root: Path, folder: Path) -> Path:
     """Build the extension's zip into ``folder``, or take the one that is there if no source is newer."""
+    vendored = ("protocol", "client", "commands", "images", "shading")
     sources = [
         p
-        for d in ("blender_addon", "backend/platelight/protocol", "backend/platelight/client")
-        for p in (root / d).rglob("*.py")
+        for d in ("blender_addon", "shaders", *(f"backend/platelight/{name}" for name in vendored))
+        for p in (root / d).rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts
     ]
     newest = max(p.stat().st_mtime for p in sources)
     ready = [p for p in folder.glob("*.zip") if p.stat().st_mtime > newest]

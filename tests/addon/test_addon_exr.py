@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import OpenEXR
 import pytest
+from platelight.images import read_plate
 
 
 @pytest.fixture
@@ -92,6 +93,27 @@ def test_what_the_library_writes_we_read(exr: Any, tmp_path: Path, compression: 
     layers = exr.read(path).layers
     np.testing.assert_array_equal(layers[""], rgb.astype(np.float32))
     np.testing.assert_array_equal(layers["view.Diffuse"], rgb[..., 0].astype(np.float32))
+
+
+@pytest.mark.parametrize("compression", ["ZIP_COMPRESSION", "NO_COMPRESSION"])
+def test_a_data_window_is_placed_in_the_display_window(exr: Any, tmp_path: Path, compression: str) -> None:
+    """As the backend's command does with the same file: cropped by Nuke, or with overscan."""
+    rgb = picture(height=6, width=8, channels=3) + 1
+    path = tmp_path / "window.exr"
+    for corner, far in (((-2, 3), (9, 9)), ((2, -1), (5, 3))):
+        header = {
+            "compression": getattr(OpenEXR, compression),
+            "type": OpenEXR.scanlineimage,
+            "dataWindow": (np.array([0, 0], np.int32), np.array([7, 5], np.int32)),
+            "displayWindow": (np.array(corner, np.int32), np.array(far, np.int32)),
+        }
+        OpenEXR.File(header, {"RGB": rgb}).write(str(path))
+        wanted = read_plate(path).pixels
+        np.testing.assert_array_equal(exr.read(path).layers[""], wanted)
+        data, display = exr.windows(path)
+        assert (data, display) == ((0, 0, 7, 5), (*corner, *far))
+        np.testing.assert_array_equal(exr.placed(rgb, data, display), wanted)
+    assert exr.windows(tmp_path / "none.exr") is None
 
 
 def test_multi_part_files_name_layers_by_part(exr: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import time
@@ -72,6 +73,13 @@ def test_install_break_and_upgrade(installer: Any, tmp_path: Path) -> None:
     assert installer.install(plan(installer, tmp_path, wheel(tmp_path, "1.1"), "1.1"), Told()) == "1.1"
     assert installer.install_state(folder, "1.1") == "ready"
     assert kept.exists()  # upgraded in place
+    same = plan(installer, tmp_path, wheel(tmp_path, "1.1"), "1.1")
+    other = dataclasses.replace(same, device=installer.Device.CUDA)
+    assert installer.install(other, Told()) == "1.1"
+    assert not kept.exists()  # torch of another device is no upgrade
+    kept.touch()
+    assert installer.install(other, Told()) == "1.1"
+    assert kept.exists()
     assert "Successfully installed platelight-1.1" in (folder / "install.log").read_text()
 
 

@@ -11,6 +11,8 @@ import pytest
 @pytest.mark.blender
 def test_the_users_own_things(run_blender: Callable[..., Any]) -> None:
     seen = run_blender("own_scene.py")
+    assert seen["cropped"] == [16, 12, pytest.approx(0.3, abs=1e-4), 48.0]
+    assert seen["sun"] == [True, True, True, "sunny.exr"]
     for title, things in seen["lens"].items():
         for lowest, highest in things:  # card and proxy fill the picture, and no more
             assert lowest == pytest.approx([0.0, 0.0], abs=0.06), title

@@ -59,6 +59,10 @@ def test_what_is_sent(run_blender: Callable[..., Any], tmp_path: Path) -> None:
     assert seen["hidden"] == seen["dark"] == ["area", "spot", "sun"]
     assert seen["linked elsewhere"] == ["point", "spot", "sun"]
     assert seen["linked here"] == HARD
+    assert seen["nested elsewhere"] == seen["nested out"] == ["point", "spot", "sun"]
+    assert seen["nested here"] == HARD
+    assert seen["unseen"] == ["area", "spot", "sun"]
+    assert "The lamp point is hidden from diffuse or from glossy rays." in seen["half seen"]
     assert "The lamp area has a Spread below 180°." in seen["spread"]
     assert "The lamp point takes light away." in seen["negative"]
     assert "33 lamps light the plate; the backend takes 32." in seen["too many"]

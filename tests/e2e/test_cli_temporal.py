@@ -114,6 +114,15 @@ def test_a_shot_without_one_good_frame_does_not_end_the_others(shot: Path) -> No
     assert "bad.0001.exr is not a readable EXR file" in err
 
 
+def test_a_chunk_of_one_frame_is_steadied_as_in_the_whole(shot: Path) -> None:
+    line = "decompose shot.####.exr --matte full --working-size 64"
+    assert finished(shot, f"{line} --temporal on --frames 1-9 -o whole")[0] == 0
+    for mode in ("on", "auto"):
+        code, _, err = finished(shot, f"{line} --temporal {mode} --frames 9 --shot 1-9 -o {mode}")
+        assert code == 0, err
+        assert maps(shot / mode)["shot.0009.maps.exr"] == maps(shot / "whole")["shot.0009.maps.exr"]
+
+
 def test_stills_have_nothing_to_steady(shot: Path) -> None:
     code, _, err = finished(shot, "decompose shot.0001.exr --matte full --temporal on -o out")
     assert code == 2

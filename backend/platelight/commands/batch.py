@@ -182,7 +182,10 @@ def run(
     if failure is not None:
         raise failure
     if report.failed:
-        return PARTLY if report.done or report.skipped else 1
+        if report.done or report.skipped:
+            return PARTLY
+        # Not worth another try, if it was all the frames' own fault.
+        return 2 if all(one["code"] in ("bad_input", "no_subject") for one in report.failed) else 1
     return 0
 
 

@@ -23,7 +23,8 @@ PACKAGES = {
     "numpy": "numpy", "msgspec": "msgspec", "pyzmq": "zmq", "safetensors": "safetensors", "torch": "torch",
     "scipy": "scipy", "OpenEXR": "OpenEXR", "openimageio": "OpenImageIO", "opencolorio": "PyOpenColorIO",
     "opencv-python-headless": "cv2", "pymatting": "pymatting", "ai-edge-litert": "ai_edge_litert.interpreter",
-    "scikit-image": "skimage", "rich": "rich",
+    "scikit-image": "skimage", "rich": "rich", "av": "av", "platformdirs": "platformdirs",
+    "prometheus_client": "prometheus_client",
 }  # fmt: skip
 """Distribution and the module to import."""
 

@@ -144,7 +144,12 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
 
 def add_matte(parser: argparse.ArgumentParser) -> None:
     """``--matte auto|full|FILE``."""
-    parser.add_argument("--matte", metavar="auto|full|FILE", default="auto", help=_help(Decompose, "matte"))
+    parser.add_argument(
+        "--matte",
+        metavar="auto|full|FILE",
+        default="auto",
+        help="auto finds the subject, full takes the whole frame, FILE is a matte of your own",
+    )
 
 
 def add_backdrop(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from platelight.commands.progress import Meter, Progress
 from platelight.commands.records import Ledger
 from platelight.commands.window import Place, Waiting, around, let_go
 from platelight.commands.work import Apart, as_files_hold
-from platelight.images import Frame, expand
+from platelight.images import Frame, expand, parse_frames
 from platelight.pipeline.temporal import (
     AFTER,
     BEFORE,
@@ -46,8 +46,9 @@ Taken = tuple[Loaded[Any], Apart]
 
 
 def wanted(parsed: argparse.Namespace, frames: list[Frame]) -> bool:
-    """Whether ``--temporal`` asks for it: ``auto`` does when there is a sequence of at least two frames."""
-    moving = sum(1 for frame in frames if frame.shot) > 1
+    """Whether ``--temporal`` asks for it: ``auto`` does when there is a sequence of at least two frames, all of them here or not."""
+    own = sum(1 for frame in frames if frame.shot)
+    moving = own > 1 or (own == 1 and bool(parsed.shot) and len(parse_frames(parsed.shot)) > 1)
     if parsed.temporal == "on" and not moving:
         raise InputError("There is no sequence to steady.", "Give shot.####.exr, a movie, or --temporal off.")
     return moving and parsed.temporal != "off"

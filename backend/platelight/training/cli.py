@@ -28,7 +28,7 @@ def _ingredients(stage: argparse.ArgumentParser) -> None:
         "--textures", type=Path, help="folder of color maps to print on things, searched below"
     )
     stage.add_argument(
-        "--photos", type=Path, help="unlabelled photographs for mmae; never an evaluation suite"
+        "--photos", type=Path, help="unlabeled photographs for mmae; never an evaluation suite"
     )
     stage.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     stage.add_argument("--batch", type=int, default=16)

@@ -32,7 +32,7 @@ def random_color(rng: Rng) -> tuple[float, float, float]:
 
 
 def skin_tone(rng: Rng) -> tuple[float, float, float]:
-    """A skin albedo from melanin and haemoglobin (``materials._skin_tone``), linear."""
+    """A skin albedo from melanin and hemoglobin (``materials._skin_tone``), linear."""
     r, g, b = _skin_tone(1, _tensor_rng(rng))[0].tolist()
     return r, g, b
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from platelight.training.parts import Part
 
 PARTS = len(Part)
+STEEPEST = 1.5  # slope of relief
 # Landmarks of ICT-FaceKit's neutral head, in its units: where brows and lips are painted.
 BROWS = (
     (-5.2, 5.6, 8.6), (-4.2, 6.1, 9.7), (-3.0, 6.2, 10.4), (-1.9, 5.8, 10.8),
@@ -59,7 +60,7 @@ class Noise:
 
 
 def _skin_tone(n: int, generator: torch.Generator) -> Tensor:
-    """Linear albedo (N, 3) over all human tones: melanin darkens and browns, haemoglobin reddens.
+    """Linear albedo (N, 3) over all human tones: melanin darkens and browns, hemoglobin reddens.
 
     A two-pigment absorption fit in the manner of Jimenez et al. 2010; exponents per channel chosen so that the
     extremes match published skin reflectance (about 0.65/0.45/0.35 and 0.06/0.035/0.025).
@@ -116,7 +117,7 @@ def paint(
 
     noise = Noise(generator)
     head = ((part == int(Part.SKIN)).flatten(1).any(1)).float()
-    scale = 1.0 / (1.0 + 4.0 * head)  # a head's rest coordinates span about 25 units, an object's about 2
+    scale = 1.0 / (1.0 + 12.0 * head)  # a head's rest coordinates span about 25 units, an object's about 2
 
     def frequency(low: float, high: float) -> Tensor:
         return torch.exp(uniform(math.log(low), math.log(high), n)) * scale
@@ -265,8 +266,9 @@ def _relief(
 ) -> Tensor:
     """Bend normals by the image gradient of a height made from noise: pores, weave, engraving, rough stone.
 
-    Photographed things have more fine relief than smooth meshes (``octaves`` measures it), so half of all pictures get some.
-    The gradient is taken across the image, so relief foreshortens towards the rim as real relief does.
+    Photographed things have more fine relief than smooth meshes (``octaves`` measures it), so half of all pictures get some, of a
+    slope of up to 0.5 in the mean square, however large they are seen. The gradient is taken across the image, and what of it
+    lies in the surface bends the normal: so relief foreshortens towards the rim as real relief does.
     """
     n = len(normal)
 
@@ -287,8 +289,14 @@ def _relief(
     skin = ((part == int(Part.SKIN)) | (part >= int(Part.TEETH)) & (part <= int(Part.IRIS))).float()[:, None]
     amount = amount * (1 - 0.6 * skin)
     height = F.pad(height, (1, 1, 1, 1), mode="replicate")
-    gx = (height[..., 1:-1, 2:] - height[..., 1:-1, :-2]).clamp(-2, 2) * 0.5
-    gy = (height[..., 2:, 1:-1] - height[..., :-2, 1:-1]).clamp(-2, 2) * 0.5
-    inside = F.max_pool2d((part == 0).float()[:, None], 3, 1, 1) < 0.5
-    bend = torch.cat([-gx, gy, torch.zeros_like(gx)], 1) * amount * 6.0 * inside
-    return unit(normal + bend * normal[:, 2:3].clamp_min(0.05), dim=1)
+    gx = (height[..., 1:-1, 2:] - height[..., 1:-1, :-2]).clamp(-2, 2)
+    gy = (height[..., 2:, 1:-1] - height[..., :-2, 1:-1]).clamp(-2, 2)
+    inside = (F.max_pool2d((part == 0).float()[:, None], 3, 1, 1) < 0.5).float()
+    slope = torch.cat([gx, -gy], 1) * inside  # up is against the rows
+    count = inside.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
+    steep = (slope.square().sum((1, 2, 3), keepdim=True) / count).sqrt().clamp_min(1e-4)
+    slope = slope / steep * amount
+    slope = slope * (STEEPEST / slope.square().sum(1, keepdim=True).sqrt().clamp_min(STEEPEST))
+    across = (normal[:, :2] * slope).sum(1, keepdim=True)
+    bend = torch.cat([normal[:, :2] * across - slope, normal[:, 2:] * across], 1)
+    return unit(normal + bend, dim=1)

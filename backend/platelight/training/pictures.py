@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from platelight.models.networks import exposure_of
+from platelight.models.networks import MIDDLE, exposure_of
 from platelight.shading.brdf import cook_torrance
+from platelight.shading.environment import average, sample, solid_angles
 from platelight.shading.environment import directions as lattice
-from platelight.shading.environment import sample, solid_angles
 from platelight.training.lights import LEVELS, ROWS, LightBank, Lighting, as_latlong, random_lighting
 from platelight.training.materials import Surface, paint, unit
 from platelight.training.views import BANDS, Bank, Source, Views, harmonics
@@ -97,7 +97,7 @@ class Photographer:
             self._sh_irradiance(coefficients, views.normal) + 1e-3
         )
         open_sky = (views.transfer[:, :1] / 0.282095).clamp(0, 1)
-        mean = lighting.env.flatten(2).mean(2).view(n, 3, 1, 1)
+        mean = average(lighting.env).view(n, 3, 1, 1)
         cover = surface.mask.sum((2, 3), keepdim=True).clamp_min(1)
         around = (surface.albedo * surface.mask).sum((2, 3), keepdim=True) / cover
         diffuse = irradiance * ratio.clamp(0.3, 2.5) + (1 - open_sky) * around * mean * 0.8
@@ -198,7 +198,12 @@ def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tupl
     level = torch.exp(-7 + 4.2 * uniform(n, 1, 1, 1)) * (uniform(n, 1, 1, 1) < 0.6)
     seen = (seen + noise * level * (seen.clamp_min(0) + 0.02).sqrt()).clamp_min(0)
     display = uniform(n, 1, 1, 1) < 0.6
-    clipped = (seen * 1.5).clamp(max=1.0)
+    # A third of those of eight bits went through a camera's own curve: contrast, and a shoulder in place of a hard white.
+    graded = uniform(n, 1, 1, 1) < 0.33
+    contrast, knee = 0.8 + 0.45 * uniform(n, 1, 1, 1), 0.5 + 3.5 * uniform(n, 1, 1, 1)
+    toned = (seen / MIDDLE).pow(contrast) * MIDDLE
+    toned = toned * (1 + knee) / (toned * 1.5 + knee)
+    clipped = (torch.where(graded, toned, seen) * 1.5).clamp(max=1.0)
     clipped = (torch.round(clipped.pow(1 / 2.4) * 255) / 255).pow(2.4) / 1.5
     seen = torch.where(display, clipped, seen)
     again = exposure_of(seen, matte)

@@ -42,6 +42,10 @@ from platelight.training.supply import (
 log = logging.getLogger(__name__)
 
 
+WARM, AGAIN = (
+    0.02,
+    0.1,
+)  # of a run warms up; a network that is trained already loses less to Adam's first steps
 KINDS: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (NormalStage, IllumStage, DiffuseStage, SpecularStage, RenderStage, MmaeStage)
@@ -217,7 +221,7 @@ def _train(config: TrainConfig, device: torch.device, asked: threading.Event) ->
         while fraction() < 1.0 and not leg_over():
             batch, first = first, supply.next()
             for group in optimizer.param_groups:
-                group["lr"] = config.rate * cosine_rate(fraction())
+                group["lr"] = config.rate * cosine_rate(fraction(), AGAIN if config.further else WARM)
             with device:
                 loss, metrics = stage.loss(batch)
             optimizer.zero_grad(set_to_none=True)

@@ -8,6 +8,7 @@ from typing import Any
 import blender_kit as kit
 import bpy
 import numpy as np
+import OpenEXR
 from bpy_extras.object_utils import world_to_camera_view
 
 import blender_addon
@@ -56,6 +57,22 @@ def preview(plate: Any) -> list[float]:
 
 
 blender_addon.register()
+bpy.ops.wm.read_factory_settings(use_empty=True)
+header = {
+    "type": OpenEXR.scanlineimage,
+    "dataWindow": (np.array([2, 1], np.int32), np.array([9, 6], np.int32)),
+    "displayWindow": (np.array([0, 0], np.int32), np.array([15, 11], np.int32)),
+}
+OpenEXR.File(header, {"RGB": np.full((6, 8, 3), 0.3, np.float32)}).write("cropped.exr")
+ops.load_plate(filepath=str(Path("cropped.exr").resolve()))
+cropped = bpy.context.scene.platelight.plates[0]
+pixels = maps.map_pixels(cropped, "plate", 4)
+out["cropped"] = [
+    cropped.width,
+    cropped.height,
+    float(pixels[1:7, 2:10, 0].mean()),
+    float(pixels[..., 3].sum()),
+]
 out["lens"] = {}
 for title, size, fit, shift in (
     ("upright", (32, 18), "AUTO", (0.0, 0.0)),
@@ -97,6 +114,22 @@ scene.collection.objects.link(empty)
 empty.hide_render = False
 out["with others"] = preview(plate)
 out["layers"] = {layer.name: layer.use for layer in scene.view_layers}
+
+# A light without a sun does not cost the scene the one that it has.
+sunny = np.full((32, 64, 3), 0.5, np.float32)
+sunny[8:9, 20:21] = 20000.0
+blender_addon.exr.write("sunny.exr", {"": sunny})
+state.split_sun = True
+ops.set_light(filepath=str(Path("sunny.exr").resolve()))
+had = state.sun is not None
+try:
+    ops.set_light(filepath=str(Path("sky.exr").resolve()))
+    refused = ""
+except RuntimeError as error:
+    refused = str(error)
+out["sun"] = [had, "No sun stands out" in refused, state.sun is not None, Path(state.hdri).name]
+state.split_sun = False
+ops.set_light(filepath=str(Path("sky.exr").resolve()))
 
 # A file that is saved while a render runs.
 bpy.data.objects.remove(empty)

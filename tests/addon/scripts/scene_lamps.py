@@ -182,7 +182,23 @@ things["area"].light_linking.receiver_collection = linked
 out["linked elsewhere"] = sent()
 linked.objects.link(plate.card)
 out["linked here"] = sent()
+linked.objects.unlink(plate.card)
+linked.objects.unlink(bpy.data.objects["other"])
+nested = bpy.data.collections.new("nested")
+nested.objects.link(bpy.data.objects["other"])
+linked.children.link(nested)
+out["nested elsewhere"] = sent()
+nested.objects.link(plate.card)
+out["nested here"] = sent()
+linked.collection_children[0].light_linking.link_state = "EXCLUDE"
+out["nested out"] = sent()
 things["area"].light_linking.receiver_collection = None
+things["point"].visible_diffuse = things["point"].visible_glossy = False
+out["unseen"] = sent()
+things["point"].visible_diffuse = True
+bpy.context.view_layer.update()
+out["half seen"] = attempt(lamps.for_backend, scene, plate)
+things["point"].visible_glossy = True
 state.lamps = "NONE"
 out["none"] = sent()
 state.lamps = "ALL"

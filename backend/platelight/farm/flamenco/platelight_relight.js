@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Flamenco job type: relight a shot in chunks. Put it into the Manager's `scripts` folder.
-// Workers need `platelight` on their PATH, or a Flamenco variable {platelight}.
+// The Manager needs the variable {platelight}: the path of the program on the workers (docs/farm.md of Platelight).
 
 const JOB_TYPE = {
   label: "Platelight Relight",

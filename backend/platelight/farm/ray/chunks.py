@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from platelight.images import Frame, expand
+from platelight.protocol.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ def chunks(parsed: argparse.Namespace, size: int) -> list[Chunk]:
     Raises:
         InputError: as :func:`platelight.images.expand`.
     """
+    if not parsed.plates:
+        raise InputError(
+            "Ray cuts plates into chunks, and none is named.", "Name them, beside --maps FOLDER too."
+        )
     frames = expand(parsed.plates, parsed.frames, strict=not parsed.keep_going)
     found = []
     for name in dict.fromkeys(frame.shot for frame in frames):

@@ -209,7 +209,7 @@ def connect(address: str | None) -> Any:
             )
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     own: dict[str, Any] = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **own)
+    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **own)
     return ray
 
 
@@ -226,6 +226,7 @@ def main(argv: Sequence[str]) -> int:
     if parsed.server:
         raise InputError("--server and Ray are two ways to one end.", "Leave one of them out.")
     began = time.monotonic()
+    parsed.ocio = parsed.ocio or os.environ.get("OCIO")  # nodes have an environment of their own
     todo = chunks(parsed, options.chunk)
     ray = connect(options.address)
     try:
