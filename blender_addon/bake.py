@@ -21,6 +21,7 @@ from . import color, compat, exr, lamps, world
 from .exr import Pixels
 from .lens import frustum
 from .plate_properties import is_analysed
+from .properties import plate_by_uid
 from .temporary import Ref, Temporary, found, ref
 from .wire import InputError, Place
 
@@ -108,6 +109,8 @@ class BakeSetup:
         self._height = height
         self._samples = samples
         self._without = without
+        found_plate = plate_by_uid(uid)
+        self._card = found_plate[1].card if found_plate is not None else None
 
     def __enter__(self) -> Self:
         scene = self._scene
@@ -152,7 +155,9 @@ class BakeSetup:
             if thing.get("platelight") == self._uid and thing.type == "MESH":
                 self._kept.set(thing, "hide_render", True)
             elif thing.type == "LIGHT":
-                self._kept.set(thing, "visible_camera", True)
+                # One that lights other things only is there for its bounces.
+                lights = lamps.reaches(thing, self._card) and (thing.visible_diffuse or thing.visible_glossy)
+                self._kept.set(thing, "visible_camera", lights)
                 self._widen(thing)
             elif thing.type != "CAMERA":
                 # The panorama stands for diffuse and glossy rays from the subject, whatever a camera may see.
@@ -182,6 +187,8 @@ class BakeSetup:
         """Make a lamp large enough to be met by samples from all points, but not to hold one of them; Blender's lamps keep
         their power when they grow."""
         lamp = thing.data
+        if not getattr(lamp, "normalize", True):  # since 4.5: these give the more the larger they are
+            return
         least = _LAMP_PIXELS * math.pi / self._height
         away = [(thing.matrix_world.translation - point.at).length for point in self.points]
         span = min(least * max(away), min(away))

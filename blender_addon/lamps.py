@@ -31,7 +31,7 @@ def chosen(scene: Any, card: Any) -> list[Any]:
     return [
         lamp
         for lamp in sorted(found, key=lambda lamp: str(lamp.name_full))
-        if not lamp.hide_render and lamp != state.sun and _reaches(lamp, card)
+        if not lamp.hide_render and lamp != state.sun and reaches(lamp, card)
     ]
 
 
@@ -186,7 +186,7 @@ def meters(scene: Any) -> float:
     return float(units.scale_length) if units.system != "NONE" else 1.0
 
 
-def _reaches(lamp: Any, card: Any) -> bool:
+def reaches(lamp: Any, card: Any) -> bool:
     """Whether light linking lets a lamp light the card."""
     receivers = lamp.light_linking.receiver_collection
     if receivers is None or card is None:

@@ -168,6 +168,10 @@ def test_lamps_are_found_and_no_light_is_lost() -> None:
     kept = (rest * areas).sum((0, 2, 3)) + sum(key.power for key in keys)
     torch.testing.assert_close(kept, (light * areas).sum((0, 2, 3)), rtol=1e-4, atol=1e-4)
     assert shadow.split(sky())[1] == []
+    for rows in (1, 2, 3, 4, 6, 16):  # a World of one color comes in few texels
+        rest, keys = shadow.split(torch.ones(1, 3, rows, 2 * rows))
+        assert keys == []
+        torch.testing.assert_close(rest, torch.ones_like(rest))
     assert shadow.split(sky() * 0.0)[1] == []
 
 

@@ -135,6 +135,28 @@ def test_foreground_at_full_resolution_recomposes_the_plate() -> None:
     assert np.abs(foreground - front)[edge].mean() < 0.04
 
 
+@pytest.mark.parametrize("size", [(240, 320), (40, 1100)])
+def test_a_window_behind_the_rim_leaves_no_halo(size: tuple[int, int]) -> None:
+    """Plates are linear, and what is outdoors is many times white."""
+    _, alpha, front = composite(*size)
+    plate = alpha[..., None] * front + (1 - alpha[..., None]) * np.float32(8.0)
+    foreground = matting.estimate_foreground(plate.astype(np.float32), alpha)
+    edge = (alpha > 0.3) & (alpha < 0.9)
+    assert np.abs(foreground - front)[edge].mean() < 0.05
+
+
+def test_a_gap_that_the_network_sees_stays_open_and_one_that_it_doubts_is_filled() -> None:
+    body = np.zeros((100, 100), bool)
+    body[20:80, 20:80] = True
+    holes = np.zeros_like(body)
+    holes[30:36, 30:36] = holes[60:66, 60:66] = True
+    probability = np.where(body, 0.98, 0.02).astype(np.float32)
+    probability[30:36, 30:36], probability[60:66, 60:66] = 0.03, 0.4
+    filled = segmentation._doubted(holes, probability)
+    assert not filled[30:36, 30:36].any()
+    assert filled[60:66, 60:66].all()
+
+
 def test_hard_and_full_mattes_leave_the_plate() -> None:
     plate = composite(60, 80)[0]
     np.testing.assert_array_equal(matting.estimate_foreground(plate, np.ones((60, 80), np.float32)), plate)

@@ -68,6 +68,18 @@ def test_a_face_of_another_color_in_front_of_clothes_is_no_cloth() -> None:
     assert float(both[108, 20]) == pytest.approx(CLOTH, abs=0.02)
 
 
+def test_hair_of_one_is_not_on_anothers_cheek() -> None:
+    albedo, matte = head(BROWN)
+    other = face()
+    other.points[:, 0] += 34  # beside the first one's, where its hair would be
+    given = torch.full((1, 1, SIDE, SIDE), 0.4)
+    alone = with_hair_and_clothes(given, albedo, matte, [other])[0, 0]
+    both = with_hair_and_clothes(given, albedo, matte, [face(), other])[0, 0]
+    middle = (slice(60, 72), slice(90, 106))
+    assert float(alone[middle].max()) == pytest.approx(0.4, abs=0.02)
+    assert float(both[middle].max()) == pytest.approx(0.4, abs=0.02)
+
+
 def test_a_bald_head_and_rough_hair_stay() -> None:
     given = torch.full((1, 1, SIDE, SIDE), 0.4)
     albedo, matte = head(SKIN)

@@ -308,6 +308,50 @@ def test_refiner_keeps_the_exposure_of_the_render(maps: dict[str, np.ndarray]) -
     assert (result["relit"][..., :3]).sum() == pytest.approx(float((result["pbr"] * cover).sum()), rel=0.1)
 
 
+def test_halves_do_not_dim_narrow_highlights() -> None:
+    """A half's normal is off one in length by 1/2000: at a roughness of 0.1 that is a highlight's width."""
+    side = 48
+    lean = np.linspace(-0.05, 0.05, side)
+    normal = np.dstack([*np.meshgrid(0.3 + lean, -0.2 + lean), np.ones((side, side))])
+    normal = (normal / np.linalg.norm(normal, axis=-1, keepdims=True)).astype(np.float32)
+    one = np.ones((side, side), np.float32)
+    planes = {
+        "matte": one,
+        "albedo": np.dstack([0 * one] * 3),
+        "roughness": 0.1 * one,
+        "reflectivity": 0.5 * one,
+    }
+    scene = {**planes, "foreground": planes["albedo"], "depth": one, "light": sky(0.0)}
+    middle = normal[side // 2, side // 2]
+    mirrored = 2 * middle[2] * middle - np.array([0, 0, 1])
+    sun = Lamp(kind="sun", power=3.0, direction=tuple((-mirrored).tolist()), angle=0.53)
+    request = Relight(pbr_only=True, lamps=(sun,), fov=1.0)
+    whole, rounded = (
+        service.run_job(request, {**scene, "normal": normal.astype(kind)}).planes["specular"][..., 0]
+        for kind in (np.float32, np.float16)
+    )
+    bright = whole > 0.3 * whole.max()
+    assert bright.sum() > 20
+    assert rounded[bright].mean() == pytest.approx(whole[bright].mean(), rel=0.03)
+    assert rounded[bright].min() > 0.5 * whole[bright].min()
+
+
+def test_a_light_in_candela_is_refined_as_one_of_one(maps: dict[str, np.ndarray]) -> None:
+    dim, bright = (
+        service.run_job(Refine(working_size=SMALL), {**maps, **passes}).planes["relit"]
+        for passes in (
+            {
+                name: np.full_like(maps["albedo"], 0.3 * scale) * maps["albedo"]
+                for name in ("diffuse", "specular")
+            }
+            for scale in (1.0, 2.0**17)
+        )
+    )
+    inside = maps["matte"] > 0.9
+    dim, bright = dim[inside][:, :3], bright[inside][:, :3]
+    np.testing.assert_allclose(bright / 2.0**17, dim, rtol=0.02, atol=1e-4)
+
+
 def test_no_halo_around_a_soft_rim() -> None:
     """A ball of one paint whose rim is soft: neither its albedo nor the refiner takes thin pixels for dark ones."""
     c = (np.arange(192) + 0.5) / 192 * 2.4 - 1.2

@@ -94,3 +94,19 @@ def test_guided_upsampling_follows_the_guide() -> None:
     plain = resize(values, (64, 64))
     truth = guide * 2 + 1
     assert float((up - truth).abs().mean()) < 0.5 * float((plain - truth).abs().mean())
+
+
+def test_dust_in_a_corner_does_not_widen_the_window() -> None:
+    matte = torch.zeros(1, 1, 300, 400)
+    matte[..., 100:200, 120:220] = 1.0
+    matte[..., 150, 220:240] = 0.1  # a strand that hangs on the subject
+    clean = subject_window(matte)
+    assert clean.left + clean.width >= 240
+    matte[..., 3, 390] = 0.03
+    assert subject_window(matte) == clean
+    matte[..., 3:9, 380:390] = 0.9  # a part of the subject, small as it is
+    assert subject_window(matte).top == 0
+    huge = torch.nn.functional.interpolate(matte, scale_factor=8.0)
+    wide, small = subject_window(huge), subject_window(matte)
+    assert abs(wide.left / 8 - small.left) < 2
+    assert abs(wide.height / 8 - small.height) < 2

@@ -22,7 +22,7 @@ from platelight.pipeline.temporal import (
     still,
     ways_from,
 )
-from platelight.pipeline.temporal_flow import View, Way, all_calmed, both_ways, carry, then
+from platelight.pipeline.temporal_flow import View, Way, all_calmed, both_ways, carry, is_cut, then
 
 SIZE = (72, 96)
 Maps = dict[str, np.ndarray]
@@ -216,3 +216,18 @@ def test_what_is_stored_comes_back() -> None:
     np.testing.assert_array_equal(again.view.gray, small.view.gray)
     np.testing.assert_array_equal(again.light, small.light)
     np.testing.assert_array_equal(again.reflectance, small.reflectance)
+
+
+def test_a_cut_is_seen_and_its_gain_is_not_taken_along() -> None:
+    """Beyond a cut the light is another: neither levels nor fields of the frames before it change."""
+    before, after = maps(0), maps(1)
+    bright = texture(5, SIZE)
+    after = {**after, "plate": bright, "foreground": bright, "albedo": bright}
+    one, next_, other = (still(each) for each in (before, maps(1), after))
+    assert not is_cut(one.view, both_ways(one.view, next_.view))
+    assert is_cut(one.view, both_ways(one.view, other.view))
+    blind = Way(np.zeros((*SIZE, 2), np.float32), np.zeros(SIZE, np.float32), 1.0)
+    alone = averaged(one, [])
+    found = averaged(one, [(distance, other, blind) for distance in (1, 2, 3)])
+    for name, values in alone.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)

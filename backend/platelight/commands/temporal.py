@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -31,7 +32,7 @@ from platelight.pipeline.temporal import (
     steadied,
     still,
 )
-from platelight.pipeline.temporal_flow import Step, both_ways
+from platelight.pipeline.temporal_flow import Step, both_ways, is_cut
 from platelight.protocol.errors import Cancelled, InputError
 
 log = logging.getLogger(__name__)
@@ -279,9 +280,16 @@ class Steady:
         """Ways between two frames, where they follow each other in the shot and both are there."""
         if isinstance(last.state, Exception) or isinstance(state, Exception):
             return None
-        if self.place[last.frame] + 1 != self.place[frame]:
+        if self.place[last.frame] + 1 != self.place[frame] or self._apart(last.frame, frame):
             return None
-        return both_ways(last.state.still.view, state.still.view)
+        step = both_ways(last.state.still.view, state.still.view)
+        return None if is_cut(last.state.still.view, step) else step
+
+    def _apart(self, first: Frame, second: Frame) -> bool:
+        """Whether frames that are neighbors in the list have a hole between them: more than the shot's usual step."""
+        numbers = [frame.number or 0 for frame in self.shots[first.shot]]
+        usual = min(b - a for a, b in itertools.pairwise(numbers))
+        return (second.number or 0) - (first.number or 0) > usual
 
     def _count_made(self, window: list[Place], last: Frame) -> int:
         return sum(1 for one in window if self.place[one.frame] <= self.place[last] - AFTER)

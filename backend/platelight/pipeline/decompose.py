@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from platelight.images.sanitize import Counts, sanitize
 from platelight.models.cavity import cavity
 from platelight.models.form import lit_as
-from platelight.models.networks import FLOOR, diffuse_shading, exposure_of_sums, luminance
+from platelight.models.networks import FLOOR, MIDDLE, diffuse_shading, exposure_of_sums, luminance
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.face_form import faces_in, with_faces
@@ -36,6 +36,7 @@ from platelight.protocol.requests import Decompose
 # docs/training.md has the figures by which it was chosen.
 CAST_TRUST = 0.25
 BRIGHT, LARGEST_ALBEDO = 0.98, 0.92  # fresh snow reflects 0.9; the brightest two percent may be glints
+BRIGHTEST = 1e4  # radiance of a subject that networks see, where its mean is MIDDLE
 VEIL = 0.03  # of white light, which a rough dielectric (f0 = 0.04) reflects beside its paint
 LEAST_LEFT = 1 / 3  # of what is nearly black: its hue is mostly noise
 USUAL_BRIGHT, MOST_BRIGHTENED = 0.7, 1.6  # white cloth and paper; dark subjects stay dark
@@ -303,12 +304,25 @@ def normalized(
 
 
 def exposure_over(plate: Large, matte: Large) -> Tensor:
-    """``exposure_of`` in bands."""
-    sums = []
-    for top, bottom, band in plate:
-        cover = matte.rows(top, bottom)
-        sums.append(torch.cat([luminance(band.clamp(0, 1e4)) * cover, cover], 1).sum((0, 2, 3)).double())
-    total, weight = torch.stack(sums).sum(0)
+    """``exposure_of`` in bands, at any scale: where a picture is brighter than that expects, only what glints far above the rest
+    is cut off."""
+
+    def summed(brightest: float) -> tuple[Tensor, Tensor, float, float]:
+        sums, roots, largest = [], 0.0, 0.0
+        for top, bottom, band in plate:
+            cover = matte.rows(top, bottom)
+            seen = luminance(band.clamp(0, brightest))
+            sums.append(torch.cat([seen * cover, cover], 1).sum((0, 2, 3)).double())
+            roots += float((seen.sqrt() * cover).sum())
+            largest = max(largest, float((band * (cover > 0)).max()))
+        total, weight = torch.stack(sums).sum(0)
+        return total, weight, roots, largest
+
+    total, weight, roots, largest = summed(BRIGHTEST)
+    if largest > BRIGHTEST:
+        _, _, roots, _ = summed(math.inf)
+        usual = (roots / max(float(weight), 1e-6)) ** 2
+        total, weight, _, _ = summed(max(BRIGHTEST * usual / MIDDLE, 1e-6))
     return exposure_of_sums(total, weight).float().view(1, 1, 1, 1)
 
 

@@ -76,10 +76,12 @@ def estimate_foreground(pixels_linear: Map, alpha: Map, room: Room = UNBOUNDED) 
     from pymatting.foreground.estimate_foreground_ml import estimate_foreground_ml
 
     small = _bounded((height, width), FOREGROUND_SIDE)
-    low_front, low_back = estimate_foreground_ml(
-        _resize(pixels_linear, small), _resize(alpha, small), return_background=True
-    )
-    front_small, back_small = (np.asarray(low, dtype=np.float32) for low in (low_front, low_back))
+    low = _resize(pixels_linear, small)
+    scale = np.float32(
+        max(1.0, float(low.max()))
+    )  # the solver cuts colors off at 1, and a window behind hair is brighter
+    solved = estimate_foreground_ml(low / scale, _resize(alpha, small), return_background=True)
+    front_small, back_small = (np.asarray(part, dtype=np.float32) * scale for part in solved)
     brightest = np.float32(max(1.0, max(float(pixels_linear[top:bottom].max()) for top, bottom in bands)))
     for top, bottom in bands:
         cover = alpha[top:bottom].astype(np.float32, copy=False)[..., None]

@@ -94,13 +94,14 @@ def with_hair_and_clothes(roughness: Tensor, albedo: Tensor, matte: Tensor, face
     heads = [head for face in faces if (head := _Head.of(face, paint, cover)) is not None]
     if not heads:
         return roughness
-    hair = np.max([head.hair(cover) for head in heads], axis=0)
+    beside = np.min([head.beside for head in heads], axis=0)
+    hair = np.minimum(np.max([head.hair(cover) for head in heads], axis=0), beside)
     # One's clothes may lie behind another's face: skin of any is none.
     worn = _smooth(paint.max(-1), *np.log(DARK)) * np.min([head.other for head in heads], axis=0)
     cloth = np.max(
         [head.spread(worn * (1 - _smooth(head.along, WORN, COLLAR)), cover) for head in heads], axis=0
     )
-    cloth = np.minimum(cloth, np.min([head.beside for head in heads], axis=0))
+    cloth = np.minimum(cloth, beside)
     for share, rough in ((hair, HAIR), (cloth, CLOTH)):
         surely = torch.from_numpy(share.astype(np.float32))[None, None].to(roughness)
         roughness = torch.maximum(roughness, torch.lerp(roughness, torch.full_like(roughness, rough), surely))

@@ -156,10 +156,10 @@ def refined(
     sums = []
     for top, bottom in bands:
         band = relit(top, bottom)
-        sums.append(tally(band, matte.rows(top, bottom)))
+        sums.append(tally(band * gain, matte.rows(top, bottom)))
         put(into, top, band)
     # Its tone is known when all of it is.
-    level = tone(tally_over(given, matte), torch.stack(sums).sum(0))
+    level = tone(tally_over(times(given, gain), matte), torch.stack(sums).sum(0))
     for top, bottom in bands:
         put(into, top, tensor_of(into[top:bottom], maps.device) * level)
 

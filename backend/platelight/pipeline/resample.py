@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,16 +39,43 @@ class Window:
 
 
 def subject_window(matte: Tensor, margin: float = 0.05) -> Window:
-    """The bounding box of matte (1, 1, H, W) above 0.02 with a margin; the whole frame where the matte is empty."""
+    """The bounding box of matte (1, 1, H, W) above 0.02 with a margin; the whole frame where the matte is empty.
+
+    Specks that a keyer left do not count: a frame would be seen at half its size for a grain of dust in a corner.
+    """
     height, width = matte.shape[-2:]
-    solid = matte[0, 0] > 0.02
-    rows, columns = torch.nonzero(solid.any(1)).flatten(), torch.nonzero(solid.any(0)).flatten()
+    top, left, solid = _without_specks(matte)
+    rows, columns = torch.nonzero(solid.any(1)).flatten() + top, torch.nonzero(solid.any(0)).flatten() + left
     if len(rows) == 0:
         return Window(0, 0, height, width)
     pad = int(margin * max(int(rows[-1] - rows[0]), int(columns[-1] - columns[0]))) + 1
     top, left = max(int(rows[0]) - pad, 0), max(int(columns[0]) - pad, 0)
     bottom, right = min(int(rows[-1]) + 1 + pad, height), min(int(columns[-1]) + 1 + pad, width)
     return Window(top, left, bottom - top, right - left)
+
+
+SPECK = 1e-3  # of the matte's sum
+
+
+def _without_specks(matte: Tensor) -> tuple[int, int, Tensor]:
+    """Top, left and what is above 0.02 of the part of a matte (1, 1, H, W) that holds all of it but faint specks."""
+    height, width = matte.shape[-2:]
+    step = max(1, -(-max(height, width) // 1024))
+    coarse = F.max_pool2d(matte, step, step, ceil_mode=True)[0, 0]
+    count, labels = cv2.connectedComponents((coarse > 0.02).cpu().numpy().astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return 0, 0, matte[0, 0] > 0.02
+    values = coarse.float().cpu().numpy().ravel()
+    sums = np.bincount(labels.ravel(), values, count)
+    solid = np.bincount(labels.ravel()[values > 0.5], minlength=count) > 0
+    wanted = solid | (sums >= SPECK * sums[1:].sum())
+    wanted[0] = False
+    if not wanted.any():
+        return 0, 0, matte[0, 0] > 0.02
+    rows, columns = np.nonzero(wanted[labels])
+    top, left = int(rows.min()) * step, int(columns.min()) * step
+    part = matte[0, 0, top : (int(rows.max()) + 1) * step, left : (int(columns.max()) + 1) * step]
+    return top, left, part > 0.02
 
 
 def resize(image: Tensor | Large, size: tuple[int, int]) -> Tensor:

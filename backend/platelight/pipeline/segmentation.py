@@ -23,6 +23,7 @@ COLOR_MODEL_SIDE = 384
 # outline is by more than a share the end of that reach, or the frame, runs on beyond it and is not the subject's rim.
 BEYOND, WITHIN, OPEN = 0.2, 0.12, 0.15
 CORNER = 0.72  # side of a window about a corner of the subject, of the subject's own
+HESITATION = 0.15  # median probability above which a hole is one that the network missed
 SURE = 0.8  # probability from which colors take nothing off: dark hair before a dark street looks like the street
 
 Mask = npt.NDArray[np.bool_]
@@ -89,7 +90,7 @@ def _person(encoded: Pixels) -> Pixels | None:
             probability[y0:y1, x0:x1] = 0.3 * window + 0.7 * closer
     probability = _from_four_corners(encoded, probability)
     kept = _large_parts(probability > 0.5)
-    holes = _filled(kept) & ~kept
+    holes = _doubted(_filled(kept) & ~kept, probability)
     probability[holes] = 1.0
     kept |= holes
     # The fringe of a part that was dropped must go too, or it would leave unknown islands.
@@ -148,8 +149,9 @@ def _along_colors(encoded: Pixels, probability: Pixels) -> Pixels:
         return probability
     frame = np.ones_like(inside)
     frame[1:-1, 1:-1] = False
-    kept = (inside | _bounded_pieces(cut & ~inside, beyond | frame)) & ~_bounded_pieces(inside & ~cut, within)
-    outline = _filled(_large_parts(kept)).astype(np.float32)
+    opened = _bounded_pieces(inside & ~cut, within)
+    kept = _large_parts((inside | _bounded_pieces(cut & ~inside, beyond | frame)) & ~opened)
+    outline = (kept | _doubted(_filled(kept) & ~kept & ~opened, shrunk)).astype(np.float32)
     return np.asarray(_resize(outline, (height, width)), dtype=np.float32)
 
 
@@ -273,6 +275,13 @@ def _filled(mask: Mask) -> Mask:
     small = stats[:, cv2.CC_STAT_AREA] < 0.02 * mask.sum()
     small[0] = False
     return np.asarray(mask | small[labels]) if count > 1 else mask
+
+
+def _doubted(holes: Mask, probability: npt.NDArray[Any]) -> Mask:
+    """Of holes those that the network may have missed; it is sure of what is seen through the crook of an arm."""
+    count, labels = cv2.connectedComponents(holes.astype(np.uint8), connectivity=4)
+    missed = [label for label in range(1, count) if np.median(probability[labels == label]) > HESITATION]
+    return np.isin(labels, missed)
 
 
 def _resize(plane: npt.NDArray[Any], size: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from platelight.pipeline.lights import lights_of
 from platelight.pipeline.resample import Window
-from platelight.pipeline.room import BAND, Large, Room, clean, tensor_of
+from platelight.pipeline.room import BAND, Large, Room, clean, tensor_of, unit
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Place
 from platelight.shading import store
@@ -70,7 +70,8 @@ class Maps:
     def rows(self, name: str, top: int, bottom: int, columns: slice = slice(None)) -> Tensor:
         """Rows of a map, (1, C, bottom - top, W)."""
         image = tensor_of(self.planes[name][top:bottom, columns], self.device)
-        return torch.nan_to_num(image, posinf=0.0, neginf=0.0) if name == "normal" else clean(image)
+        # Halves are off one in length by enough to miss a narrow highlight, and so is what was resized elsewhere.
+        return unit(torch.nan_to_num(image, posinf=0.0, neginf=0.0)) if name == "normal" else clean(image)
 
     def paint(self, top: int, bottom: int) -> Tensor:
         """Rows of what light falls on, (1, 3, bottom - top, W): albedo times cavity, at most 1."""

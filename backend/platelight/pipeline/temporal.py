@@ -196,7 +196,15 @@ def averaged(frame: Still, neighbors: Sequence[tuple[int, Still, Way]]) -> dict[
     # Hann: no frame enters with a jump.
     hann = [_hann(distance) for distance, _, _ in neighbors]
     # Levels come from plates; where lamp or iris flicker, the plate does along the flow: that is not albedo's.
-    usual = sum(near * way.gain for near, (_, _, way) in zip(hann, neighbors, strict=True)) / (1 + sum(hann))
+    # A neighbor that cannot be followed, as beyond a cut, says nothing of them.
+    cover = frame.view.matte.astype(np.float64) + 1e-6
+    said = [
+        near * float(np.average(way.trust, weights=cover))
+        for near, (_, _, way) in zip(hann, neighbors, strict=True)
+    ]
+    usual = np.float32(
+        sum(share * way.gain for share, (_, _, way) in zip(said, neighbors, strict=True)) / (1 + sum(said))
+    )
     own = {name: frame.group(name) + (usual if name == "albedo" else 0) for name in names}
     # Sums of weight, weight * d, weight * d^2, weight * value, weight * d * value over distances d in time.
     sums = {name: [one.copy(), 0 * one, 0 * one, own[name].astype(np.float64), 0 * frame.group(name)]

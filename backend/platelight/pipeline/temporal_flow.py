@@ -35,6 +35,9 @@ BROAD = 1 / 12
 WORSE = 0.02
 """Difference of logarithmic luminance by which calmed flow may fit worse than what was found, until that is half taken."""
 
+CUT = 0.45
+"""Mean trust over the subject below which the next frame is of another scene; from frame to frame of one it is about 0.9."""
+
 _lock = threading.Lock()
 
 
@@ -54,6 +57,10 @@ class Way:
     flow: Pixels
     trust: Pixels
     gain: float = 0.0
+
+
+Step = tuple[Way, Way]
+"""The ways from a frame to the next, and back."""
 
 
 def look(plate: Pixels, matte: Pixels, size: tuple[int, int]) -> View:
@@ -102,6 +109,12 @@ def both_ways(first: View, second: View) -> tuple[Way, Way]:
     return _trusted(first, second, forth, back), _trusted(second, first, back, forth)
 
 
+def is_cut(first: View, step: Step) -> bool:
+    """Whether a frame does not go on in the next: so little of the subject can be followed that it is another scene."""
+    cover = first.matte.astype(np.float64) + 1e-6
+    return bool(np.average(step[0].trust, weights=cover) < CUT)
+
+
 def then(first: Way, second: Way) -> Way:
     """One way after the other: from a frame to the next but one, as trusted as the worse of both.
 
@@ -109,10 +122,6 @@ def then(first: Way, second: Way) -> Way:
     """
     trust = np.minimum(first.trust, carry(second.trust, first.flow))
     return Way(first.flow + carry(second.flow, first.flow), trust, first.gain + second.gain)
-
-
-Step = tuple[Way, Way]
-"""The ways from a frame to the next, and back."""
 
 
 def calmed(first: View, second: View, step: Step, before: Sequence[Step], after: Sequence[Step]) -> Step:

@@ -25,6 +25,7 @@ HEADINGS, ANGLES = 16, 12
 _ROWS = 16
 """Rows of the soft light, as fine as the directions that it is read at."""
 _KEY_ROWS = 128
+_LEAST_ROWS = 32
 _KEY_REACH, _KEY_RING = math.radians(16.0), math.radians(24.0)
 _KEYS, _TRIES, _KEY_SHARE = 6, 16, 0.02
 _SHARPEST = math.radians(1.5)
@@ -63,7 +64,8 @@ def split(light: Tensor) -> tuple[Tensor, list[Key]]:
 
     A key lamp is what stands out of a ring around it, within 16° of its middle, by at least 2 % of all the light.
     """
-    rest = environment.resize(light, min(_KEY_ROWS, environment.check(light))).clone()
+    # Texels farther apart than the ring is wide would have nothing around them, and all stand out.
+    rest = environment.resize(light, min(_KEY_ROWS, max(_LEAST_ROWS, environment.check(light)))).clone()
     rows = rest.shape[-2]
     dirs = environment.directions(rows, rest.device, rest.dtype).reshape(-1, 3)
     areas = environment.solid_angles(rows, rest.device, rest.dtype).flatten()
