@@ -21,7 +21,6 @@ from . import color, compat, exr, lamps, world
 from .exr import Pixels
 from .lens import frustum
 from .plate_properties import is_analysed
-from .properties import plate_by_uid
 from .temporary import Ref, Temporary, found, ref
 from .wire import InputError, Place
 
@@ -80,7 +79,8 @@ def _parts(rows: Any, columns: Any, count: int) -> Any:
 
 
 class BakeSetup:
-    """Context manager: the scene as panoramas from ``points``, the plate ``uid`` and the lamps ``without`` hidden;
+    """Context manager: the scene as panoramas from ``points``, the plate ``uid`` and the lamps ``without`` hidden, lamps that do not
+    light the plate's ``card`` unseen;
     everything is put back.
 
     Attributes:
@@ -99,6 +99,7 @@ class BakeSetup:
         height: int,
         samples: int,
         without: Sequence[Any] = (),
+        card: Any = None,
     ) -> None:
         self.points = points
         self.views: list[str] = []
@@ -109,8 +110,7 @@ class BakeSetup:
         self._height = height
         self._samples = samples
         self._without = without
-        found_plate = plate_by_uid(uid)
-        self._card = found_plate[1].card if found_plate is not None else None
+        self._card = card
 
     def __enter__(self) -> Self:
         scene = self._scene
@@ -238,6 +238,7 @@ def setup_for(
         state.bake_height,
         samples or state.bake_samples,
         lamps.left_out(scene),
+        plate.card,
     )
 
 

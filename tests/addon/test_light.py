@@ -14,6 +14,7 @@ pytestmark = pytest.mark.blender
 def test_the_scene_light_is_what_the_scene_sends(run_blender: Callable[..., Any]) -> None:
     seen = run_blender("scene_light.py")
     assert seen["known"] <= 0.01
+    assert seen["lamps"].pop("hidden") == 0.0
     assert seen["lamps"] == {"SUN": pytest.approx(1.0, abs=0.02), "POINT": pytest.approx(1.0, abs=0.02)}
     errors = seen["cornell"]
     assert errors["lamp in the map"] > 100.0

@@ -54,6 +54,8 @@ def lamp_energy() -> dict[str, float]:
         got = baked(scene, Vector((0.0, 0.0, 0.0)), world.heading(camera), 128, 64)
         total = (got * latlong.solid_angles(128)[..., None]).sum(axis=(0, 1))
         out[kind] = float(total.mean() / wanted)
+    thing.visible_diffuse = thing.visible_glossy = False  # it lights nothing but fog
+    out["hidden"] = float(baked(scene, Vector((0.0, 0.0, 0.0)), world.heading(camera), 32, 4).max())
     return out
 
 
