@@ -140,6 +140,27 @@ def test_sigterm_saves_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.M
     assert notes["device"] == "cpu"
 
 
+def test_an_encoder_that_is_kept_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "_supply", lambda *a: Fixed())
+    assert train(config(tmp_path, steps=2)) is not None
+    before = registry.load("normal", folder=tmp_path / "weights").state_dict()
+    far = {}
+    for share in (0.0, 0.01, 1.0):
+        again = config(tmp_path, steps=3, further=True, encoder_rate=share, run=tmp_path / f"run{share}")
+        assert train(replace(again, publish=tmp_path / f"weights{share}")) is not None
+        after = registry.load("normal", folder=tmp_path / f"weights{share}").state_dict()
+        moved = {
+            key: float((after[key].float() - value.float()).abs().max()) for key, value in before.items()
+        }
+        far[share] = max(
+            much for key, much in moved.items() if key.startswith("encoder.") and "weight" in key
+        )
+        assert max(much for key, much in moved.items() if key.startswith("head.")) > 0
+        if share == 0:  # its batch statistics too
+            assert not any(much for key, much in moved.items() if key.startswith("encoder."))
+    assert far[0.0] == 0.0 < far[0.01] < far[1.0]
+
+
 def test_a_terminated_worker_thread_is_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals belong to the main thread: training in another one must not fail for that."""
     monkeypatch.setattr(trainer, "_supply", lambda *a: Fixed())

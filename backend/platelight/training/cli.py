@@ -145,6 +145,12 @@ def parser() -> argparse.ArgumentParser:
         )
         stage.add_argument("--rate", type=float, default=1e-3)
         stage.add_argument(
+            "--encoder-rate",
+            type=float,
+            default=1.0,
+            help="the encoder's share of the rate; 0 keeps it as it is",
+        )
+        stage.add_argument(
             "--refiner-set", type=Path, help="folder made by train refiner-set, for render alone"
         )
     return root
@@ -190,7 +196,8 @@ def _train(options: argparse.Namespace) -> int:
         stage_share=options.stage_share,
         enlarge=options.enlarge,
         **({} if climbing else {
-            "steps": options.steps, "rate": options.rate, "further": options.further, "leg": options.leg,
+            "steps": options.steps, "rate": options.rate, "encoder_rate": options.encoder_rate,
+            "further": options.further, "leg": options.leg,
             "refiner_set": options.refiner_set,
         }),
     )  # fmt: skip

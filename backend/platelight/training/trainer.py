@@ -58,7 +58,9 @@ class TrainConfig:
 
     ``leg`` ends this call after so many minutes, for the next call to go on; ``further`` starts from the network's own
     published weights, otherwise ``start`` says from what. ``log`` is a table shared by several runs (see ``append``);
-    by default a run has its own. ``split`` writes checkpoints in parts (see ``Checkpoint``).
+    by default a run has its own. ``encoder_rate`` is the encoder's share of the rate: with 0 it stays as it is, its batch statistics
+    too, for made pictures bend what it knows of photographs (Kumar et al. 2022). ``split`` writes
+    checkpoints in parts (see ``Checkpoint``).
     """
 
     stage: str
@@ -71,6 +73,7 @@ class TrainConfig:
     batch: int = 16
     size: int = 128
     rate: float = 1e-3
+    encoder_rate: float = 1.0
     decay: float = 1e-4
     average: float = 0.998
     seed: int = 1
@@ -126,11 +129,26 @@ def _prepare(config: TrainConfig, device: torch.device) -> tuple[Stage, str]:
         stage.photos = Photos(config.photos, config.size, config.seed)
     stage.network.requires_grad_(True)
     stage.network = registry.channels_last(stage.network).train()
+    if config.encoder_rate == 0 and isinstance(encoder := getattr(stage.network, "encoder", None), nn.Module):
+        encoder.requires_grad_(False).eval()
     if config.compile:
         for module in (stage.network, *(stage.frozen.networks.values() if stage.frozen else ())):
             if isinstance(encoder := getattr(module, "encoder", None), nn.Module):
                 encoder.compile()  # in place: names of parameters stay
     return stage, origin
+
+
+def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
+    """Parameters by weight decay, which vectors have none of, and by their share of the rate."""
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, parameter in network.named_parameters():
+        share = config.encoder_rate if name.startswith("encoder.") else 1.0
+        groups.setdefault((parameter.ndim > 1, share), []).append(parameter)
+    return [
+        {"params": some, "weight_decay": config.decay if matrices else 0.0, "share": share}
+        for (matrices, share), some in groups.items()
+        if some
+    ]
 
 
 def _supply(config: TrainConfig, seed: int, targets: int, device: torch.device) -> Supply:
@@ -176,12 +194,7 @@ def _train(config: TrainConfig, device: torch.device, asked: threading.Event) ->
     called = time.monotonic()
     stage, origin = _prepare(config, device)
     network = stage.network
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}],
-        config.rate,
-    )
+    optimizer = torch.optim.AdamW(_groups(network, config), config.rate)
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
     checkpoint = Checkpoint(config.run, config.split)
     state = checkpoint.load(network, average, optimizer, stage.modules_beside)
@@ -221,7 +234,9 @@ def _train(config: TrainConfig, device: torch.device, asked: threading.Event) ->
         while fraction() < 1.0 and not leg_over():
             batch, first = first, supply.next()
             for group in optimizer.param_groups:
-                group["lr"] = config.rate * cosine_rate(fraction(), AGAIN if config.further else WARM)
+                group["lr"] = (
+                    group["share"] * config.rate * cosine_rate(fraction(), AGAIN if config.further else WARM)
+                )
             with device:
                 loss, metrics = stage.loss(batch)
             optimizer.zero_grad(set_to_none=True)
