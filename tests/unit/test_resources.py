@@ -91,6 +91,7 @@ print(time.process_time() - begin)
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: torch has no threads that wait")
 def test_torchs_threads_wait_without_spinning() -> None:
     """Processor time of many small steps with pauses between them: threads that spin take a core all along."""

@@ -111,7 +111,8 @@ def equip(network: UNet, engine: Engine, name: str = "network") -> None:
         x = torch.zeros(1, network.inputs, 64, 96)
         with torch.no_grad():
             features = network.encoder(x)
-        encode = converted(network.encoder, (x,), f"{name}-encoder")
+        # In OpenVINO's bfloat16 an encoder's deepest features drift, and all that is modulated by them by 3 %.
+        encode = converted(network.encoder, (x,), f"{name}-encoder", exact=True)
         decoded = converted(_Decoder(network), (x, *features), f"{name}-decoder")
 
         def decode(x: Tensor, features: Sequence[Tensor]) -> Any:

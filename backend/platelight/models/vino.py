@@ -67,10 +67,12 @@ def _keep(model: Any, file: Path) -> None:
             os.replace(made.with_suffix(suffix), file.with_suffix(suffix))
 
 
-def converted(piece: nn.Module, example: tuple[Tensor, ...], name: str) -> Callable[..., list[Tensor]]:
+def converted(
+    piece: nn.Module, example: tuple[Tensor, ...], name: str, exact: bool = False
+) -> Callable[..., list[Tensor]]:
     """A module of tensors ``(N, C, H, W)`` on the processor, for any N, H and W: a list of float32 tensors.
 
-    Under autocast it reckons in bfloat16. Thread-safe, one call at a time: each takes all of torch's threads.
+    Under autocast it reckons in bfloat16, unless ``exact``. Thread-safe, one call at a time: each takes all of torch's threads.
     ``example`` are arguments to trace it with; ``name`` is that of the file it is kept in, and must tell its weights.
     """
     model, lock = _model(piece, example, name), Lock()
@@ -83,7 +85,7 @@ def converted(piece: nn.Module, example: tuple[Tensor, ...], name: str) -> Calla
         return _core().compile_model(model, "CPU", options)
 
     def run(*given: Tensor) -> list[Tensor]:
-        kind = "bf16" if torch.is_autocast_enabled("cpu") else "f32"
+        kind = "bf16" if torch.is_autocast_enabled("cpu") and not exact else "f32"
         arrays = [tensor.float().contiguous().numpy() for tensor in given]
         with lock:
             network = compiled(kind, torch.get_num_threads())

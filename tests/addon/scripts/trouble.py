@@ -87,7 +87,8 @@ def fresh() -> Any:
 
 manager = window_manager()
 modal.bpy = SimpleNamespace(
-    app=SimpleNamespace(background=False), context=SimpleNamespace(window_manager=manager)
+    app=SimpleNamespace(background=False, is_job_running=lambda _kind: False),
+    context=SimpleNamespace(window_manager=manager),
 )
 blender_addon.register()
 out: dict[str, Any] = {}
@@ -135,7 +136,7 @@ out["on again"] = analyse(lambda: None)
 
 # Renders: Blender's own job is played, what the operator changes for it is real.
 render_modal.bpy = SimpleNamespace(
-    app=SimpleNamespace(background=False, handlers=bpy.app.handlers),
+    app=SimpleNamespace(background=False, handlers=bpy.app.handlers, is_job_running=lambda _kind: False),
     ops=SimpleNamespace(render=SimpleNamespace(render=lambda *_args, **_options: {"RUNNING_MODAL"})),
 )
 bpy.ops.platelight.set_light(filepath=kit.studio_light())
@@ -178,6 +179,17 @@ def render(during: Callable[[], Any]) -> list[Any]:
 
 
 out["render"] = render(lambda: None)
+begin, busy = render_modal.bpy.ops.render, render_modal.bpy.app.is_job_running
+begun = begin.render
+out["refused"] = []
+for answer, running in (({"CANCELLED"}, False), ({"RUNNING_MODAL"}, True)):
+    begin.render, render_modal.bpy.app.is_job_running = (
+        (lambda *_a, _r=answer, **_o: _r),
+        (lambda _k, _r=running: _r),
+    )
+    ended = play(Render, RenderOperator).invoke(context(), event())
+    out["refused"].append([sorted(ended), session.rendering, settings() == before, session.message])
+begin.render, render_modal.bpy.app.is_job_running = begun, busy
 out["changed for it"] = changed != before
 bpy.ops.ed.undo_push(message="before")
 bpy.context.scene.frame_end = 88
