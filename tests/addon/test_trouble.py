@@ -39,6 +39,10 @@ def test_trouble_in_the_middle_of_a_job(
     assert seen["server ended"]
     ends("on again", "FINISHED", "is analyzed")
     assert seen["changed for it"]
+    for ended, still, restored, said in seen["refused"]:  # whoever is refused does not wait for ever
+        assert (ended, still, restored) == (["CANCELLED"], False, True), said
+    assert "did not begin to render" in seen["refused"][0][3]
+    assert "renders something else" in seen["refused"][1][3]
     for name in ("render", "render undone", "render plate removed"):
         ends(name, "CANCELLED", "Cancelled.")
         assert seen[name][4] is True, (name, seen[name])
