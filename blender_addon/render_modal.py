@@ -120,9 +120,8 @@ class RenderOperator:
         if event.type != "TIMER" or not self._outcome:
             return {"PASS_THROUGH"}
         if self._job is None and bpy.app.is_job_running("RENDER"):
-            return {
-                "PASS_THROUGH"
-            }  # it has told its end, and still holds the scene and what it renders next waits for
+            # It has told its end, and still holds the scene, for which the next render would wait in vain.
+            return {"PASS_THROUGH"}
         try:
             if self._job is None:
                 self._restore()

@@ -52,11 +52,9 @@ class RenderSetup:
         for lamp in lamps.left_out(scene):
             kept.set(lamp, "hide_render", True)
         # The refiner takes the subject alone: what stands in front lights and shadows it, but is not seen.
+        # So are empties, which show what they instance.
         for thing in scene.objects:
-            if thing != plate.card and thing.type not in {
-                "CAMERA",
-                "LIGHT",
-            }:  # empties show what they instance
+            if thing != plate.card and thing.type not in {"CAMERA", "LIGHT"}:
                 kept.set(thing, "visible_camera", False)
         return self
 

@@ -92,6 +92,11 @@ class Steady:
                 )
             self.shots[name] = shot
         self.place = {frame: k for shot in self.shots.values() for k, frame in enumerate(shot)}
+        # More than the least step between a shot's frames is a hole.
+        self.step = {
+            name: min((b - a for a, b in itertools.pairwise(frame.number or 0 for frame in shot)), default=1)
+            for name, shot in self.shots.items()
+        }
         self.axes = axes
         self.turns = {frame: self.turn(frame) for name in self.shots for frame in self.keys(name)}
         self.todo: set[Frame] = set()
@@ -280,16 +285,12 @@ class Steady:
         """Ways between two frames, where they follow each other in the shot and both are there."""
         if isinstance(last.state, Exception) or isinstance(state, Exception):
             return None
-        if self.place[last.frame] + 1 != self.place[frame] or self._apart(last.frame, frame):
+        if self.place[last.frame] + 1 != self.place[frame]:
+            return None
+        if (frame.number or 0) - (last.frame.number or 0) > self.step[frame.shot]:
             return None
         step = both_ways(last.state.still.view, state.still.view)
         return None if is_cut(last.state.still.view, step) else step
-
-    def _apart(self, first: Frame, second: Frame) -> bool:
-        """Whether frames that are neighbors in the list have a hole between them: more than the shot's usual step."""
-        numbers = [frame.number or 0 for frame in self.shots[first.shot]]
-        usual = min(b - a for a, b in itertools.pairwise(numbers))
-        return (second.number or 0) - (first.number or 0) > usual
 
     def _count_made(self, window: list[Place], last: Frame) -> int:
         return sum(1 for one in window if self.place[one.frame] <= self.place[last] - AFTER)

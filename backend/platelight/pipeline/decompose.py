@@ -37,6 +37,7 @@ from platelight.protocol.requests import Decompose
 CAST_TRUST = 0.25
 BRIGHT, LARGEST_ALBEDO = 0.98, 0.92  # fresh snow reflects 0.9; the brightest two percent may be glints
 BRIGHTEST = 1e4  # radiance of a subject that networks see, where its mean is MIDDLE
+DAZZLING = 100.0  # mean of one in other units than a plate's
 VEIL = 0.03  # of white light, which a rough dielectric (f0 = 0.04) reflects beside its paint
 LEAST_LEFT = 1 / 3  # of what is nearly black: its hue is mostly noise
 USUAL_BRIGHT, MOST_BRIGHTENED = 0.7, 1.6  # white cloth and paper; dark subjects stay dark
@@ -277,9 +278,8 @@ def middle_of(window: Window, frame: tuple[int, int]) -> tuple[float, float]:
 def view_through(window: Window, frame: tuple[int, int], fov: float, size: tuple[int, int]) -> Tensor:
     """Unit vectors (1, 3, h, w) to the camera from the places of a window of a frame (H, W) that has ``fov`` itself."""
     right, down = middle_of(window, frame)
-    half = math.tan(
-        math.radians(fov_of(window, frame[1], fov)) / 2
-    )  # of the window's width, at a depth of one
+    # Of the window's width, at a depth of one.
+    half = math.tan(math.radians(fov_of(window, frame[1], fov)) / 2)
     x = (torch.arange(size[1]) + 0.5) / size[1] - 0.5 - right
     y = ((torch.arange(size[0]) + 0.5) / size[0] - 0.5) * (window.height / window.width) - down
     down_, right_ = torch.meshgrid(2 * half * y, 2 * half * x, indexing="ij")
@@ -304,25 +304,21 @@ def normalized(
 
 
 def exposure_over(plate: Large, matte: Large) -> Tensor:
-    """``exposure_of`` in bands, at any scale: where a picture is brighter than that expects, only what glints far above the rest
-    is cut off."""
+    """``exposure_of`` in bands, at any scale: of a picture far brighter than that expects, only what glints far above the rest is
+    cut off."""
 
-    def summed(brightest: float) -> tuple[Tensor, Tensor, float, float]:
-        sums, roots, largest = [], 0.0, 0.0
+    def summed(brightest: float, power: float = 1.0) -> Tensor:
+        sums = []
         for top, bottom, band in plate:
             cover = matte.rows(top, bottom)
-            seen = luminance(band.clamp(0, brightest))
+            seen = luminance(band.clamp(0, brightest)) ** power
             sums.append(torch.cat([seen * cover, cover], 1).sum((0, 2, 3)).double())
-            roots += float((seen.sqrt() * cover).sum())
-            largest = max(largest, float((band * (cover > 0)).max()))
-        total, weight = torch.stack(sums).sum(0)
-        return total, weight, roots, largest
+        return torch.stack(sums).sum(0)
 
-    total, weight, roots, largest = summed(BRIGHTEST)
-    if largest > BRIGHTEST:
-        _, _, roots, _ = summed(math.inf)
-        usual = (roots / max(float(weight), 1e-6)) ** 2
-        total, weight, _, _ = summed(max(BRIGHTEST * usual / MIDDLE, 1e-6))
+    total, weight = summed(BRIGHTEST)
+    if float(total) > DAZZLING * float(weight):
+        roots, _ = summed(math.inf, 0.5)
+        total, weight = summed(BRIGHTEST * float(roots / weight) ** 2 / MIDDLE)
     return exposure_of_sums(total, weight).float().view(1, 1, 1, 1)
 
 

@@ -77,9 +77,8 @@ def estimate_foreground(pixels_linear: Map, alpha: Map, room: Room = UNBOUNDED) 
 
     small = _bounded((height, width), FOREGROUND_SIDE)
     low = _resize(pixels_linear, small)
-    scale = np.float32(
-        max(1.0, float(low.max()))
-    )  # the solver cuts colors off at 1, and a window behind hair is brighter
+    # The solver cuts colors off at 1, and a window behind hair is brighter.
+    scale = np.float32(max(1.0, float(low.max())))
     solved = estimate_foreground_ml(low / scale, _resize(alpha, small), return_background=True)
     front_small, back_small = (np.asarray(part, dtype=np.float32) * scale for part in solved)
     brightest = np.float32(max(1.0, max(float(pixels_linear[top:bottom].max()) for top, bottom in bands)))

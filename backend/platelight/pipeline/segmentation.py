@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from platelight.images.sanitize import Pixels
 from platelight.models import packaged
@@ -280,8 +281,10 @@ def _filled(mask: Mask) -> Mask:
 def _doubted(holes: Mask, probability: npt.NDArray[Any]) -> Mask:
     """Of holes those that the network may have missed; it is sure of what is seen through the crook of an arm."""
     count, labels = cv2.connectedComponents(holes.astype(np.uint8), connectivity=4)
-    missed = [label for label in range(1, count) if np.median(probability[labels == label]) > HESITATION]
-    return np.isin(labels, missed)
+    if count < 2:
+        return holes
+    missed = np.append(False, ndimage.median(probability, labels, np.arange(1, count)) > HESITATION)
+    return np.asarray(missed[labels])
 
 
 def _resize(plane: npt.NDArray[Any], size: tuple[int, ...]) -> npt.NDArray[Any]:

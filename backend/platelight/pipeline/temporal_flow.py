@@ -36,7 +36,7 @@ WORSE = 0.02
 """Difference of logarithmic luminance by which calmed flow may fit worse than what was found, until that is half taken."""
 
 CUT = 0.45
-"""Mean trust over the subject below which the next frame is of another scene; from frame to frame of one it is about 0.9."""
+"""Mean trust over the subject below which the next frame is of another scene."""
 
 _lock = threading.Lock()
 

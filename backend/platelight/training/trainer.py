@@ -42,10 +42,8 @@ from platelight.training.supply import (
 log = logging.getLogger(__name__)
 
 
-WARM, AGAIN = (
-    0.02,
-    0.1,
-)  # of a run warms up; a network that is trained already loses less to Adam's first steps
+# Of a run warms up; a network that is trained already loses less to Adam's first steps.
+WARM, AGAIN = 0.02, 0.1
 KINDS: dict[str, type[Stage]] = {
     stage.name: stage
     for stage in (NormalStage, IllumStage, DiffuseStage, SpecularStage, RenderStage, MmaeStage)
