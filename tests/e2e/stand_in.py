@@ -30,7 +30,7 @@ def note(request: Any, planes: Any) -> None:
 
 
 def run_job(request: Any, planes: Any, progress: Any, cancelled: Any, made: Any = None) -> Any:
-    from platelight.protocol.errors import Cancelled, JobFailed
+    from platelight.protocol.errors import Cancelled, JobFailed, NoSubjectError
     from platelight.protocol.requests import Decompose
 
     plate = np.asarray(planes["plate" if isinstance(request, Decompose) else "albedo"], np.float32)
@@ -47,6 +47,8 @@ def run_job(request: Any, planes: Any, progress: Any, cancelled: Any, made: Any 
         return Result({"diffuse": shown, "specular": shown * 0, "pbr": shown, "relit": relit}, {})
     if plate.max() > 100:
         raise JobFailed("The subject is on fire.", "Put it out.")
+    if not plate.any():
+        raise NoSubjectError("No subject was found in the plate.", "Pass --matte full or a matte file.")
     one = np.ones(plate.shape[:2], np.float32)
     normal = np.zeros_like(plate)
     normal[..., 2] = 1.0

@@ -114,6 +114,47 @@ def test_a_shot_without_one_good_frame_does_not_end_the_others(shot: Path) -> No
     assert "bad.0001.exr is not a readable EXR file" in err
 
 
+def left_in(shot: Path, numbers: list[int]) -> None:
+    """Frames of the shot become black but for those that a subject is in."""
+    for number in set(range(1, FRAMES + 1)) - set(numbers):
+        images.write_light(shot / f"shot.{number:04d}.exr", np.zeros((48, 64, 3)), {})
+
+
+def test_frames_that_the_subject_has_left_are_neutral(shot: Path) -> None:
+    left_in(shot, list(range(6, 20)))  # the first and last of the key frames show nothing
+    code, _, err = finished(shot, f"{LINE} -o whole")
+    assert code == 0, err
+    assert err.count("Neutral maps are written.") == FRAMES - 14
+    planes, _ = images.read_maps(shot / "whole" / "shot.0003.maps.exr")
+    assert not planes["matte"].any()
+    assert not planes["albedo"].any()
+    assert (planes["normal"] == [0, 0, 1]).all()
+    light = images.read_light(shot / "whole" / "shot.0003.light.exr")
+    assert (light == images.read_light(shot / "whole" / "shot.0010.light.exr")).all()
+    assert light.min() > 0.1
+    assert finished(shot, f"{LINE} --frames 6-19 -o inside")[0] == 0
+    steady, alone = (
+        images.read_maps(shot / folder / "shot.0006.maps.exr")[0]["normal"] for folder in ("whole", "inside")
+    )
+    np.testing.assert_array_equal(steady, alone)  # empty neighbors say nothing
+    for chunk in ("1-7", "20-26", "8-19"):
+        assert finished(shot, f"{LINE} --frames {chunk} --shot 1-{FRAMES} -o split")[0] == 0
+    assert maps(shot / "split") == maps(shot / "whole")
+
+
+def test_a_shot_whose_key_frames_show_nothing_says_what_to_do(shot: Path) -> None:
+    left_in(shot, [3])
+    code, out, err = finished(shot, f"{LINE} -o out")
+    assert code == 2
+    assert "No subject was found in frames 1, 5, 9" in err
+    assert "Give --frames and --shot a range" in err
+    assert not out
+    assert finished(shot, f"{LINE.replace('temporal on', 'temporal off')} -o out")[0] == 0
+    code, _, err = finished(shot, "decompose shot.0001.exr --matte full -o out")  # a still is refused
+    assert code == 2
+    assert "No subject was found" in err
+
+
 def test_a_chunk_of_one_frame_is_steadied_as_in_the_whole(shot: Path) -> None:
     line = "decompose shot.####.exr --matte full --working-size 64"
     assert finished(shot, f"{line} --temporal on --frames 1-9 -o whole")[0] == 0

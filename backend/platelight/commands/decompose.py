@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,11 @@ from platelight.images import (
 )
 from platelight.images.apart import decoding_apart
 from platelight.images.sequence import color_space_of
+from platelight.pipeline.neutral import without_subject
+from platelight.protocol.errors import NoSubjectError
 from platelight.protocol.requests import Decompose
 
+log = logging.getLogger(__name__)
 Maps = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -148,9 +152,20 @@ def decompose(
     """Take one frame apart, as its camera saw it where that is known."""
     lens = {} if camera is None else camera.request(frame)
     request = request_of(Decompose, parsed, matte=source.mode, **lens)
-    outcome = job(request, source.planes, progress)
-    maps = {**as_float(outcome.planes, bounded(parsed, frame)), "plate": source.plate.pixels}
-    attributes = header(source.plate, frame, request, outcome.meta)
+    try:
+        outcome = job(request, source.planes, progress)
+        planes, meta = as_float(outcome.planes, bounded(parsed, frame)), outcome.meta
+    except NoSubjectError as error:
+        if not frame.shot:
+            raise
+        # The subject has left the shot, or has not come yet.
+        log.warning("%s: %s Neutral maps are written.", frame, error.sentence)
+        planes, meta = (
+            without_subject(*source.plate.pixels.shape[:2]),
+            {"models": models_of(parsed, job.models)},
+        )
+    maps = {**planes, "plate": source.plate.pixels}
+    attributes = header(source.plate, frame, request, meta)
     attributes["platelight:depth"] = "along -Z, up to scale: the median over the subject is 1"
     return Apart(maps, attributes)
 

@@ -33,7 +33,7 @@ from platelight.pipeline.temporal import (
     still,
 )
 from platelight.pipeline.temporal_flow import Step, both_ways, is_cut
-from platelight.protocol.errors import Cancelled, InputError
+from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
 
 log = logging.getLogger(__name__)
 
@@ -287,6 +287,8 @@ class Steady:
             return None
         if self.place[last.frame] + 1 != self.place[frame]:
             return None
+        if last.state.still.empty or state.still.empty:
+            return None
         if (frame.number or 0) - (last.frame.number or 0) > self.step[frame.shot]:
             return None
         step = both_ways(last.state.still.view, state.still.view)
@@ -326,6 +328,13 @@ class Steady:
         there = [(state.still, turn) for state, turn in states if isinstance(state, Waiting)]
         if not there:
             raise next(state for state, _ in states if isinstance(state, Exception))
+        there = [(one, turn) for one, turn in there if not one.empty]
+        if not there:
+            numbers = ", ".join(str(key.number) for key in self.keys(shot))
+            raise NoSubjectError(
+                f"No subject was found in frames {numbers} of {shot}, from which its light would be read.",
+                "Give --frames and --shot a range in which there is one, --temporal off, or mattes by --matte.",
+            )
         # As the first key frame's camera would see it: that camera's axes in each frame's are the turn's rows.
         found = shot_of(
             [one if turn is None else replace(one, light=seen(one.light, turn.T)) for one, turn in there]

@@ -191,7 +191,7 @@ def plate_planes(frame: Frame, parsed: argparse.Namespace) -> tuple[Plate, str, 
     given = matte_file(frame, parsed)
     if given is not None:
         height, width = plate.pixels.shape[:2]
-        return plate, "given", {**planes, "matte": read_matte(given, (height, width))}
+        return plate, "given", {**planes, "matte": read_matte(given, (height, width), bool(frame.shot))}
     if parsed.matte == "auto" and plate.alpha is not None and (plate.alpha < 0.999).any():
         return plate, "given", {**planes, "matte": plate.alpha}
     return plate, parsed.matte, planes

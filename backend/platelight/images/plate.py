@@ -125,12 +125,13 @@ def read_light(path: str | os.PathLike[str], colorspace: str = "auto") -> Pixels
     return pixels
 
 
-def read_matte(path: str | os.PathLike[str], size: tuple[int, int]) -> Pixels:
+def read_matte(path: str | os.PathLike[str], size: tuple[int, int], empty: bool = False) -> Pixels:
     """Read a matte: the alpha channel if it says anything, else the mean of the color channels, undecoded.
 
     Args:
         path: any picture.
         size: (H, W) of the plate.
+        empty: whether one that is black everywhere is taken, as in the frames of a shot that its subject has left.
 
     Returns:
         (H, W) float32 in [0, 1]; resampled when only the scale differs.
@@ -153,7 +154,7 @@ def read_matte(path: str | os.PathLike[str], size: tuple[int, int]) -> Pixels:
             )
         smaller = width > size[1]
         matte = cv2.resize(matte, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-    if not matte.any():
+    if not empty and not matte.any():
         raise InputError(f"{name} is an empty matte: it is black everywhere.", "Paint the subject white.")
     return np.asarray(matte, dtype=np.float32)
 

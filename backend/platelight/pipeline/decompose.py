@@ -22,6 +22,7 @@ from platelight.pipeline.face_form import faces_in, with_faces
 from platelight.pipeline.form import of_a_surface
 from platelight.pipeline.gloss import no_brighter_than_seen
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
+from platelight.pipeline.neutral import GROWN, NEUTRAL
 from platelight.pipeline.paint import evened
 from platelight.pipeline.people import with_hair_and_clothes
 from platelight.pipeline.relief import turned_by_shading
@@ -322,9 +323,6 @@ def exposure_over(plate: Large, matte: Large) -> Tensor:
     return exposure_of_sums(total, weight).float().view(1, 1, 1, 1)
 
 
-GROWN = ("normal", "albedo", "roughness", "reflectivity", "cavity")
-
-
 def _grown(
     fields: Tensor, small_plate: Tensor, small_matte: Tensor, plate: Large, cover: Large,
     size: tuple[int, int], window: Window, room: Room,
@@ -340,8 +338,8 @@ def _grown(
     full = (window.height, window.width)
     same = tuple(fields.shape[-2:]) == full
     maps = tuple(room.empty(*size, channels) for channels in (3, 3, 1, 1, 1))
-    for one, neutral in zip(maps, ((0.0, 0.0, 1.0), 0.0, 1.0, 0.04, 1.0), strict=True):
-        one[:] = neutral
+    for one, outside in zip(maps, NEUTRAL, strict=True):
+        one[:] = outside
     columns = slice(window.left, window.left + window.width)
     neutral = fields.new_tensor([0, 0, 1, 0, 0, 0, 1, 0.04, 1]).view(1, 9, 1, 1)
     for top, bottom, band in plate:

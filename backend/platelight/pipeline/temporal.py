@@ -58,6 +58,11 @@ class Still:
     shape: tuple[int, int]
     level: Pixels = field(default_factory=lambda: np.zeros(3, np.float32))
 
+    @property
+    def empty(self) -> bool:
+        """Whether the frame shows no subject, so that it tells its neighbors and the shot nothing."""
+        return not self.view.matte.any()
+
     def group(self, name: str) -> Pixels:
         """A group at the shot's level."""
         values = np.asarray(self.fields[name], np.float32)
