@@ -25,7 +25,7 @@ from .session import session
 _handle: Any = None
 PROGRAM = "blender --command platelight"
 BACKEND_ONLY = (
-    "maps", "shot", "png", "threads", "light_colorspace", "output_colorspace", "ocio", "device", "shadows", "camera",
+    "maps", "shot", "png", "threads", "light_colorspace", "backdrop_colorspace", "output_colorspace", "ocio", "device", "shadows", "camera",
     "networks", "memory",
 )  # fmt: skip
 """Options of ``relight`` that the render by Cycles does not know, beside ``--temporal on``."""

@@ -188,6 +188,41 @@ def test_a_server_computes_in_linear_whatever_the_clients_configuration(served: 
     comes_through(["--server", "local"], ("ACEScg", "ACEScg", "ACEScg"), acescg, acescg, acescg)
 
 
+def test_a_backdrop_has_a_space_of_its_own(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its color comes as the plate's does, and what is cut out of it is black."""
+    truth, seen = patches(), []
+    job = service.run_job
+
+    def run(request: Any, planes: Any, *others: Any) -> Any:
+        seen.extend([planes["backdrop"]] if "backdrop" in planes else [])
+        return job(request, planes, *others)
+
+    monkeypatch.setattr(service, "run_job", run)
+    alpha = np.ones(truth.shape[:2], np.float32)
+    alpha[:, 12:] = 0.5
+    premultiplied = np.dstack([acescg(truth) * alpha[..., None], alpha])
+    store("plate.exr", truth)
+    write_exr(
+        "behind.exr", {key: premultiplied[..., i].astype(np.float32) for i, key in enumerate("RGBA")}, {}
+    )
+    line = [
+        "relight",
+        "plate.exr",
+        "--light",
+        "plate.exr",
+        "-o",
+        "out",
+        "--matte",
+        "full",
+        "--backdrop",
+        "behind.exr",
+    ]
+    assert cli.main([*line, "--backdrop-colorspace", "ACEScg"]) == 0
+    assert off(seen[0], truth * alpha[..., None]) <= 0.005
+    assert cli.main(line) == 0  # another space makes the output again
+    assert off(seen[1], truth * alpha[..., None]) > 0.05
+
+
 def test_another_configuration_makes_outputs_again(here: None) -> None:
     store("plate.exr", wide(patches()))
     line = ["decompose", "plate.exr", "-o", "out", "--matte", "full", "--colorspace", "wide", "--ocio"]

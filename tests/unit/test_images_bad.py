@@ -123,7 +123,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
         "{p} holds only an alpha channel; its color is black. Give a picture with color.",
     ),
     "clear.png": (
-        lambda p: alpha_png(p, 0.0, 0.5),
+        lambda p: alpha_png(p, 0.0, 0.0),
         "{p} is fully transparent. Give a plate with an opaque subject.",
     ),
 }
@@ -183,7 +183,9 @@ def test_matte_of_another_shape_and_empty_matte_are_refused(tmp_path: Path) -> N
     images.write_png_values(tmp_path / "z.png", np.zeros((8, 8)))
     with pytest.raises(InputError, match="is an empty matte"):
         images.read_matte(tmp_path / "z.png", (8, 8))
-    assert not images.read_matte(tmp_path / "z.png", (8, 8), empty=True).any()  # a frame that its subject has left
+    assert not images.read_matte(
+        tmp_path / "z.png", (8, 8), empty=True
+    ).any()  # a frame that its subject has left
 
 
 def test_a_plate_is_not_a_maps_file(tmp_path: Path) -> None:

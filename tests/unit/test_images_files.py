@@ -12,13 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 import OpenEXR
+import OpenImageIO as oiio  # noqa: N813
 import pytest
 from platelight import images
 from platelight.images import raster
 from platelight.images.atomic import atomic_path
 from platelight.images.color import srgb_to_linear
 from platelight.images.exr import read_exr
-from platelight.protocol.errors import PlatelightError
+from platelight.protocol.errors import InputError, PlatelightError
 
 RNG = np.random.default_rng(0)
 
@@ -267,7 +268,7 @@ def test_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     script = f"""
     import resource, signal, numpy as np
     from platelight import images
-    from platelight.protocol.errors import PlatelightError
+    from platelight.protocol.errors import InputError, PlatelightError
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
     noise = np.random.default_rng(0).uniform(0, 1, (200, 200, 3)).astype(np.float32)
@@ -311,3 +312,72 @@ def test_unwritable_folder_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(PlatelightError, match="cannot be written") as caught:
         images.write_png(tmp_path / "file" / "a.png", np.zeros((2, 2, 3), np.float32))
     assert caught.value.exit_code == 2
+
+
+def test_the_beauty_is_found_among_other_parts_and_layers(tmp_path: Path) -> None:
+    wanted, other = rgb(), rgb()
+    for file, parts in {
+        "parts.exr": [("albedo", channels_of(other)), ("rgba.left", channels_of(wanted))],
+        "layers.exr": [
+            ("a", channels_of(other, "albedo.")),
+            ("b", channels_of(wanted, "ViewLayer.Combined.")),
+        ],
+    }.items():
+        made = [OpenEXR.Part({"type": OpenEXR.scanlineimage}, channels, name) for name, channels in parts]
+        OpenEXR.File(made).write(str(tmp_path / file))
+        np.testing.assert_allclose(images.read_plate(tmp_path / file).pixels, wanted)
+
+
+def test_alpha_that_is_no_matte_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    color, one = rgb(), np.ones((6, 8), np.float32)
+    part = save_exr(
+        tmp_path / "stabilized.exr", {**channels_of(color), "A": one},
+        dataWindow=((1, 1), (8, 6)), displayWindow=((0, 0), (9, 7)),
+    )  # fmt: skip
+    plate = images.read_plate(part)
+    assert plate.pixels.shape == (8, 10, 3)
+    assert plate.alpha is None
+    plate = images.read_plate(save_exr(tmp_path / "none.exr", {**channels_of(color), "A": one * 0}))
+    assert plate.alpha is None
+    np.testing.assert_allclose(plate.pixels, color)
+    assert "its alpha is 0 everywhere" in caplog.text
+    black = save_exr(tmp_path / "left.exr", {**channels_of(color * 0), "A": one * 0})
+    with pytest.raises(InputError, match="fully transparent"):
+        images.read_plate(black)
+    left = images.read_plate(black, empty=True)
+    assert left.alpha is not None
+    assert not left.alpha.any()
+
+
+def test_maps_come_back_from_a_smaller_data_window(tmp_path: Path) -> None:
+    planes = {
+        name: np.full((12, 20, *((3,) if len(names) == 3 else ())), 0.5, np.float32)
+        for name, names in images.maps.MAP_CHANNELS.items()
+    }
+    images.write_maps(tmp_path / "a.maps.exr", planes, {})
+    (part,) = read_exr(tmp_path / "a.maps.exr")
+    path = save_exr(
+        tmp_path / "cropped.maps.exr",
+        part.channels,
+        dataWindow=((5, 4), (24, 15)),
+        displayWindow=((0, 0), (29, 19)),
+    )
+    read, _ = images.read_maps(path)
+    assert {plane.shape[:2] for plane in read.values()} == {(20, 30)}
+    assert (read["normal"][4:16, 5:25] == 0.5).all()
+    assert (read["normal"][0, 0] == [0, 0, 1]).all()
+    assert [float(read[name][0, 0]) for name in ("matte", "roughness", "cavity", "depth")] == [0, 1, 1, 1]
+
+
+def test_logarithmic_pictures_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spec = oiio.ImageSpec(8, 6, 3, oiio.UINT16)
+    spec["oiio:ColorSpace"] = "KodakLog"
+    out = oiio.ImageOutput.create(str(tmp_path / "scan.dpx"))
+    out.open(str(tmp_path / "scan.dpx"), spec)
+    out.write_image(rgb() / 2)
+    out.close()
+    images.read_plate(tmp_path / "scan.dpx")
+    assert "says that it is kodaklog" in caplog.text
+    caplog.clear()
+    images.read_plate(tmp_path / "scan.dpx", "srgb")
+    assert not caplog.text

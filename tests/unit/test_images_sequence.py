@@ -35,6 +35,7 @@ def test_frames_choose_and_must_exist(shot: Path) -> None:
 
 def test_frame_ranges() -> None:
     assert parse_frames("1,3,5-9x2,3") == [1, 3, 5, 7, 9]
+    assert parse_frames("6,1-5:2,-2--1") == [-2, -1, 1, 3, 5, 6]
     for wrong in ("a", "5-1", "1-9x0", "", "1-99999999"):
         with pytest.raises(InputError, match="is not a frame range"):
             parse_frames(wrong)
@@ -78,3 +79,20 @@ def test_a_pattern_beside_the_plates_follows_their_numbers(shot: Path) -> None:
 def test_a_real_file_with_a_hash_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "take#3.png").touch()
     assert expand([str(tmp_path / "take#3.png")])[0].number is None
+
+
+def test_brackets_in_folders_and_negative_numbers(tmp_path: Path) -> None:
+    folder = tmp_path / "[v001]"
+    folder.mkdir()
+    for name in ("-002", "-001", "0000", "0001"):
+        (folder / f"shot.{name}.exr").touch()
+    pattern = str(folder / "shot.####.exr")
+    assert [frame.number for frame in expand([pattern])] == [-2, -1, 0, 1]
+    assert expand([pattern], "-2-0") == expand([pattern])[:3]
+    (folder / "0007.exr").touch()
+    assert [frame.number for frame in expand([str(folder / "####.exr")])] == [7]
+
+
+def test_a_range_is_of_sequences(shot: Path) -> None:
+    with pytest.raises(InputError, match="is one picture, which --frames says nothing of"):
+        expand([str(shot / "shot.1001.exr"), str(shot / "shot.1002.exr")], "7-9")

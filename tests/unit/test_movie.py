@@ -9,8 +9,10 @@ import av
 import numpy as np
 import pytest
 from platelight.images import expand, movie
+from platelight.images.broadcast import profile_of_tags
 from platelight.images.exr import read_exr, write_exr
 from platelight.images.movie_out import encoder, shown, write_movie
+from platelight.images.plate import plate_of
 from platelight.protocol.errors import InputError
 
 RATE = Fraction(24000, 1001)
@@ -47,6 +49,55 @@ def test_frames_by_number_forward_and_back(clip: Path) -> None:
         np.testing.assert_allclose(raster.color[6, 32] * 255, 8 * (number - 1), atol=6)
         inside = raster.color[37:43, 4 * (number - 1) + 7 : 4 * (number - 1) + 13].mean((0, 1)) * 255
         np.testing.assert_allclose(inside, (200, 90, 40), atol=8)
+
+
+def test_a_trimmed_movie_begins_at_its_first_shown_frame(tmp_path: Path) -> None:
+    """As phones trim: the frames from the key frame on are there, and an edit list leaves the first of them out."""
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    with av.open(str(whole), "w") as container:
+        stream = container.add_stream("mpeg4", rate=24, options={"qscale": "1", "g": "12"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(k), format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                ahead = round(5 / 24 / packet.time_base)
+                packet.stream, packet.pts, packet.dts = stream, packet.pts - ahead, packet.dts - ahead
+                target.mux(packet)
+    assert movie.count(cut) == 7
+    for number in (1, 7):
+        values = movie.read_frame(cut, number).color
+        np.testing.assert_allclose(values[6, 32] * 255, 8 * (number + 4), atol=6)
+
+
+@pytest.mark.parametrize(("curve", "code"), [(18, 0.75), (16, 0.58069)])
+def test_high_dynamic_range_is_read_by_the_movies_tags(tmp_path: Path, curve: int, code: float) -> None:
+    """Diffuse white is 75 % in HLG and 58 % in PQ (ITU-R BT.2408, table 1)."""
+    path = tmp_path / "phone.mov"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("prores_ks", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv422p10le"
+        gray = np.full((48, 64, 3), round(code * 65535), np.uint16)
+        frame = av.VideoFrame.from_ndarray(gray, format="rgb48le").reformat(format="yuv422p10le")
+        frame.color_primaries, frame.color_trc, frame.colorspace = 9, curve, 9
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    plate = plate_of(movie.read_frame(path, 1), "phone.mov")
+    assert plate.colorspace == "the movie's tags"
+    np.testing.assert_allclose(plate.pixels[24, 32], 1.0, rtol=0.03)
+    assert plate_of(movie.read_frame(path, 1), "phone.mov", "srgb").colorspace == "srgb"
+
+
+def test_wide_primaries_are_narrowed() -> None:
+    found = profile_of_tags(9, 1)
+    assert found is not None
+    red = found.to_linear(np.array([[[1.0, 0.0, 0.0]]], np.float32))[0, 0]
+    np.testing.assert_allclose(red, (1.6605, -0.1246, -0.0182), atol=2e-3)  # ITU-R BT.2087
+    assert profile_of_tags(1, 1) is None
+    assert profile_of_tags(2, 2) is None
 
 
 def test_rate_and_timecode_reach_exr_headers(clip: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -160,3 +161,13 @@ def test_perceptual_distance_ignores_exposure_and_what_is_outside() -> None:
     assert distance(vgg, other, truth, matte) < 1e-3
     flat = np.full_like(truth, 0.5)
     assert distance(vgg, flat, truth, matte) > 0.2
+
+
+def test_pictures_that_show_nothing_are_left_out(tmp_path: Path) -> None:
+    fill(Store(str(tmp_path / "balls")), 16)
+    batch = StageGenerator(StageReader(str(tmp_path / "balls")), lights(), SIZE, seed=5).batch(2, TARGETS)
+    missed = replace(batch, matte=batch.matte * torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+    shard = refiner_set.rehearsed(Networks.load(torch.device("cpu")), missed, TARGETS)
+    assert {len(plane) for plane in shard.values()} == {1}
+    assert batch.target is not None
+    torch.testing.assert_close(shard["target"][0], batch.target[TARGETS:].half())

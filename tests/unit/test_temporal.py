@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
+from platelight.commands.temporal import wanted
+from platelight.images import Frame
 from platelight.pipeline.temporal import (
     DOUBT,
     FUTURE,
@@ -231,3 +236,14 @@ def test_a_cut_is_seen_and_its_gain_is_not_taken_along() -> None:
     found = averaged(one, [(distance, other, blind) for distance in (1, 2, 3)])
     for name, values in alone.items():
         np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
+
+
+def test_single_pictures_that_look_like_a_shot_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A shell that expands ``shot.*.exr`` itself gives single pictures, which nothing steadies."""
+    given = argparse.Namespace(temporal="auto", shot=None)
+    frames = [Frame(Path(f"shot.{number:04d}.exr")) for number in range(1001, 1005)]
+    assert not wanted(given, frames)
+    assert "Steady them as a shot: shot.####.exr." in caplog.text
+    caplog.clear()
+    assert not wanted(given, [Frame(Path("face.exr")), Frame(Path("hand2.exr")), Frame(Path("hand3.exr"))])
+    assert not caplog.text

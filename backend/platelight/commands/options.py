@@ -61,7 +61,11 @@ def add_relight(parser: argparse.ArgumentParser) -> None:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Options of every command that works on plates."""
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder for the results")
-    parser.add_argument("--frames", metavar="RANGE", help="frames of a sequence: 1001-1100, 1001-1100x2")
+    parser.add_argument(
+        "--frames",
+        metavar="RANGE",
+        help="frames of a sequence: 1001-1100, 1001-1100x2; --frames=-5-20 from a negative one on",
+    )
     parser.add_argument(
         "--colorspace",
         metavar="[GLOB=]NAME",
@@ -153,9 +157,15 @@ def add_matte(parser: argparse.ArgumentParser) -> None:
 
 
 def add_backdrop(parser: argparse.ArgumentParser) -> None:
-    """``--backdrop plate|light|none|FILE``."""
+    """``--backdrop plate|light|none|FILE``, and its color space."""
     parser.add_argument(
         "--backdrop", metavar="plate|light|none|FILE", default="none", help=_help(Relight, "backdrop")
+    )
+    parser.add_argument(
+        "--backdrop-colorspace",
+        metavar="NAME",
+        default="auto",
+        help="color space of the backdrop FILE, as --colorspace",
     )
 
 

@@ -133,6 +133,8 @@ def settings_of(parsed: argparse.Namespace, frames: list[Frame], camera: ShotCam
     """What relit frames depend on beside files, models, color space and the light's animation."""
     request = msgspec.to_builtins(_request(parsed))
     own = {"relight": request, "maps": bool(parsed.maps), "light_colorspace": parsed.light_colorspace}
+    if parsed.backdrop_colorspace != "auto":
+        own["backdrop_colorspace"] = parsed.backdrop_colorspace
     apart = {} if parsed.maps else taking_apart.settings_of(parsed, frames, camera)
     return {**apart, "png": parsed.png, **own}
 
@@ -160,7 +162,10 @@ def read(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> tuple[
         source, (height, width) = taking_apart.read(frame, parsed)
     backdrop = None
     if _backdrop_mode(parsed) == "given":
-        backdrop = _covering(read_plate(numbered(parsed.backdrop, frame.number)).pixels, height, width)
+        behind = read_plate(numbered(parsed.backdrop, frame.number), parsed.backdrop_colorspace)
+        # What is seen through it is black.
+        shown = behind.pixels if behind.alpha is None else behind.pixels * behind.alpha[..., None]
+        backdrop = _covering(shown, height, width)
     return Given(source, lighting.read(frame), backdrop), (height, width)
 
 
@@ -204,7 +209,7 @@ def _frames(parsed: argparse.Namespace) -> list[Frame]:
         )
         if not found:
             raise InputError(f"{parsed.maps} holds no .maps.exr.", "Make them by 'platelight decompose'.")
-        return expand(found)
+        return expand(found, parsed.frames)
     return expand([parsed.maps], parsed.frames, strict)
 
 

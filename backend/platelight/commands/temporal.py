@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from platelight.pipeline.temporal import (
     still,
 )
 from platelight.pipeline.temporal_flow import Step, both_ways, is_cut
-from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
+from platelight.protocol.errors import Cancelled, InputError
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,17 @@ def wanted(parsed: argparse.Namespace, frames: list[Frame]) -> bool:
     """Whether ``--temporal`` asks for it: ``auto`` does when there is a sequence of at least two frames, all of them here or not."""
     own = sum(1 for frame in frames if frame.shot)
     moving = own > 1 or (own == 1 and bool(parsed.shot) and len(parse_frames(parsed.shot)) > 1)
+    names = [
+        re.sub(r"\d+(?=\D*$)", lambda digits: "#" * len(digits[0]), frame.path.name)
+        for frame in frames
+        if not frame.shot
+    ]
+    if len(names) > 2 and len(set(names)) == 1 and "#" in names[0] and parsed.temporal == "auto":
+        log.warning(
+            "%d single pictures are taken apart each for itself. Steady them as a shot: %s.",
+            len(names),
+            names[0],
+        )
     if parsed.temporal == "on" and not moving:
         raise InputError("There is no sequence to steady.", "Give shot.####.exr, a movie, or --temporal off.")
     return moving and parsed.temporal != "off"
@@ -182,7 +194,7 @@ class Steady:
         A frame that fails yields its error; its neighbors do without it.
         """
         early: dict[Frame, Waiting | Exception] = {}  # key frames, taken apart before their turn
-        common = dict(self.known)
+        common: dict[str, Shot | None] = dict(self.known)
         failed: dict[str, Exception] = {}  # shots of which no key frame could be taken apart
         window: list[Place] = []
         made = 0
@@ -211,8 +223,9 @@ class Steady:
                 state = self._taken(frame, loaded, display)
             elif isinstance(state, Waiting):
                 state = self._taken_back(frame, state, loaded)
-            if isinstance(state, Waiting):
-                state = replace(state, still=leveled(state.still, common[frame.shot]))
+            shared = common[frame.shot]
+            if isinstance(state, Waiting) and shared is not None:
+                state = replace(state, still=leveled(state.still, shared))
             del loaded
             window.append(Place(frame, state, self._step(window[-1], frame, state) if window else None))
             yield from self._ready(window, made, common, frame)
@@ -298,7 +311,7 @@ class Steady:
         return sum(1 for one in window if self.place[one.frame] <= self.place[last] - AFTER)
 
     def _ready(
-        self, window: list[Place], made: int, common: Mapping[str, Shot], last: Frame | None
+        self, window: list[Place], made: int, common: Mapping[str, Shot | None], last: Frame | None
     ) -> Iterator[tuple[Frame, Taken | Exception]]:
         """The frames of the window from ``made`` on whose neighbors are all there; all of them at a shot's end."""
         for k in range(made, len(window)):
@@ -308,7 +321,7 @@ class Steady:
             if frame in self.todo:  # what is given is the taker's to forget: no name here keeps it
                 yield frame, self._made(window, k, common)
 
-    def _made(self, window: list[Place], k: int, common: Mapping[str, Shot]) -> Taken | Exception:
+    def _made(self, window: list[Place], k: int, common: Mapping[str, Shot | None]) -> Taken | Exception:
         """A frame's steady maps; the window forgets its full-size ones."""
         frame, state = window[k].frame, window[k].state
         if isinstance(state, Exception):
@@ -319,11 +332,15 @@ class Steady:
         window[k].state = Waiting(small, None, None)
         steady = averaged(small, around(window, k))
         let_go(window, k)
-        light, turn = common[frame.shot].light, self.turn(frame)
-        maps = steadied(apart.maps, small, steady, light if turn is None else seen(light, turn))
+        shared, turn = common[frame.shot], self.turn(frame)
+        light = small.light if shared is None else shared.light
+        if shared is not None and turn is not None:
+            light = seen(light, turn)
+        maps = steadied(apart.maps, small, steady, light)
         return loaded, Apart(maps, apart.attributes)
 
-    def _find_shot(self, shot: str, early: Mapping[Frame, Waiting | Exception]) -> Shot:
+    def _find_shot(self, shot: str, early: Mapping[Frame, Waiting | Exception]) -> Shot | None:
+        """What a shot's frames share by its key frames; None where none of them shows a subject."""
         states = [(early[frame], self.turns[frame]) for frame in self.keys(shot)]
         there = [(state.still, turn) for state, turn in states if isinstance(state, Waiting)]
         if not there:
@@ -331,10 +348,10 @@ class Steady:
         there = [(one, turn) for one, turn in there if not one.empty]
         if not there:
             numbers = ", ".join(str(key.number) for key in self.keys(shot))
-            raise NoSubjectError(
-                f"No subject was found in frames {numbers} of {shot}, from which its light would be read.",
-                "Give --frames and --shot a range in which there is one, --temporal off, or mattes by --matte.",
+            log.warning(
+                "%s: frames %s show no subject, so that each frame keeps its own light.", shot, numbers
             )
+            return None
         # As the first key frame's camera would see it: that camera's axes in each frame's are the turn's rows.
         found = shot_of(
             [one if turn is None else replace(one, light=seen(one.light, turn.T)) for one, turn in there]

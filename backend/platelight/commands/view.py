@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -40,18 +41,27 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _stems(parsed: argparse.Namespace) -> list[str]:
     folder = Path(parsed.folder)
-    stems = sorted(
-        path.name.removesuffix(".relit.exr")
-        for path in folder.glob("*.relit.exr")
-        if not path.name.startswith(".")
-    )
+    stems = _in_order(folder, ".relit.exr")
     if not stems:
         raise InputError(f"{folder} holds no .relit.exr.", "Make them by 'platelight relight'.")
     return stems
 
 
+def _in_order(folder: Path, suffix: str) -> list[str]:
+    """Names without the suffix, by their numbers, padded or not."""
+    names = [
+        path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}") if not path.name.startswith(".")
+    ]
+    return sorted(
+        names,
+        key=lambda name: [
+            (int(piece), "") if piece.isdigit() else (0, piece) for piece in re.split(r"(\d+)", name)
+        ],
+    )
+
+
 def _relit(folder: Path, stem: str) -> Pixels:
-    plate = read_plate(folder / f"{stem}.relit.exr")
+    plate = read_plate(folder / f"{stem}.relit.exr", empty=True)
     if plate.alpha is None:
         return plate.pixels
     alpha = plate.alpha[..., None]
@@ -97,7 +107,7 @@ def _wipe(parsed: argparse.Namespace) -> None:
     order = stems if len(stems) > 1 else stems * 48
 
     def frames() -> Iterator[Any]:
-        last, before, after = "", None, None
+        last, before, after, first = "", None, None, None
         for k, stem in enumerate(order):
             if stem != last:
                 before, after, last = shown(_plate(folder, stem)), shown(_relit(folder, stem)), stem
@@ -105,6 +115,12 @@ def _wipe(parsed: argparse.Namespace) -> None:
             assert after is not None
             if before.shape != after.shape:
                 raise InputError(f"{stem}: plate and relit frame differ in size.", "Relight it again.")
+            first = first or after.shape
+            if after.shape != first:
+                raise InputError(
+                    f"{stem} is {after.shape[1]}×{after.shape[0]}, but {order[0]} is {first[1]}×{first[0]}.",
+                    "Give a folder of frames of one size.",
+                )
             yield wiped(before, after, swing(k, len(order)))
 
     write_movie(parsed.output, frames(), _rate(parsed, folder / f"{stems[0]}.relit.exr"))
@@ -133,10 +149,10 @@ def _turntable(parsed: argparse.Namespace) -> None:
         raise InputError("A turntable needs a light.", "Give --light HDRI.")
     path = Path(parsed.folder)
     if path.is_dir():
-        found = sorted(one for one in path.glob("*.maps.exr") if not one.name.startswith("."))
+        found = _in_order(path, ".maps.exr")
         if not found:
             raise InputError(f"{path} holds no .maps.exr.", "Make them by 'platelight decompose'.")
-        path = found[len(found) // 2]
+        path = path / f"{found[len(found) // 2]}.maps.exr"
     light = read_light(parsed.light)
     maps, _ = read_maps(path)
     planes = {**maps, "foreground": estimate_foreground(maps["plate"], maps["matte"]), "light": light}

@@ -152,7 +152,7 @@ def read_frame_plate(frame: Frame, parsed: argparse.Namespace) -> Plate:
     """The plate of a frame, from a picture or out of a movie."""
     space = color_space_of(frame, parsed.colorspace)
     if not frame.is_movie:
-        return read_plate(frame.path, space)
+        return read_plate(frame.path, space, empty=bool(frame.shot))
     from platelight.images.movie import read_frame
 
     assert frame.number is not None
@@ -170,7 +170,8 @@ def color_settings(parsed: argparse.Namespace) -> dict[str, str]:
     linear_space(output)
     said = {} if output == "linear" else {"output_colorspace": output}
     plates = [choice.rpartition("=")[2] for choice in parsed.colorspace or ()]
-    named = depends_on_configuration(*plates, output, getattr(parsed, "light_colorspace", None))
+    others = (getattr(parsed, name, None) for name in ("light_colorspace", "backdrop_colorspace"))
+    named = depends_on_configuration(*plates, output, *others)
     if named and ocio.name_in_force() != ocio.BUILTIN:
         said["ocio"] = ocio.identity()
     return said

@@ -95,6 +95,21 @@ def read_exr(path: str | os.PathLike[str]) -> list[ExrPart]:
     return [_part(header, planes) for header, planes in zip(headers, channels, strict=True)]
 
 
+def placed(part: ExrPart, channel: str, outside: float = 0.0) -> npt.NDArray[np.float32]:
+    """A channel's data window in the display window, (H, W); overscan is cut, what is missing has the value ``outside``."""
+    values = part.channels[channel]
+    if part.data == part.display:
+        return np.asarray(values, dtype=np.float32)
+    out = np.full(part.display.size, outside, dtype=np.float32)
+    data, shown = part.data, part.display
+    x0, y0 = max(data.x0, shown.x0), max(data.y0, shown.y0)
+    x1, y1 = min(data.x1, shown.x1) + 1, min(data.y1, shown.y1) + 1
+    if x1 > x0 and y1 > y0:
+        there = values[y0 - data.y0 : y1 - data.y0, x0 - data.x0 : x1 - data.x0]
+        out[y0 - shown.y0 : y1 - shown.y0, x0 - shown.x0 : x1 - shown.x0] = there
+    return out
+
+
 def check_name(name: str) -> None:
     """Refuse a file whose name the decoders, which take UTF-8, cannot be told. Raises InputError."""
     try:

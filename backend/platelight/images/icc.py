@@ -29,6 +29,7 @@ class Profile:
 
     matrix: npt.NDArray[np.float64]
     gamma: float | None
+    name: str = "the file's ICC profile"
 
     @property
     def is_srgb(self) -> bool:
@@ -37,8 +38,11 @@ class Profile:
 
     def to_linear(self, encoded: Pixels) -> Pixels:
         """Encoded values (H, W, 3) in [0, 1] -> linear Rec.709."""
-        light = srgb_to_linear(encoded) if self.gamma is None else np.maximum(encoded, 0.0) ** self.gamma
-        return np.asarray(light @ self.matrix.T, np.float32)
+        return np.asarray(self.light(encoded) @ self.matrix.T, np.float32)
+
+    def light(self, encoded: Pixels) -> Pixels:
+        """Encoded values through the curve."""
+        return srgb_to_linear(encoded) if self.gamma is None else np.maximum(encoded, 0.0) ** self.gamma
 
 
 def profile_of(data: Any) -> Profile | None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from platelight.images.color import REC709_PRIMARIES, linear_space
-from platelight.images.exr import half, portable_attributes, read_exr, write_exr
+from platelight.images.exr import half, placed, portable_attributes, read_exr, write_exr
 from platelight.images.sanitize import Pixels
 from platelight.protocol.errors import InputError
 
@@ -31,6 +31,9 @@ MAP_CHANNELS: dict[str, tuple[str, ...]] = {
 
 _LATER = {"cavity": 1.0}
 """Planes that files of earlier versions and other decomposers' maps lack, and what that means."""
+
+_OUTSIDE = {"normal.Z": 1.0, "roughness.V": 1.0, "reflectivity.V": 0.04, "cavity.V": 1.0, "depth.Z": 1.0}
+"""What is not 0 outside of a data window: compositing programs write no more than they were painted in."""
 
 _RELIT_LAYERS = ("pbr", "diffuse", "specular")
 
@@ -67,7 +70,8 @@ def read_maps(path: str | os.PathLike[str]) -> tuple[dict[str, Pixels], dict[str
     Raises:
         InputError: not a readable EXR, or layers are missing.
     """
-    part = read_exr(path)[0]
+    parts = read_exr(path)
+    part = next((one for one in parts if "matte.V" in one.channels), parts[0])
     missing = [
         channel
         for name, names in MAP_CHANNELS.items()
@@ -84,7 +88,7 @@ def read_maps(path: str | os.PathLike[str]) -> tuple[dict[str, Pixels], dict[str
         if name in _LATER and names[0] not in part.channels:
             planes[name] = np.full(planes["matte"].shape, _LATER[name], np.float32)
             continue
-        stack = [np.asarray(part.channels[channel], dtype=np.float32) for channel in names]
+        stack = [placed(part, channel, _OUTSIDE.get(channel, 0.0)) for channel in names]
         planes[name] = stack[0] if len(stack) == 1 else np.stack(stack, axis=-1)
     return planes, part.attributes
 

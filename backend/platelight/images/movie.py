@@ -16,6 +16,7 @@ import numpy.typing as npt
 import OpenEXR
 from av.error import FFmpegError
 
+from platelight.images.broadcast import profile_of_tags
 from platelight.images.raster import Raster
 from platelight.protocol.errors import InputError
 
@@ -47,7 +48,10 @@ class Movie:
         try:
             # Showing times of all frames, without decoding: frames are then found by number in any container.
             packets = self.container.demux(self.stream)
-            self.times = sorted({packet.pts for packet in packets if packet.pts is not None})
+            # A trimmed movie holds frames before its first one, which are decoded and not shown.
+            self.times = sorted(
+                {packet.pts for packet in packets if packet.pts is not None and not packet.is_discard}
+            )
         except FFmpegError as error:
             raise InputError(f"{path} is a damaged movie.", "Export it again.") from error
         if not self.times:
@@ -184,7 +188,9 @@ def read_frame(path: str | os.PathLike[str], number: int) -> Raster:
         # Phones store what was shot upright lying on its side, and say how it is to be turned.
         values = np.rot90(values, round(frame.rotation / 90) % 4)
     color = values.astype(np.float32) / np.float32(65535.0 if deep else 255.0)
-    return Raster(color, None, False, attributes)
+    return Raster(
+        color, None, False, attributes, profile_of_tags(int(frame.color_primaries), int(frame.color_trc))
+    )
 
 
 def _matrix(frame: av.VideoFrame) -> Any:

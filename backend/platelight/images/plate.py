@@ -10,10 +10,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from platelight.images.color import matrix_to_rec709, to_linear
-from platelight.images.exr import ExrPart, check_name, read_exr
+from platelight.images.exr import ExrPart, check_name, placed, read_exr
 from platelight.images.ocio import LINEAR
 from platelight.images.raster import Raster, read_raster, straight
 from platelight.images.sanitize import HALF_MAX, LIGHT_MAX, Counts, Pixels, sanitize
@@ -43,44 +42,53 @@ class Plate:
     colorspace: str = "linear"
 
 
-def read_plate(path: str | os.PathLike[str], colorspace: str = "auto") -> Plate:
+def read_plate(path: str | os.PathLike[str], colorspace: str = "auto", empty: bool = False) -> Plate:
     """Read an EXR (OpenEXR) or any picture that OpenImageIO knows.
 
     An EXR's data window is placed in its display window: missing pixels are black (alpha 0), overscan is cut.
-    Premultiplied alpha is divided out; grey becomes three equal channels; EXIF orientation is applied.
+    Premultiplied alpha is divided out, and left out where it cuts nothing out of the data window, or everything out of a
+    picture that has color; grey becomes three equal channels; EXIF orientation is applied.
 
     Args:
         path: the file.
         colorspace: ``auto`` (float files linear, with the EXR's chromaticities if it has any; integer files by their ICC
-            profile, else sRGB unless they say linear), ``linear``, ``srgb``, or a name of the OpenColorIO configuration in force.
+            profile or a movie's tags, else sRGB unless they say linear), ``linear``, ``srgb``, or a name of the OpenColorIO
+            configuration in force.
+        empty: whether a keyed picture that is black and transparent everywhere is taken, as in the frames of a shot that its
+            subject has left.
 
     Raises:
         InputError: no such file, not an image, damaged, no color channels, fully transparent, unknown space.
     """
     name = os.fspath(path)
-    return plate_of(_read(name), name, colorspace)
+    return plate_of(_read(name), name, colorspace, empty=empty)
 
 
-def plate_of(raster: Raster, name: str, colorspace: str = "auto", ceiling: float = HALF_MAX) -> Plate:
+def plate_of(
+    raster: Raster, name: str, colorspace: str = "auto", ceiling: float = HALF_MAX, empty: bool = False
+) -> Plate:
     """The plate that decoded values are, none above ``ceiling``; as :func:`read_plate`, ``name`` being what messages call it."""
     color = raster.color if raster.color.shape[-1] == 3 else np.repeat(raster.color, 3, axis=-1)
     alpha = raster.alpha
     if alpha is not None:
         alpha, _ = sanitize(alpha)
         alpha = np.minimum(alpha, np.float32(1.0))
-        if not alpha.any():
+        if not alpha.any() and np.any(color):  # written as RGBA by who had no alpha
+            log.warning("%s: its alpha is 0 everywhere, and is left out.", name)
+            alpha = None
+        elif not alpha.any() and not empty:
             raise InputError(f"{name} is fully transparent.", "Give a plate with an opaque subject.")
-        if not np.any(color):
+        elif alpha.any() and not np.any(color):
             raise InputError(
                 f"{name} holds only an alpha channel; its color is black.", "Give a picture with color."
             )
-    space = _auto_space(raster) if colorspace == "auto" else colorspace
+    space = _auto_space(raster, name) if colorspace == "auto" else colorspace
     if colorspace == "auto" and raster.linear and "chromaticities" in raster.attributes:
         matrix = matrix_to_rec709(raster.attributes["chromaticities"])
         if not np.allclose(matrix, np.eye(3), atol=2e-3):
             color, space = color @ matrix.T.astype(np.float32), "linear with the file's chromaticities"
     elif colorspace == "auto" and raster.profile is not None and color.shape[-1] == 3:
-        color, space = raster.profile.to_linear(color), "the file's ICC profile"
+        color, space = raster.profile.to_linear(color), raster.profile.name
     else:
         color = to_linear(color, space)
     aspect = raster.attributes.get("pixelAspectRatio", raster.attributes.get("PixelAspectRatio", 1.0))
@@ -179,13 +187,13 @@ def _is_exr(name: str) -> bool:
 
 def _from_exr(name: str, any_channel: bool) -> Raster:
     parts = read_exr(name)
-    for part in parts:
-        found = _find_color(part, any_channel)
-        if found is None:
-            continue
-        names, alpha_name = found
-        color = np.stack([_place(part, channel) for channel in names], axis=-1)
-        alpha = _place(part, alpha_name) if alpha_name else None
+    held_by = [(part, found) for part in parts if (found := _find_color(part, any_channel)) is not None]
+    if held_by:
+        part, (names, alpha_name) = min(held_by, key=lambda one: not _is_beauty(one[0], one[1][0][0]))
+        color = np.stack([placed(part, channel) for channel in names], axis=-1)
+        # Where it cuts nothing out, the data window alone would be the matte.
+        cuts = alpha_name is not None and bool((part.channels[alpha_name] < 1.0).any())
+        alpha = placed(part, alpha_name) if alpha_name and cuts else None
         return Raster(color if alpha is None else straight(color, alpha), alpha, True, dict(part.attributes))
     held = sorted({key for part in parts for key in part.channels})
     if all(key.rpartition(".")[2] == "A" for key in held):
@@ -193,6 +201,12 @@ def _from_exr(name: str, any_channel: bool) -> Raster:
     raise InputError(
         f"{name} holds no color channels (only {', '.join(held[:6])}).", "Give a file with R, G and B."
     )
+
+
+def _is_beauty(part: ExrPart, channel: str) -> bool:
+    """Whether a part, or the layer of one of its channels, has the beauty's name."""
+    layer = channel.rpartition(".")[0].rpartition(".")[2]
+    return any(name and name.lower() in _BEAUTY for name in (layer, *part.name.split(".")))
 
 
 def _find_color(part: ExrPart, any_channel: bool) -> tuple[list[str], str | None] | None:
@@ -216,24 +230,12 @@ def _find_color(part: ExrPart, any_channel: bool) -> tuple[list[str], str | None
     return None
 
 
-def _place(part: ExrPart, channel: str) -> Pixels:
-    """Put a channel's data window into the display window."""
-    values: npt.NDArray[Any] = part.channels[channel]
-    if part.data == part.display:
-        return np.asarray(values, dtype=np.float32)
-    height, width = part.display.size
-    out = np.zeros((height, width), dtype=np.float32)
-    x0, y0 = max(part.data.x0, part.display.x0), max(part.data.y0, part.display.y0)
-    x1, y1 = min(part.data.x1, part.display.x1), min(part.data.y1, part.display.y1)
-    if x1 >= x0 and y1 >= y0:
-        out[
-            y0 - part.display.y0 : y1 - part.display.y0 + 1, x0 - part.display.x0 : x1 - part.display.x0 + 1
-        ] = values[y0 - part.data.y0 : y1 - part.data.y0 + 1, x0 - part.data.x0 : x1 - part.data.x0 + 1]
-    return out
-
-
-def _auto_space(raster: Raster) -> str:
+def _auto_space(raster: Raster, name: str) -> str:
     said = str(raster.attributes.get("oiio:ColorSpace", "")).lower()
+    if "log" in said:
+        log.warning(
+            "%s says that it is %s, and is read as sRGB. Name its color space by --colorspace.", name, said
+        )
     if raster.linear or said in ("linear", "lin_srgb", "lin_rec709", "scene_linear", LINEAR.lower()):
         return "linear"
     return "srgb"

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MOVIES = frozenset({".mov", ".mp4", ".m4v", ".mkv", ".avi", ".mxf", ".webm"})
 _PATTERN = re.compile(r"#+|%0?(\d*)d")
-_RANGE = re.compile(r"^(-?\d+)(?:-(-?\d+)(?:x(\d+))?)?$")
+_RANGE = re.compile(r"^(-?\d+)(?:-(-?\d+)(?:[x:](\d+))?)?$")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Frame:
 
 
 def parse_frames(text: str) -> list[int]:
-    """Numbers of ``1001-1100``, ``1001-1100x2``, ``1001,1005,1010-1012``, in order.
+    """Numbers of ``1001-1100``, ``1001-1100x2`` (or ``:2``, as OpenJD writes it), ``1001,1005,1010-1012``, ascending.
 
     Raises:
         InputError: the text says something else.
@@ -62,10 +62,10 @@ def parse_frames(text: str) -> list[int]:
         step = int(match[3]) if match and match[3] else 1
         if match is None or last < first or step < 1 or last - first > 1_000_000:
             raise InputError(
-                f"--frames {text!r} is not a frame range.", "Write for instance 1001-1100 or 1001-1100x2."
+                f"{text!r} is not a frame range.", "Write for instance 1001-1100 or 1001-1100x2."
             )
         numbers.extend(range(first, last + 1, step))
-    return list(dict.fromkeys(numbers))
+    return sorted(set(numbers))
 
 
 def is_pattern(argument: str) -> bool:
@@ -100,6 +100,7 @@ def expand(arguments: Iterable[str], frames: str | None = None, strict: bool = T
             pictures would write the same outputs.
     """
     numbers = parse_frames(frames) if frames else None
+    arguments = list(arguments)
     found: list[Frame] = []
     for argument in arguments:
         if is_pattern(argument):
@@ -108,6 +109,11 @@ def expand(arguments: Iterable[str], frames: str | None = None, strict: bool = T
             found.extend(_movie(argument, numbers, strict))
         else:
             found.append(_single(argument))
+    if numbers is not None and found and not any(frame.shot for frame in found):
+        raise InputError(
+            f"{found[0]} is one picture, which --frames says nothing of.",
+            "Name a sequence, as shot.####.exr.",
+        )
     stems: dict[str, Path] = {}
     for frame in found:
         other = stems.setdefault(frame.stem, frame.path)
@@ -174,11 +180,14 @@ def _sequence(pattern: str, numbers: list[int] | None, strict: bool) -> list[Fra
             more = f" ({len(missing)} frames are missing)" if len(missing) > 1 else ""
             raise InputError(f"{missing[0].path}: no such file{more}.", "Check --frames.")
         return listed
-    number_of = re.compile(re.escape(head) + r"(-?\d{" + str(width) + r",})" + re.escape(tail) + "$")
+    number_of = re.compile(re.escape(head) + r"(-?\d+)" + re.escape(tail) + "$")
     matches = [
         Frame(path, int(match[1]), pattern)
-        for path in map(Path, glob.glob(str(folder / f"{glob.escape(head)}*{glob.escape(tail)}")))
-        if (match := number_of.match(path.name))
+        for path in map(
+            Path, glob.glob(f"{glob.escape(str(folder))}/{glob.escape(head)}*{glob.escape(tail)}")
+        )
+        # The width holds the minus, as printf has it.
+        if (match := number_of.match(path.name)) and len(match[1]) >= width
     ]
     if not matches:
         raise InputError(f"{pattern} matches no file.", "Check the path and the number of #.")

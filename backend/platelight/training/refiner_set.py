@@ -69,7 +69,8 @@ def in_doubt(diffuse: Tensor, maps: dict[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def rehearsed(networks: Networks, batch: Batch, targets: int) -> dict[str, Tensor]:
-    """A batch of N pictures with N * ``targets`` targets as a shard's arrays, exposures normalized as in use.
+    """A batch of N pictures with N * ``targets`` targets as a shard's arrays, exposures normalized as in use; pictures that show
+    nothing are left out.
 
     Returns:
         plate, normal, albedo (N, 3, H, W), matte (N, 1, H, W), passes (N, targets, 6, H, W) (diffuse, specular), target
@@ -78,8 +79,10 @@ def rehearsed(networks: Networks, batch: Batch, targets: int) -> dict[str, Tenso
     assert batch.target is not None
     assert batch.target_latlong is not None
     lights = batch.target_latlong.unflatten(0, (-1, targets))
+    # A window may have missed its subject.
+    there = (batch.matte.flatten(1).amax(1) > 0.5).nonzero()[:, 0]
     rows = []
-    for plate, matte, its in zip(batch.plate, batch.matte, lights, strict=True):
+    for plate, matte, its in zip(batch.plate[there], batch.matte[there], lights[there], strict=True):
         maps = taken_apart(networks, plate, matte)
         whole = maps.whole()
         cover, bare = whole["matte"], whole["foreground"]
@@ -93,7 +96,7 @@ def rehearsed(networks: Networks, batch: Batch, targets: int) -> dict[str, Tenso
             }
         )  # fmt: skip
     shard = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-    shard["target"] = batch.target.unflatten(0, (-1, targets))
+    shard["target"] = batch.target.unflatten(0, (-1, targets))[there]
     return {name: value.clamp(max=BRIGHTEST).half().contiguous() for name, value in shard.items()}
 
 

@@ -12,7 +12,7 @@ const JOB_TYPE = {
     { key: "frames", type: "string", required: true, description: "Frame range, for example 1001-1200" },
     { key: "chunk_size", type: "int32", default: 50, description: "Frames of one task" },
     { key: "backdrop", type: "string", default: "none", choices: ["none", "plate", "light"] },
-    { key: "temporal", type: "string", default: "on", choices: ["on", "off"] },
+    { key: "temporal", type: "string", default: "auto", choices: ["auto", "on", "off"] },
     { key: "device", type: "string", default: "cuda", choices: ["cuda", "cpu"] },
     { key: "wipe", type: "bool", default: true, description: "A before/after movie when all is done" },
   ],
