@@ -17,17 +17,17 @@ from platelight.models.networks import decode, encode
 from platelight.models.unet import UNet
 from platelight.pipeline.evaluate import evaluate, load_suite, read_normal
 from platelight.protocol.errors import InputError
-from platelight.shading.environment import directions
+from platelight.shading.environment import directions, solid_angles
 from platelight.training.cli import main as train_command
 from platelight.training.enlarged import Enlarged
-from platelight.training.light_stage_lights import fibonacci
+from platelight.training.light_stage_lights import fibonacci, rig
 from platelight.training.light_stage_noise import without_noise
-from platelight.training.light_stage_reader import StageGenerator, StageReader, as_subject
-from platelight.training.light_stage_store import Store
+from platelight.training.light_stage_reader import StageGenerator, StageReader, as_subject, shown_by
+from platelight.training.light_stage_store import Store, pack, shard_name
 from platelight.training.start import load_mmae
 from platelight.training.suite import write_suite
 from platelight.training.supply import Mixed
-from stage_balls import ball, fill, lights
+from stage_balls import LAMPS, ball, fill, lights
 
 
 @pytest.mark.parametrize("targets", [1, 3])
@@ -62,6 +62,43 @@ def test_batches_for_the_trainer(targets: int) -> None:
     assert drawn[0].batch(2, held_out=True).target is None
     assert {s.info["subject"] for s in drawn[0].pools[True]} == {15, 31}
     assert not {s.info["subject"] for s in drawn[0].pools[False]} & {15, 31}
+
+
+def test_pictures_are_straight_where_the_matte_is_thin(tmp_path: Path) -> None:
+    """As a plate's foreground is in use: a ball of one normal under a sky of one color is of one color up to its rim."""
+    store = Store(str(tmp_path))
+    fill(store, 16)
+    for index in range(16):
+        shard = ball(index, 48)
+        flat = np.broadcast_to(np.float32([0, 0, 1]), shard.maps["normal"].shape)
+        soft = cv2.GaussianBlur(shard.maps["alpha"][..., 0], (0, 0), 2.0)[..., None]
+        soft *= soft > 0.02
+        color = shard.maps["albedo"].max((0, 1))
+        cosine = np.clip(rig(LAMPS).directions[:, 2], 0, None) * rig(LAMPS).solid_angles / math.pi
+        olat = cosine[:, None, None, None] * color * soft
+        shard.maps.update(alpha=soft, normal=flat * (soft > 0), albedo=color * (soft > 0))
+        store.write(shard_name(index), pack(replace(shard, olat=olat.astype(np.float32))))
+    batch = StageGenerator(StageReader(str(tmp_path)), lights(), 24, seed=1).batch(4, 1)
+    assert batch.target is not None
+    thin = (batch.matte > 0.1) & (batch.matte < 0.6)
+    assert thin.sum() > 50
+    for image in (batch.target, batch.surface.albedo):
+        for one, here, solid in zip(image, thin, batch.matte > 0.95, strict=True):
+            middle = one[:, solid[0]].mean(1, keepdim=True)
+            assert ((one[:, here[0]] - middle).abs() / middle).max() < 0.05
+
+
+def test_the_light_told_is_the_one_that_the_rig_shows() -> None:
+    """A sun is as wide as a lamp's cell on the stage, and of the same power."""
+    sun = torch.zeros(1, 3, 32, 64)
+    sun[..., 12, 40] = 100.0
+    shown = shown_by(sun, 96)
+    area = solid_angles(32)
+    assert (shown * area).sum() == pytest.approx(float((sun * area).sum()), rel=0.1)
+    cell = 4 * math.pi / 96
+    assert float(shown.max()) < 1.5 * 100.0 * float(area[12, 0]) / cell
+    sky = torch.full((1, 3, 32, 64), 0.7)
+    torch.testing.assert_close(shown_by(sky, 96), sky, atol=0.01, rtol=0)
 
 
 def test_metals_keep_a_share_of_their_color_as_made_pictures_do() -> None:

@@ -171,3 +171,18 @@ def test_pictures_that_show_nothing_are_left_out(tmp_path: Path) -> None:
     assert {len(plane) for plane in shard.values()} == {1}
     assert batch.target is not None
     torch.testing.assert_close(shard["target"][0], batch.target[TARGETS:].half())
+
+
+def test_most_pictures_keep_every_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turned by quarters and mirrored, nothing is lost between pixels."""
+    monkeypatch.setattr(refiner_set, "FREE", 0.0)
+    g = torch.Generator().manual_seed(3)
+    planes = [torch.rand(8, c, 16, 16, generator=g) for c in (3, 1, 3, 3, 6, 3)]
+    planes[2] = torch.nn.functional.normalize(planes[2] - 0.5, dim=1)
+    moved = refiner_set.laid(planes, g)
+    assert any(not torch.equal(a, b) for a, b in zip(moved, planes, strict=True))
+    for now, before in zip(moved, planes, strict=True):
+        if now is not moved[2]:
+            torch.testing.assert_close(
+                now.flatten(2).sort().values, before.flatten(2).sort().values, atol=1e-4, rtol=0
+            )

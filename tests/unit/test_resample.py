@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import torch
+from platelight.pipeline.networks import with_detail
 from platelight.pipeline.resample import (
     Window,
     fitted,
@@ -110,3 +111,19 @@ def test_dust_in_a_corner_does_not_widen_the_window() -> None:
     wide, small = subject_window(huge), subject_window(matte)
     assert abs(wide.left / 8 - small.left) < 2
     assert abs(wide.height / 8 - small.height) < 2
+
+
+def test_passes_are_fused_without_what_lies_beyond_the_rim() -> None:
+    """A network says nothing true off the subject; blurred in, that would darken or brighten the rim."""
+    y, x = torch.meshgrid(torch.arange(400.0), torch.arange(400.0), indexing="ij")
+    matte = ((x - 200) ** 2 + (y - 200) ** 2 < 120**2).float()[None, None]
+    plate = matte.expand(-1, 3, -1, -1) * 0.5
+
+    def run(p: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        return torch.where(
+            m > 0.5, 1.0, torch.where(m > 0, -3.0, 0.0)
+        )  # wrong where it is thin, nothing outside
+
+    coarse = run(resize(plate, (160, 160)), resize(matte, (160, 160)))
+    field = with_detail(coarse, run, 400, plate, matte)
+    torch.testing.assert_close(field[matte > 0.5], torch.ones(int(matte.sum())), atol=0.02, rtol=0)

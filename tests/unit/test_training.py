@@ -26,7 +26,7 @@ from platelight.training.lights import (
     random_lighting,
 )
 from platelight.training.losses import angular, gradients, scale_free
-from platelight.training.materials import Surface, paint
+from platelight.training.materials import Surface, _face_paint, paint
 from platelight.training.parts import Part
 from platelight.training.pictures import Generator, Photographer, develop, falloff
 from platelight.training.views import BANDS, Bank, Views, deformed, harmonics, leaning, mirrored
@@ -72,6 +72,31 @@ def lighting(env: torch.Tensor, lamp: torch.Tensor | None = None) -> Lighting:
     return Lighting(
         env, levels, torch.zeros(1, 1, 3) if lamp is None else lamp, torch.zeros(1, 1, dtype=torch.long)
     )
+
+
+def test_what_shines_hides_paint() -> None:
+    """Under a sky of one, white paint under a coat of glass is not brighter than one, at the rim neither."""
+    views = sphere_views()
+    env = torch.ones(1, 3, 32, 64)
+    surface = surface_of(views, 1.0, 0.3, 0.04)
+    seen = Photographer().photograph(views, surface, lighting(env), torch.zeros(1))
+    rim = (surface.mask > 0) & (views.normal[:, 2:] < 0.35) & (views.normal[:, 2:] > 0.1)
+    assert 0.75 < float(seen[:, 1:2][rim].mean()) < 1.0
+
+
+def test_stubble_ends_at_the_neck() -> None:
+    rest = torch.tensor([[0.0, -6.0, 9.0], [0.0, -30.0, 9.0]]).T.reshape(1, 3, 1, 2)
+    skin, hair = torch.ones(1, 1, 1, 2), torch.zeros(1, 3)
+    paints = [
+        _face_paint(
+            torch.ones(1, 3, 1, 2), rest, skin, hair, lambda x, scale: torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1, 1),
+            torch.Generator().manual_seed(seed),
+        )
+        for seed in range(40)
+    ]  # fmt: skip
+    darkest = torch.cat(paints).amin((0, 1, 2))
+    assert darkest[0] < 0.6
+    assert darkest[1] > 0.95
 
 
 def test_cast_normals_of_a_ball_are_those_of_a_ball() -> None:

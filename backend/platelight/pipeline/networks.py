@@ -83,11 +83,13 @@ class Networks:
 def with_detail(coarse: Tensor, run: Callable[..., Tensor], working: int, *inputs: Tensor | Large) -> Tensor:
     """Add detail passes to a field that was read at ``GLOBAL_SIDE``.
 
+    Off the subject a field says nothing, or nothing true; bands of it are blurred, so each pass is first gone on with beyond the rim.
+
     Args:
         coarse: (1, K, h, w), the field where the whole is seen.
         run: the network, from tensors like ``inputs`` to (1, K, ...).
         working: long side of the finest pass.
-        inputs: (1, C, H, W), all of one size.
+        inputs: (1, C, H, W), all of one size; the second is the matte.
 
     Returns:
         (1, K, h', w') at the working size.
@@ -99,9 +101,11 @@ def with_detail(coarse: Tensor, run: Callable[..., Tensor], working: int, *input
     passes = [(finest, FORM_CUT)]
     if max(finest) > 1.5 * MIDDLE_SIDE:
         passes = [(fitted(size, MIDDLE_SIDE), FORM_CUT), (finest, MIDDLE_CUT)]
-    field = coarse
+    field = from_solid(coarse, resize(inputs[1], (coarse.shape[-2], coarse.shape[-1])))
     for target, cut in passes:
-        field = fuse(field, in_tiles(run, TILE, OVERLAP, *(resize(x, target) for x in inputs)), cut)
+        seen = [resize(x, target) for x in inputs]
+        fine = from_solid(in_tiles(run, TILE, OVERLAP, *seen), seen[1])
+        field = fuse(field, fine, cut)
     return field
 
 

@@ -72,15 +72,16 @@ _COSINES, _ROUGHNESSES, _SAMPLES = 49, 33, 1024
 @torch.no_grad()
 def _albedo_table(device: torch.device, dtype: torch.dtype) -> Tensor:
     """``(1, 3, cosines, roughnesses)``, over √(n·v) and roughness: what :func:`albedos` returns."""
-    theta = torch.acos(torch.linspace(0.0, 1.0, _COSINES, dtype=torch.float64).clamp_min(0.01).square())
-    values = []
-    for r in torch.linspace(0.0, 1.0, _ROUGHNESSES).tolist():
-        _, weight, lh, _ = visible_lobe(theta[:, None], max(r * r, brdf.MIN_ALPHA), _SAMPLES)
-        white, edge, glass = (
-            (weight * f).mean(1)
-            for f in (torch.ones_like(lh), brdf.schlick_weight(lh), brdf.dielectric_weight(lh))
-        )
-        values.append(torch.stack((white, edge, glass / white), dim=-1))
+    with torch.device("cpu"):  # whatever is the default where it is asked first
+        theta = torch.acos(torch.linspace(0.0, 1.0, _COSINES, dtype=torch.float64).clamp_min(0.01).square())
+        values = []
+        for r in torch.linspace(0.0, 1.0, _ROUGHNESSES).tolist():
+            _, weight, lh, _ = visible_lobe(theta[:, None], max(r * r, brdf.MIN_ALPHA), _SAMPLES)
+            white, edge, glass = (
+                (weight * f).mean(1)
+                for f in (torch.ones_like(lh), brdf.schlick_weight(lh), brdf.dielectric_weight(lh))
+            )
+            values.append(torch.stack((white, edge, glass / white), dim=-1))
     return torch.stack(values, dim=1).permute(2, 0, 1)[None].contiguous().to(device, dtype)
 
 

@@ -111,6 +111,21 @@ def latlong_weights(count: int, rows: int, fine: int = 128) -> Array:
     return np.asarray(power / solid)
 
 
+@lru_cache(maxsize=16)
+def cell_shares(count: int, rows: int, fine: int = 128) -> Array:
+    """Matrix (count, rows * 2 rows): how much of each lat-long texel's area each lamp's cell covers."""
+    split = max(1, -(-fine // rows))
+    high = rows * split
+    edges = np.cos(np.arange(high + 1) / high * math.pi)
+    area = np.repeat(edges[:-1] - edges[1:], 2 * high)
+    row, column = np.divmod(np.arange(2 * high * high), 2 * high)
+    texel = (row // split) * 2 * rows + column // split
+    owner = cKDTree(fibonacci(count)).query(texel_directions(high))[1]
+    shares = np.zeros((count, 2 * rows * rows))
+    np.add.at(shares, (owner, texel), area)
+    return np.asarray(shares / shares.sum(0))
+
+
 def _barycentric(lamps: Array, directions: Array) -> tuple[Array, Array]:
     """The three lamps about each direction (D, 3) and their shares (D, 3), of the lattice's Delaunay triangles."""
     triangles = ConvexHull(lamps).simplices

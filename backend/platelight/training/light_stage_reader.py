@@ -19,7 +19,7 @@ from platelight.images.sanitize import Pixels
 from platelight.models.networks import exposure_of
 from platelight.protocol.errors import InputError
 from platelight.shading.environment import check, rotate
-from platelight.training.light_stage_lights import fibonacci, latlong_weights
+from platelight.training.light_stage_lights import cell_shares, fibonacci, latlong_weights
 from platelight.training.light_stage_store import Shard, Store, number_of
 from platelight.training.lights import LightBank, as_latlong, random_lighting
 from platelight.training.materials import Surface, unit
@@ -39,6 +39,12 @@ def weights_of(env: Tensor, lamps: int) -> Tensor:
     """
     matrix = torch.from_numpy(latlong_weights(lamps, check(env))).to(env.dtype)
     return torch.einsum("nct,lt->nlc", env.flatten(2), matrix)
+
+
+def shown_by(env: Tensor, lamps: int) -> Tensor:
+    """Environments (N, 3, h, 2h) as a rig of so many lamps shows them: no narrower than its cells."""
+    shares = torch.from_numpy(cell_shares(lamps, check(env))).to(env.dtype)
+    return torch.einsum("nlc,lt->nct", weights_of(env, lamps), shares).clamp_min(0).view_as(env)
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,7 @@ class StageGenerator:
         drawn = [as_latlong(random_lighting(self.lights, stored, g), stored) for _ in range(1 + targets)]
         environments = torch.stack(drawn, 1)  # (N, 1 + targets, 3, h, 2h)
         rows = [self._photograph(s, b, e) for s, b, e in zip(chosen, boxes, environments, strict=True)]
+        environments = shown_by(environments.flatten(0, 1), len(self.lamps)).unflatten(0, (count, -1))
         relit, mask, albedo, normal, roughness, f0, view = (
             torch.stack(fields) for fields in zip(*rows, strict=True)
         )
@@ -254,11 +261,12 @@ class StageGenerator:
         def straight(image: Tensor) -> Tensor:
             return (cut(image * s.alpha) * over * seen)[0]
 
-        relit = cut(s.sum(weights_of(environments, len(s.olat))))
+        # Beside a strong lamp others may have a slightly negative weight.
+        relit = cut(s.sum(weights_of(environments, len(s.olat)))).clamp_min(0) * over * seen
         mask = alpha[0]
-        roughness = torch.lerp(torch.ones_like(mask), straight(s.roughness).clamp(0.02, 1), mask)
+        roughness = torch.where(seen[0] > 0, straight(s.roughness).clamp(0.02, 1), 1.0)
         f0 = straight(s.f0).mean(0, keepdim=True)
         return (
-            relit, mask, straight(s.albedo).clamp(0, 1) * mask, unit(straight(s.normal), 0) * seen[0], roughness,
-            f0 * mask, unit(cut(s.view)[0], 0),
+            relit, mask, straight(s.albedo).clamp(0, 1), unit(straight(s.normal), 0) * seen[0], roughness, f0,
+            unit(cut(s.view)[0], 0),
         )  # fmt: skip

@@ -248,6 +248,7 @@ def _face_paint(
     )
     albedo = torch.lerp(albedo, hair.view(n, 3, 1, 1).expand_as(albedo), brow.clamp(0, 1))
     jaw = torch.sigmoid((-2.0 - rest[:, 1:2]) * 1.5) * torch.sigmoid((rest[:, 2:3] - 2.0) * 1.5) * skin
+    jaw = jaw * torch.sigmoid((rest[:, 1:2] + 10.0) * 1.5)  # bodies have skin below it
     stubble = jaw * (uniform(0, 1) < 0.3) * uniform(0.1, 0.8) * (0.8 + 0.2 * noise(rest, 30.0 * scale * 5))
     albedo = torch.lerp(albedo, hair.view(n, 3, 1, 1).expand_as(albedo), stubble.clamp(0, 0.9))
     freckle = torch.sigmoid((noise(rest, 20.0 * scale * 5) - 2.0) * 8) * skin * (uniform(0, 1) < 0.2)

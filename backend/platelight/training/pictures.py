@@ -15,6 +15,7 @@ from platelight.models.networks import MIDDLE, exposure_of
 from platelight.shading.brdf import cook_torrance
 from platelight.shading.environment import average, sample, solid_angles
 from platelight.shading.environment import directions as lattice
+from platelight.shading.sampling import albedos, layer_share
 from platelight.training.lights import LEVELS, ROWS, LightBank, Lighting, as_latlong, random_lighting
 from platelight.training.materials import Surface, paint, unit
 from platelight.training.views import BANDS, Bank, Source, Views, harmonics
@@ -139,7 +140,9 @@ class Photographer:
             )
             specular = specular + lobe * nl.clamp_min(0) * clear * strength
             diffuse = diffuse + around * strength / math.pi * 0.12 * (1.2 - open_sky)
-        return (surface.albedo * diffuse + specular) * surface.mask
+        # As in use and in Cycles: what the surface reflects does not reach its paint.
+        under = layer_share(albedos(nv, surface.roughness)[2], surface.f0)
+        return (surface.albedo * under * diffuse + specular) * surface.mask
 
     def _sh_irradiance(self, coefficients: Tensor, normal: Tensor) -> Tensor:
         basis = harmonics(normal, 1)
@@ -175,9 +178,10 @@ class Photographer:
 
 
 def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """What a camera makes of radiance: exposure, focus, noise, clipping, eight bits; then normalized again.
+    """What a camera makes of straight radiance (N, 3, H, W): exposure, focus, noise, clipping, eight bits; then normalized again.
 
-    Returns the normalized plate (N, 3, H, W) and the factor (N, 1, 1, 1) that light must be multiplied by.
+    Nothing of the backdrop comes in by the lens, as the foreground's colors are told from it. Returns the normalized plate
+    (N, 3, H, W) and the factor (N, 1, 1, 1) that light must be multiplied by.
     """
     n = len(radiance)
 
@@ -186,10 +190,7 @@ def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tupl
 
     gain = exposure_of(radiance, matte) * torch.exp(0.35 * torch.randn(n, 1, 1, 1, generator=generator))
     seen = radiance * gain
-    kernel = torch.tensor([1.0, 2.0, 1.0]).view(1, 1, 1, 3) / 4
-    soft = F.conv2d(
-        F.conv2d(seen.flatten(0, 1)[:, None], kernel, padding=(0, 1)), kernel.transpose(2, 3), padding=(1, 0)
-    ).view_as(seen)
+    soft = blurred(seen * matte) / blurred(matte).clamp_min(1e-3)
     # Cameras sharpen, and plates are seen reduced: a third is crisper than its own pixels, a quarter softer.
     crisp = (seen + uniform(n, 1, 1, 1) * (seen - soft)).clamp_min(0)
     focus = uniform(n, 1, 1, 1)
@@ -207,7 +208,14 @@ def develop(radiance: Tensor, matte: Tensor, generator: torch.Generator) -> tupl
     clipped = (torch.round(clipped.pow(1 / 2.4) * 255) / 255).pow(2.4) / 1.5
     seen = torch.where(display, clipped, seen)
     again = exposure_of(seen, matte)
-    return seen * again * matte, gain * again
+    return seen * again * (matte > 0), gain * again
+
+
+def blurred(image: Tensor) -> Tensor:
+    """An image (N, C, H, W) through a lens that is a little out of focus."""
+    kernel = torch.tensor([1.0, 2.0, 1.0]).view(1, 1, 1, 3) / 4
+    rows = F.conv2d(image.flatten(0, 1)[:, None], kernel, padding=(0, 1))
+    return F.conv2d(rows, kernel.transpose(2, 3), padding=(1, 0)).view_as(image)
 
 
 class Generator:

@@ -37,6 +37,7 @@ from platelight.training.pictures import Batch, Maker, Passes
 log = logging.getLogger(__name__)
 
 ZOOM = 1.35  # how much larger or smaller pictures are drawn: there are few of them
+FREE = 0.25
 TINT = 0.25  # spread of the logarithm of a light's color, drawn anew
 TARGETS = 4  # lights that each picture is relit by
 SHARD = 16  # pictures
@@ -83,7 +84,7 @@ def rehearsed(networks: Networks, batch: Batch, targets: int) -> dict[str, Tenso
     there = (batch.matte.flatten(1).amax(1) > 0.5).nonzero()[:, 0]
     rows = []
     for plate, matte, its in zip(batch.plate[there], batch.matte[there], lights[there], strict=True):
-        maps = taken_apart(networks, plate, matte)
+        maps = taken_apart(networks, plate * matte, matte)  # before a black backdrop
         whole = maps.whole()
         cover, bare = whole["matte"], whole["foreground"]
         lit = torch.cat([torch.cat(physical(whole, light[None], Relight().fov), 1) for light in its])
@@ -176,10 +177,13 @@ class RefinerSet:
 
 
 def laid(planes: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """Planes (N, C, H, W) of pictures, as in ``PLANES``, each turned by any angle, mirrored or not, larger or smaller by ``ZOOM``."""
+    """Planes (N, C, H, W) of pictures, as in ``PLANES``, each turned by quarters, mirrored or not, and a few (``FREE``) by any angle
+    and larger or smaller by ``ZOOM``: between pixels a third of the finest detail is lost.
+    """
     count = len(planes[0])
-    angle, zoom, side = torch.rand(3, count, generator=generator)
-    angle, zoom = angle * 2 * math.pi, torch.exp((2 * zoom - 1) * math.log(ZOOM))
+    angle, zoom, side, free = torch.rand(4, count, generator=generator)
+    angle = torch.where(free < FREE, angle, (angle * 4).floor() / 4) * 2 * math.pi
+    zoom = torch.exp((2 * zoom - 1) * math.log(ZOOM) * (free < FREE))
     cosine, sine = torch.cos(angle), torch.sin(angle)
     mirror = torch.where(side < 0.5, 1.0, -1.0)
     # Where a place of the new picture was in the old one, x to the right and y down.

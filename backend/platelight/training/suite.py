@@ -50,7 +50,7 @@ def _write(batch: Batch, folder: Path, number: int) -> Case:
     assert batch.target_latlong is not None
     surface, known = batch.surface, batch.matte > 0.5
     planes: dict[str, Tensor] = {
-        "plate": batch.plate,
+        "plate": batch.plate * batch.matte,  # before a black backdrop
         "normal": surface.normal * known,
         "albedo": surface.albedo,
         "roughness": surface.roughness.expand(-1, 3, -1, -1),
