@@ -11,6 +11,8 @@ import skimage.data
 from platelight.images.color import srgb_to_linear
 from platelight.models import packaged
 from platelight.pipeline import matting, segmentation
+from platelight.pipeline.room import UNBOUNDED
+from platelight.pipeline.segmentation import Coarse
 from platelight.protocol.errors import NoSubjectError, PlatelightError
 
 
@@ -216,3 +218,30 @@ def test_a_person_close_to_the_camera_is_one_in_every_frame() -> None:
 def test_a_cup_is_no_person() -> None:
     encoded = np.asarray(skimage.data.coffee(), np.float32) / 255
     assert not segmentation._decisive(segmentation.person_probability(encoded))
+
+
+def test_grain_hardly_boils_where_subject_and_wall_are_nearly_of_one_color(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two frames of a dark disc before a wall that is hardly darker, with a fine light strand across the edge."""
+    y, x = np.mgrid[:960, :1280]
+    disc = ((x - 640) ** 2 + (y - 480) ** 2 < 300**2).astype(np.float32)
+    clean = (0.03 + 0.02 * cv2.GaussianBlur(disc, (0, 0), 1.5))[..., None] * np.ones(3, np.float32)
+    strand = (np.abs(y - 480) < 2) & (x > 900) & (x < 960)
+    clean[strand] = 0.3
+    coarse = Coarse(cv2.GaussianBlur(disc, (0, 0), 4.0), "selfie segmentation")
+
+    def frames() -> list[np.ndarray]:
+        noise = np.random.default_rng(0).normal(0.0, 0.004, (2, *clean.shape))
+        return [
+            matting._solve_alpha((clean + n).astype(np.float32), coarse, 1.0, UNBOUNDED)[0] for n in noise
+        ]
+
+    def boil(pair: list[np.ndarray]) -> float:
+        return float(np.sqrt(((pair[0] - pair[1]) ** 2).mean()))
+
+    calm = frames()
+    monkeypatch.setattr(matting, "GRAIN", 0.0)
+    raw = frames()
+    assert boil(calm) < 0.8 * boil(raw)
+    assert abs(calm[0][strand].mean() - raw[0][strand].mean()) < 0.05

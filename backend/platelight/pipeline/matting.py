@@ -33,6 +33,11 @@ FOREGROUND_SIDE = 1024
 FIND_SIDE = 1920
 Map = npt.NDArray[Any]
 PRIOR_STRENGTH = 0.005
+GRAIN = 4.0
+"""Standard deviations of grain up to which a difference of alpha is taken for grain, by half."""
+TILES, TILE = 256, 16
+RIPPLE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+"""What is left of a plate without its values, slopes and bends."""
 
 
 def estimate_matte(pixels_linear: Pixels, room: Room = UNBOUNDED) -> tuple[Map, Map]:
@@ -142,7 +147,7 @@ def _solve_alpha(full: Pixels, coarse: Coarse, gain: float, room: Room) -> tuple
             return (enlarged(coarse.probability, size, top, bottom) > 0.5).astype(np.float32)
     else:
         solved = _closed_form(guide, trimap, prior, PRIOR_STRENGTH)
-        grow = _guided(guide, solved, unknown) if small != size else None
+        grow = _guided(guide, solved, unknown, _grain(full, shown, unknown)) if small != size else None
 
         def rows(top: int, bottom: int) -> Pixels:
             plate = full[top:bottom].astype(np.float32, copy=False)
@@ -208,10 +213,28 @@ def _closed_form(guide: Pixels, trimap: Pixels, prior: Pixels, strength: float) 
     return alpha
 
 
+def _grain(full: Pixels, shown: Callable[[Pixels], Pixels], unknown: npt.NDArray[np.bool_]) -> Pixels:
+    """Standard deviation of a plate's grain about its unknown band, (3,), where that is smooth (Immerkær 1996)."""
+    height, width = full.shape[:2]
+    ys, xs = np.nonzero(unknown)
+    chosen = np.linspace(0, len(ys) - 1, min(len(ys), TILES)).astype(int)
+    found = []
+    for y, x in zip(ys[chosen], xs[chosen], strict=True):
+        top = min(y * height // unknown.shape[0], max(0, height - TILE))
+        left = min(x * width // unknown.shape[1], max(0, width - TILE))
+        tile = shown(full[top : top + TILE, left : left + TILE].astype(np.float32, copy=False))
+        ripple = cv2.filter2D(tile, -1, RIPPLE, borderType=cv2.BORDER_REFLECT)
+        found.append(np.abs(ripple).mean((0, 1)) * np.float32(np.sqrt(np.pi / 2) / 6))
+    return np.asarray(np.percentile(found, 25, axis=0), np.float32)
+
+
 def _guided(
-    guide: Pixels, alpha: Pixels, unknown: npt.NDArray[np.bool_]
+    guide: Pixels, alpha: Pixels, unknown: npt.NDArray[np.bool_], grain: Pixels
 ) -> Callable[[Pixels, tuple[int, int], int, int], Pixels]:
     """Alpha (h, w) as a function of color, fitted small, to be applied large.
+
+    Where subject and backdrop are nearly of one color, it rises so steeply that a plate's ``grain`` (3,) would boil in it: what
+    differs from the smooth alpha by no more than that is left out.
 
     Returns:
         A function from the plate's rows ``top`` to ``bottom``, and the plate's size, to alpha there.
@@ -235,8 +258,11 @@ def _guided(
 
     def rows(full: Pixels, size: tuple[int, int], top: int, bottom: int) -> Pixels:
         here = enlarged(fit, size, top, bottom)
-        sharp = (here[..., :3] * full).sum(axis=-1) + here[..., 3]
-        return np.where(here[..., 4] > 0.5, sharp, here[..., 5])
+        smooth = here[..., 5]
+        detail = (here[..., :3] * full).sum(axis=-1) + here[..., 3] - smooth
+        boil = ((GRAIN * grain * here[..., :3]) ** 2).sum(axis=-1)
+        kept = detail * (detail**2 / np.maximum(detail**2 + boil, 1e-12))
+        return np.asarray(smooth + np.where(here[..., 4] > 0.5, kept, np.float32(0.0)), np.float32)
 
     return rows
 
