@@ -26,14 +26,22 @@ _handler: logging.Handler | None = None
 
 @bpy.app.handlers.persistent
 def _before_save(path: object = "", *_args: object) -> None:
-    maps.stay(str(path or ""))
-    maps.pack()
-    temporary.before_saving()
+    try:
+        maps.stay(str(path or ""))
+        maps.claim(str(path or ""))
+        maps.pack()
+    finally:
+        temporary.before_saving()
 
 
 @bpy.app.handlers.persistent
 def _after_save(*_args: object) -> None:
     temporary.after_saving()
+
+
+@bpy.app.handlers.persistent
+def _after_undo(*_args: object) -> None:
+    temporary.after_undo()
 
 
 @bpy.app.handlers.persistent
@@ -61,6 +69,8 @@ def register() -> None:
     bpy.app.handlers.save_pre.append(_before_save)
     for handlers in (bpy.app.handlers.save_post, bpy.app.handlers.save_post_fail):
         handlers.append(_after_save)
+    for handlers in (bpy.app.handlers.undo_post, bpy.app.handlers.redo_post):
+        handlers.append(_after_undo)
     bpy.app.handlers.load_pre.append(_before_load)
     own = preferences.own()
     preferences.set_log_level(own.log_level if own is not None else "WARNING")
@@ -72,6 +82,8 @@ def unregister() -> None:
     instant.stop()
     session.close()
     bpy.app.handlers.load_pre.remove(_before_load)
+    for handlers in (bpy.app.handlers.undo_post, bpy.app.handlers.redo_post):
+        handlers.remove(_after_undo)
     for handlers in (bpy.app.handlers.save_post, bpy.app.handlers.save_post_fail):
         handlers.remove(_after_save)
     bpy.app.handlers.save_pre.remove(_before_save)

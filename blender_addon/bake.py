@@ -116,8 +116,9 @@ class BakeSetup:
         scene = self._scene
         bpy.context.view_layer.update()  # places of lamps that were moved just now
         render = scene.render
-        self._kept = Temporary(scene)
+        self._kept = Temporary(scene, self._remove)
         compat.set_multilayer_exr(render.image_settings)
+        self._kept.clear_markers(scene)
         self._whole = ref(scene)
         self._cameras = self._panoramas()
         for owner, name, value in (
@@ -203,6 +204,8 @@ class BakeSetup:
 
     def __exit__(self, *_exc: object) -> None:
         self._kept.put_back()
+
+    def _remove(self) -> None:
         for place in self._cameras:
             camera = found(place)
             if camera is not None:

@@ -9,6 +9,7 @@ import bpy
 
 from . import color, compat, compositor, exr
 from .exr import Pixels
+from .plate_properties import frames_of
 from .wire import InputError
 
 
@@ -52,8 +53,7 @@ class CompositeSetup:
         pictures = {"Relit": plate.relit, "Grain Picture": plate.grain}
         if plate.backdrop_map is not None:
             pictures["Backdrop"] = plate.backdrop_map
-        frames = (plate.frame_first, plate.frame_last) if plate.is_sequence else None
-        compositor.place_group(scene, pictures, self._settings, frames)
+        compositor.place_group(scene, pictures, self._settings, frames_of(plate))
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -171,8 +171,9 @@ def _parse(data: bytes, path: str | os.PathLike[str], widen: bool) -> ExrFile:
         if compression not in _LINES:
             raise InputError(f"{path} uses an EXR compression that is not read here.", "Save it as ZIP.")
         count = -(-(y1 - y0 + 1) // _LINES[compression])
-        tables.append(struct.unpack_from(f"<{count}Q", data, at))
+        table = struct.unpack_from(f"<{count}Q", data, at)
         at += 8 * count
+        tables.append(table if any(table) or multipart else _chunks(data, at, count))
         for name, (kind, value) in header.items():
             if kind == "string":
                 attributes.setdefault(name, value.decode("utf-8", "replace"))
@@ -189,6 +190,15 @@ def _parse(data: bytes, path: str | os.PathLike[str], widen: bool) -> ExrFile:
             layer, _, channel = name.rpartition(".")
             planes[f"{layer}.{view}.{channel}" if view else name] = plane
     return ExrFile(_grouped(planes), attributes)
+
+
+def _chunks(data: bytes, at: int, count: int) -> tuple[int, ...]:
+    """Where the chunks stand in a file without its table, as Blender packs them since 5.2: one behind the other."""
+    table = []
+    for _ in range(count):
+        table.append(at)
+        at += 8 + struct.unpack_from("<i", data, at + 4)[0]
+    return tuple(table)
 
 
 def _part(

@@ -300,8 +300,8 @@ def set_preview(image: Any, thumbnail: Pixels) -> None:
     preview.image_pixels_float.foreach_set(np.ascontiguousarray(thumbnail, np.float32).ravel())
 
 
-def save_displayed(image: Any, target: Path) -> None:
-    """Save an image as 8-bit PNG through the scene's own view transform, temporary file and rename.
+def save_displayed(pixels: Pixels, target: Path) -> None:
+    """Save (H, W, 4), premultiplied, as 8-bit PNG through the scene's own view transform, temporary file and rename.
 
     Raises:
         InputError: the file cannot be written.
@@ -309,6 +309,8 @@ def save_displayed(image: Any, target: Path) -> None:
     scene = bpy.context.scene
     settings = scene.render.image_settings
     before = compat.image_settings(settings)
+    # An array of its own: of a sequence Blender would look for frame 0, and of our maps it takes alpha for another channel.
+    image = put_image("Platelight scratch", pixels, data=False)
     try:
         with tempfile.TemporaryDirectory(prefix="platelight-") as folder:
             scratch = Path(folder) / "shown.png"
@@ -320,4 +322,5 @@ def save_displayed(image: Any, target: Path) -> None:
                 raise InputError(f"{target} cannot be written.", "Choose another folder.") from error
             exr.write_atomically(target, scratch.read_bytes())
     finally:
+        bpy.data.images.remove(image)
         compat.restore_image_settings(settings, before)

@@ -13,7 +13,7 @@ import numpy as np
 from . import color, compat, images, latlong, maps, polyhaven, world
 from .exr import Pixels
 from .mapfiles import OnMain, Source
-from .plate_properties import is_built
+from .plate_properties import frames_of, is_built
 from .wire import InputError, Place, light_planes
 
 # A light wider than this is sent smaller where nobody will look at it directly.
@@ -236,19 +236,23 @@ def update_world(scene: Any, plate: Any) -> None:
     if state.light_from == "SCENE":
         drop_sun(scene)
         return
-    image = lender(state).source_light if state.light_from == "PLATE" else _file_image(state.hdri)
+    if state.light_from == "PLATE":
+        lends = lender(state)
+        image, frames = lends.source_light, frames_of(lends)
+    else:
+        image, frames = _file_image(state.hdri), None
     driven = world.Driven(
         "platelight.rotation", "platelight.exposure", f"platelight.{strength_property(state)}"
     )
     if state.split_sun:
         found = target_source(scene)
         sun, rest = latlong.split_sun(lat_long(found.read(3), found.name))
-        image = _keep(rest, SUNLESS, world.picture_of(scene, SUNLESS))
+        image, frames = _keep(rest, SUNLESS, world.picture_of(scene, SUNLESS)), None
         drop_sun(scene)
         state.sun = world.build_sun(scene, sun, plate.camera, state.sun_angle, driven)
     else:
         drop_sun(scene)
-    world.build_world(scene, image, plate.camera, driven_by=driven)
+    world.build_world(scene, image, plate.camera, driven_by=driven, frames=frames)
 
 
 def drop_sun(scene: Any) -> None:

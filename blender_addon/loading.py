@@ -10,7 +10,7 @@ import bpy
 
 from . import color, footage, images, mapfiles
 from .maps import put_map
-from .plate_properties import MAPS
+from .plate_properties import MAPS, stands
 from .wire import InputError
 
 
@@ -101,11 +101,22 @@ def remove_plate(scene: Any, index: int) -> None:
 
     collection, material = alone("collection"), alone("material")
     pictures = [image for name, _, _ in MAPS if (image := alone(name)) is not None]
+    for thing in set(filter(None, map(alone, ("card", "proxy", "camera", "made_camera")))):
+        # A copy of what was made carries its mark as well, but the plate does not point to it, or as the user's.
+        if thing.get("platelight") == plate.uid and thing != plate.own_camera:
+            bpy.data.objects.remove(thing)
     if collection is not None:
-        for thing in list(collection.objects):
-            if thing.get("platelight") == plate.uid:
-                bpy.data.objects.remove(thing)
+        # What the user put into it stays in the scene.
+        whole = scene.collection
+        things = [thing for thing in collection.objects if stands(plate, thing)]
+        parts = list(collection.children) if collection in whole.children_recursive else []
         bpy.data.collections.remove(collection)
+        for part in parts:
+            if part not in whole.children_recursive:
+                whole.children.link(part)
+        for thing in things:
+            if not stands(plate, thing):
+                whole.objects.link(thing)
     if material is not None:
         bpy.data.materials.remove(material)
     for image in pictures:

@@ -5,6 +5,7 @@ Handing arrays to Blender's images costs the main thread a copy of every map, 0.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import time
@@ -19,10 +20,13 @@ from . import exr
 from .exr import Pixels
 from .wire import InputError
 
+log = logging.getLogger(__name__)
 # Half floats are what Cycles keeps of a picture anyway; these need more.
 _FLOAT = frozenset({"plate", "depth", "source_light", "result", "relit", "composite"})
 _UNDO_AGE = 24 * 3600.0
-_DIGITS = re.compile(r"(\d+)(?=\.[^.]+$)")
+# The frame's number ends the name; that of a version, as in sky_v3.exr, is none.
+_DIGITS = re.compile(r"(?<!\d)(?<!^[vV])(?<![^A-Za-z0-9][vV])(\d+)(?=\.[^.]+$)")
+_CLAIMS = "used_by.txt"  # the .blend files that have a folder of maps for their sequences
 OnMain = Callable[[Callable[[], Any]], Any]
 
 
@@ -54,12 +58,18 @@ def frame_path(path: Path, frame: int) -> Path:
     return path.with_name(path.name[: found.start()] + number + path.name[found.end() :])
 
 
+def frame_number(path: Path) -> int | None:
+    """The number in a file's name, or None."""
+    found = _DIGITS.search(path.name)
+    return int(found.group(1)) if found is not None else None
+
+
 def frame_range(path: Path) -> tuple[int, int]:
     """First and last frame of the unbroken run of files that ``path`` belongs to; (0, 0) if it has no number."""
-    found = _DIGITS.search(path.name)
-    if found is None:
+    number = frame_number(path)
+    if number is None:
         return 0, 0
-    first = last = int(found.group(1))
+    first = last = number
     while first > 0 and frame_path(path, first - 1).is_file():
         first -= 1
     while frame_path(path, last + 1).is_file():
@@ -69,10 +79,9 @@ def frame_range(path: Path) -> tuple[int, int]:
 
 def neighbors(path: Path) -> tuple[bool, bool]:
     """Whether the frames before and after the file's own are there."""
-    found = _DIGITS.search(path.name)
-    if found is None:
+    number = frame_number(path)
+    if number is None:
         return False, False
-    number = int(found.group(1))
     return number > 0 and frame_path(path, number - 1).is_file(), frame_path(path, number + 1).is_file()
 
 
@@ -178,10 +187,29 @@ class Source:
         return cut(exr.parse(data, self.path or self.name, widen=widen).layers[""], channels)
 
 
+def claim(folder: Path, blend: Path) -> None:
+    """Note in a folder of maps that a .blend has it for its sequence: it stays while that file exists."""
+    note = folder / _CLAIMS
+    try:
+        said = _claims(folder)
+        if folder.is_dir() and blend not in said:
+            note.write_text("".join(f"{each}\n" for each in (*said, blend)), encoding="utf-8")
+    except OSError as error:  # no reason not to save
+        log.warning("%s cannot be written: %s", note, error)
+
+
+def _claims(folder: Path) -> list[Path]:
+    note = folder / _CLAIMS
+    return [Path(line) for line in note.read_text("utf-8", "replace").splitlines()] if note.is_file() else []
+
+
 def _entries(root: Path) -> list[tuple[float, int, Path]]:
-    """What may be deleted: folders of maps and downloaded HDRIs, as (time of last change, bytes, path), the oldest first."""
+    """What may be deleted: folders of maps that no .blend has claimed, and downloaded HDRIs, as (time of last change, bytes,
+    path), the oldest first."""
     found = []
     for entry in (*(root / "maps").glob("*/*"), *(root / "polyhaven" / "hdris").glob("*")):
+        if any(blend.is_file() for blend in _claims(entry)):
+            continue
         files = [path for path in entry.rglob("*") if path.is_file()] if entry.is_dir() else [entry]
         stats = [path.stat() for path in files]
         newest = max((each.st_mtime for each in stats), default=0.0)
@@ -190,7 +218,7 @@ def _entries(root: Path) -> list[tuple[float, int, Path]]:
 
 
 def used_bytes(root: Path) -> int:
-    """Size of all kept maps and downloads."""
+    """Size of all kept maps and downloads that may be deleted."""
     return sum(size for _, size, _ in _entries(root))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from . import exr, footage, images, mapfiles, preferences
 from .exr import Pixels
 from .mapfiles import Files, Source
-from .plate_properties import MAPS, is_analysed
+from .plate_properties import MAPS, frames_of, is_analysed
 from .wire import InputError
 
+log = logging.getLogger(__name__)
 _TITLES = {name: (title, data) for name, title, data in MAPS}
 _UNSAVED = "platelight_unsaved"
 _FILE = "platelight_file"
@@ -43,7 +45,7 @@ def attach(plate: Any, files: Files) -> None:
     """Have the plate's images show these files; Blender loads them when they are drawn or rendered."""
     for name, (path, thumbnail) in files.items():
         title, data = _TITLES[name]
-        frames = (plate.frame_first, plate.frame_last) if plate.is_sequence else None
+        frames = frames_of(plate)
         image = images.attach(
             f"{plate.name} {title}", path, data=data, existing=getattr(plate, name), frames=frames
         )
@@ -149,21 +151,41 @@ def is_untouched(plate: Any, name: str) -> bool:
 
 
 def stay(path: str) -> None:
-    """A file that is saved into another folder finds the maps of its sequences where they are."""
+    """A file that is saved into another folder finds its plates, mattes, light and maps where they are."""
     if not path or not bpy.data.filepath or Path(path).parent == Path(bpy.data.filepath).parent:
         return
     for scene in bpy.data.scenes:
+        state = scene.platelight
+        places = [(state, "hdri"), (state, "backdrop_path")]
+        places += [
+            (plate, name) for plate in state.plates for name in ("filepath", "matte_path", "map_folder")
+        ]
+        for owner, name in places:
+            if getattr(owner, name).startswith("//"):
+                setattr(owner, name, bpy.path.abspath(getattr(owner, name)))
+
+
+def claim(path: str) -> None:
+    """Keep the maps of this file's sequences, which no .blend packs, from being cleared in another file."""
+    cache = preferences.user_folder()
+    for scene in bpy.data.scenes if path else ():
         for plate in scene.platelight.plates:
-            if plate.map_folder.startswith("//"):
-                plate.map_folder = bpy.path.abspath(plate.map_folder)
+            folder = Path(bpy.path.abspath(plate.map_folder))
+            if plate.map_folder and folder.is_relative_to(cache):
+                mapfiles.claim(folder, Path(path).absolute())
 
 
 def pack() -> None:
-    """Put images that exist nowhere else into the .blend that is about to be saved."""
+    """Put images that exist nowhere else, and maps that were painted on, into the .blend that is about to be saved."""
     for image in bpy.data.images:
-        if image.get(_UNSAVED):
+        painted = image.get("platelight") and image.is_dirty and image.source != "SEQUENCE"
+        if not (image.get(_UNSAVED) or painted):
+            continue
+        try:
             image.pack()
             image[_UNSAVED] = False
+        except RuntimeError as error:  # its file is gone: the others are packed all the same
+            log.warning("%s is not packed: %s", image.name, error)
 
 
 def in_use() -> set[Path]:

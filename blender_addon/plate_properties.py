@@ -157,6 +157,7 @@ class PlatelightPlate(bpy.types.PropertyGroup):
     )
     proxy: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     camera: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
+    made_camera: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     card: bpy.props.PointerProperty(type=bpy.types.Object, options={"HIDDEN"})
     material: bpy.props.PointerProperty(type=bpy.types.Material, options={"HIDDEN"})
     collection: bpy.props.PointerProperty(type=bpy.types.Collection, options={"HIDDEN"})
@@ -179,5 +180,24 @@ def is_analysed(plate: Any) -> bool:
 
 
 def is_built(plate: Any) -> bool:
-    """Whether the card stands in the scene."""
-    return plate.card is not None and plate.camera is not None
+    """Whether the card stands in the scene, and the camera that was made for it."""
+    card, camera = plate.card, plate.camera
+    if card is None or camera is None or not stands(plate, card):
+        return False
+    return camera == plate.own_camera or stands(plate, camera)
+
+
+def stands(plate: Any, thing: Any) -> bool:
+    """Whether an object is in the plate's scene: one that was deleted lives on while the plate points to it."""
+    whole, ours = plate.id_data, plate.collection
+    # Panels ask whenever they are drawn: its own collection is small, a scene may not be.
+    return (
+        ours is not None
+        and ours.objects.get(thing.name) == thing
+        and ours in whole.collection.children_recursive
+    ) or thing in whole.objects.values()
+
+
+def frames_of(plate: Any) -> tuple[int, int] | None:
+    """First and last frame of a sequence, None of a still."""
+    return (plate.frame_first, plate.frame_last) if plate.is_sequence else None

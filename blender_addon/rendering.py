@@ -22,6 +22,7 @@ class RenderSetup:
         render = scene.render
         kept = self._kept = Temporary(scene)
         compat.set_multilayer_exr(render.image_settings)
+        kept.clear_markers(scene)
         for owner, name, value in (
             (scene, "camera", plate.camera),
             (render, "engine", compat.engine_id("CYCLES")),
@@ -36,6 +37,8 @@ class RenderSetup:
             (render, "use_file_extension", False),
             (render, "pixel_aspect_x", 1.0),
             (render, "pixel_aspect_y", 1.0),
+            (render, "use_multiview", False),
+            (plate.camera.data.dof, "use_dof", False),
             (scene.cycles, "samples", self._samples),
             (scene.cycles, "use_denoising", bool(scene.platelight.denoise and compat.can_denoise())),
         ):

@@ -14,7 +14,7 @@ from .exr import Pixels
 from .lens import Frustum, frustum
 from .mapfiles import OnMain, Source
 from .maps import is_untouched, map_pixels, plate_source, put_map
-from .plate_properties import PLANES, is_analysed
+from .plate_properties import PLANES, frames_of, is_analysed, stands
 from .wire import InputError
 
 PASSES = (
@@ -113,15 +113,18 @@ def build(scene: Any, plate: Any) -> None:
     state = scene.platelight
     if plate.collection is None:
         plate.collection = bpy.data.collections.new(f"Platelight {plate.name}")
+    if plate.collection not in scene.collection.children_recursive:
         scene.collection.children.link(plate.collection)
     if plate.own_camera is not None:
         plate.camera = plate.own_camera
     else:
-        mine = (
-            plate.camera if plate.camera is not None and plate.camera.get("platelight") == plate.uid else None
-        )
-        plate.camera = world.build_camera(f"{plate.name} Camera", plate.fov, plate.collection, mine)
+        made = plate.made_camera
+        if made is None and plate.camera is not None and plate.camera.get("platelight") == plate.uid:
+            made = plate.camera  # of an earlier version
+        made = world.build_camera(f"{plate.name} Camera", plate.fov, plate.collection, made)
+        plate.camera = plate.made_camera = made
         plate.camera["platelight"] = plate.uid
+        _put_in(plate, plate.camera)
     if not (is_untouched(plate, "reflectivity") and plate.specular_map is not None) and not plate.is_sequence:
         put_map(plate, "specular_map", materials.specular_plane(map_pixels(plate, "reflectivity", 1)))
     pictures = {
@@ -132,7 +135,7 @@ def build(scene: Any, plate: Any) -> None:
         "specular": plate.specular_map,
         "matte": plate.matte_map,
     }
-    frames = _frames(plate)
+    frames = frames_of(plate)
     plate.material = materials.build_material(f"{plate.name} Material", pictures, plate.material, frames)
     meters, spread = lamps.meters(scene), plate.skin_radius if plate.skin else 0.0
     skin.set_skin(plate.material, skin.width(spread, meters))
@@ -159,6 +162,7 @@ def build(scene: Any, plate: Any) -> None:
         existing=plate.card,
     )
     plate.card["platelight"] = plate.uid
+    _put_in(plate, plate.card)
     plate.card["platelight_depth_scale"] = scale
     build_proxy(plate, depth, matte)
     scene.camera = plate.camera
@@ -173,16 +177,18 @@ def build(scene: Any, plate: Any) -> None:
         light.update_world(scene, plate)
 
 
-def _frames(plate: Any) -> tuple[int, int] | None:
-    return (plate.frame_first, plate.frame_last) if plate.is_sequence else None
+def _put_in(plate: Any, thing: Any) -> None:
+    """Have an object that was deleted from the scene stand in it again."""
+    if not stands(plate, thing):
+        plate.collection.objects.link(thing)
 
 
 def shade_cavity(plate: Any) -> None:
     """Have card and proxy show the plate's cavity map, or none."""
     if plate.material is not None:
-        materials.set_cavity(plate.material, plate.cavity, _frames(plate))
+        materials.set_cavity(plate.material, plate.cavity, frames_of(plate))
     for material in plate.proxy.data.materials[:1] if plate.proxy is not None else ():
-        materials.set_cavity(material, plate.cavity, _frames(plate))
+        materials.set_cavity(material, plate.cavity, frames_of(plate))
 
 
 def build_proxy(plate: Any, depth: Pixels, matte: Pixels) -> None:
@@ -214,9 +220,10 @@ def build_proxy(plate: Any, depth: Pixels, matte: Pixels) -> None:
         camera=plate.camera,
         collection=plate.collection,
         existing=plate.proxy,
-        frames=_frames(plate),
+        frames=frames_of(plate),
     )
     plate.proxy["platelight"] = plate.uid
+    _put_in(plate, plate.proxy)
     shade_cavity(plate)
 
 
@@ -314,19 +321,3 @@ def check_picture(target: Path) -> None:
     """
     if target.suffix.lower() not in {".exr", ".png"}:
         raise InputError(f"{target} is neither .exr nor .png.", "Choose one of these.")
-
-
-def save_picture(
-    path: str, image: Any, layers: dict[str, Pixels], attributes: dict[str, exr.Attribute]
-) -> None:
-    """Save a picture: ``.exr`` with its layers in float, ``.png`` as the scene displays it; temp + rename.
-
-    Raises:
-        InputError: another kind of file, or a folder that cannot be written.
-    """
-    target = Path(bpy.path.abspath(path))
-    check_picture(target)
-    if target.suffix.lower() == ".exr":
-        exr.write(target, layers, attributes)
-    else:
-        images.save_displayed(image, target)

@@ -17,6 +17,7 @@ from mathutils import Vector
 
 from . import color, compat
 from .latlong import Sun
+from .materials import follow_frames
 from .node_tools import NodeBuilder
 
 WORLD_NAME = "Platelight World"
@@ -94,6 +95,7 @@ def build_world(
     rotation: float = 0.0,
     exposure: float = 0.0,
     driven_by: Driven | None = None,
+    frames: tuple[int, int] | None = None,
 ) -> Any:
     """Make or update the world of a scene so that it lights with an HDRI, and return it.
 
@@ -103,6 +105,7 @@ def build_world(
         rotation: degrees, with the sign of Blender's World Mapping Z.
         exposure: stops; the background's strength is 2 to its power.
         driven_by: the scene's own properties in place of both, so that they can be animated.
+        frames: first and last frame where the image is a sequence.
     """
     world = own_world(scene) or bpy.data.worlds.new(WORLD_NAME)
     world["platelight_scene"] = scene.name
@@ -118,6 +121,8 @@ def build_world(
         background = b.add("ShaderNodeBackground", sky, 1.0, label=BACKGROUND_NODE)
         b.add("ShaderNodeOutputWorld", background)
     nodes[IMAGE_NODE].image = image
+    if frames is not None:
+        follow_frames(nodes[IMAGE_NODE].image_user, *frames)
     nodes[FACING_NODE].inputs["Rotation"].default_value[2] = -heading(camera)
     turn = nodes[ROTATION_NODE].inputs["Rotation"]
     strength = nodes[BACKGROUND_NODE].inputs["Strength"]

@@ -13,6 +13,7 @@ from ..comp_render import CompositeSetup, read_combined
 from ..exr import Pixels
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
+from ..plate_properties import frames_of
 from ..properties import active_plate, plate_by_uid
 from ..render_modal import RenderOperator
 from ..session import session
@@ -109,11 +110,10 @@ class PLATELIGHT_OT_composite(JobOperator, bpy.types.Operator):
             pictures["Backdrop"] = plate.backdrop_map
         else:  # that of an earlier composite
             plate.backdrop_map = None
-        frames = (plate.frame_first, plate.frame_last) if plate.is_sequence else None
         state = home.platelight
         settings = {"Edge": state.edge, "Light Wrap": state.light_wrap, "Wrap Size": state.wrap_size}
         settings["Grain"] = value.grain * state.grain
-        compositor.place_group(home, pictures, settings, frames)
+        compositor.place_group(home, pictures, settings, frames_of(plate))
         session.say(f"The compositor has {plate.name}, with grain of {value.grain:.2g}.")
 
 
@@ -147,7 +147,7 @@ class PLATELIGHT_OT_save_composite(RenderOperator, bpy.types.Operator):
         if not name:
             raise wire.InputError("No file is chosen.", "Choose an Output in the Composite panel.")
         self._saved = Path(bpy.path.abspath(name))
-        frame = maps.current_frame(plate)
+        frame = self._frame = maps.current_frame(plate)
         if frame is not None:
             self._saved = scene.numbered(self._saved, frame)
         setup = CompositeSetup(context.scene, plate, target)
@@ -157,13 +157,13 @@ class PLATELIGHT_OT_save_composite(RenderOperator, bpy.types.Operator):
     def digest(self, _context: Any) -> Callable[[Path], mapfiles.Files]:
         """The composite with everything else into one file."""
         _, plate = _found(self._uid)
-        frame, folder, saved = maps.current_frame(plate), maps.map_folder(plate), self._saved
+        frame, folder, saved = self._frame, maps.map_folder(plate), self._saved
         sources = {
-            name: (maps.source(plate, name), count)
+            name: (maps.source(plate, name, frame), count)
             for name, count in _LAYERS.items()
             if getattr(plate, name) is not None
         }
-        relit = maps.source(plate, "relit")
+        relit = maps.source(plate, "relit", frame)
 
         def read(path: Path) -> mapfiles.Files:
             picture = read_combined(path)

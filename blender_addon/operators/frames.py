@@ -6,7 +6,7 @@ import bpy
 
 from .. import maps, scene, wire
 from ..modal import TICK, redraw
-from ..properties import active_plate, plate_by_uid
+from ..properties import active_plate
 from ..session import session
 from .common import has_scene, idle, refuse, told
 
@@ -19,6 +19,7 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
 
     _steps: Any = None
     _timer: Any = None
+    _home: str = ""
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -32,26 +33,40 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
 
     def _plan(self, context: Any) -> Any:
         """Yield the operators to be called, each once the one before has ended; the scene is at its frame then."""
-        state = context.scene.platelight
-        uid = active_plate(state).uid
-        frames = range(active_plate(state).frame_first, active_plate(state).frame_last + 1)
-        for frame in frames:  # what lacks is told now, not after hours
-            maps.source(active_plate(state), "albedo", frame)
-        for number, frame in enumerate(frames, 1):
-            found = plate_by_uid(uid)
-            if found is None:
+        self._home, uid = context.scene.name, active_plate(context.scene.platelight).uid
+
+        def at(frame: int) -> tuple[Any, Any]:
+            """The scene's settings and the plate, shown, chosen and at a frame, whatever the user did meanwhile."""
+            home = bpy.data.scenes.get(self._home)
+            plates = home.platelight.plates if home is not None else ()
+            index = next((number for number, plate in enumerate(plates) if plate.uid == uid), None)
+            if home is None or index is None:
                 raise wire.InputError("The plate was removed while its range was relit.", "Load it again.")
+            if bpy.context.scene != home:
+                raise wire.InputError(
+                    "Another scene was chosen while the range was relit.",
+                    f"Show {home.name} and start again.",
+                )
+            home.platelight.active = index
+            home.frame_set(frame)
+            return home.platelight, plates[index]
+
+        plate = active_plate(context.scene.platelight)
+        frames = range(plate.frame_first, plate.frame_last + 1)
+        for frame in frames:  # what lacks is told now, not after hours
+            maps.source(plate, "albedo", frame)
+        for number, frame in enumerate(frames, 1):
             session.series = (frame, number, len(frames))
-            context.scene.frame_set(frame)
-            by_cycles = state.physics == "CYCLES"
-            if found[1].shadow_proxy and by_cycles:
+            state, plate = at(frame)
+            if plate.shadow_proxy and state.physics == "CYCLES":
                 scene.build_proxy(
-                    found[1], *(maps.map_pixels(found[1], name, 1, frame) for name in ("depth", "matte_map"))
+                    plate, *(maps.map_pixels(plate, name, 1, frame) for name in ("depth", "matte_map"))
                 )
             if state.light_from == "SCENE":
                 yield bpy.ops.platelight.match_scene_light
-            if by_cycles:
+            if at(frame)[0].physics == "CYCLES":
                 yield bpy.ops.platelight.render_preview
+            at(frame)
             yield bpy.ops.platelight.refine
 
     @told
@@ -64,7 +79,7 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
                     return {"CANCELLED"}
         finally:
             session.series = None
-            context.scene.frame_set(before)
+            self._leave(before)
         session.say("The range is relit.")
         return {"FINISHED"}
 
@@ -104,10 +119,14 @@ class PLATELIGHT_OT_relight_range(bpy.types.Operator):
     def _over(self, context: Any, result: set[str]) -> set[str]:
         session.drop_timer(self._timer)
         self._timer = session.series = None
-        if context.scene is not None:
-            context.scene.frame_set(self._before)
+        self._leave(self._before)
         redraw()
         return result
+
+    def _leave(self, frame: int) -> None:
+        home = bpy.data.scenes.get(self._home)
+        if home is not None:
+            home.frame_set(frame)
 
 
 CLASSES = (PLATELIGHT_OT_relight_range,)

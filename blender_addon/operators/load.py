@@ -130,9 +130,9 @@ def _from_clip(where: Any, clip: Any) -> Any:
     if footage.is_movie(path):
         frames, offset = (1, clip.frame_duration), shift + 1
     else:
-        frames = mapfiles.frame_range(path)
-        offset = frames[0] + shift
-    plate = loading.load_plate(where, clip.filepath, clip.name, clip.colorspace_settings.name, frames, offset)
+        number = mapfiles.frame_number(path) or 0  # Blender counts from the clip's own file
+        frames, offset = (number, mapfiles.frame_range(path)[1]), number + shift
+    plate = loading.load_plate(where, str(path), clip.name, clip.colorspace_settings.name, frames, offset)
     camera = clip.tracking.camera
     if clip.tracking.reconstruction.is_valid:
         plate.fov = math.degrees(2.0 * math.atan(camera.sensor_width / (2.0 * camera.focal_length)))
@@ -152,7 +152,7 @@ def _from_image(where: Any, image: Any) -> Any:
     if image.source == "FILE" and not path.is_file():  # packed, or painted and not saved
         return loading.add_still(where, images.picture_of(image, image.name), image.name)
     frames = mapfiles.frame_range(path) if image.source == "SEQUENCE" else None
-    return loading.load_plate(where, image.filepath, image.name, space, frames)
+    return loading.load_plate(where, str(path), image.name, space, frames)
 
 
 CLASSES = (PLATELIGHT_OT_load_plate, PLATELIGHT_OT_use_footage)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import bpy
 import numpy as np
 
-from .. import exr, lamps, light, mapfiles, maps, preferences, remote, scene, wire
+from .. import exr, images, lamps, light, mapfiles, maps, preferences, remote, scene, wire
 from ..jobs import Reporter, Work
 from ..modal import JobOperator
 from ..plate_properties import PLANES
@@ -74,7 +74,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         state = context.scene.platelight
         plate = active_plate(state)
         self._uid = plate.uid
-        frame = maps.current_frame(plate)
+        frame = self._frame = maps.current_frame(plate)
         by_backend = state.physics == "BACKEND"
         sources = {}
         if not by_backend:
@@ -108,7 +108,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         for plane in wire.maps_of(kind(**options)):
             if plane != "cavity" or plate.cavity is not None:
                 sources[plane] = (maps.source(plate, PLANES[plane]), _CHANNELS[plane])
-        name, folder, uses_frames = plate.name, maps.map_folder(plate), plate.is_sequence
+        name, folder = plate.name, maps.map_folder(plate)
         wanted = self.filepath or state.output
         self._picture = None
         saved = Path(bpy.path.abspath(wanted)) if wanted else None
@@ -153,7 +153,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
                 layers["diffuse"], layers["specular"] = planes["diffuse"], planes["specular"]
                 notes.update({f"platelight:{k}": str(v) for k, v in answer.meta.items()})
                 exr.write(saved, layers, notes)
-            files = mapfiles.write_maps(folder, kept, frame if uses_frames else None)
+            files = mapfiles.write_maps(folder, kept, frame)
             return _Refined(files, answer.meta)
 
         return f"Refining {plate.name}", work
@@ -166,7 +166,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         _, plate = found
         maps.attach(plate, value.files)
         if self._picture is not None:
-            scene.save_picture(str(self._picture), plate.result, {}, {})
+            images.save_displayed(maps.map_pixels(plate, "result", 4, self._frame), self._picture)
         session.say(f"{plate.name} is refined.")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from .. import bake, exr, light, mapfiles, maps, scene, wire
+from .. import bake, exr, images, light, mapfiles, maps, scene, wire
 from ..plate_properties import is_analysed
 from ..properties import active_plate, plate_by_uid
 from ..render_modal import RenderOperator
@@ -50,13 +50,13 @@ class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
     def setup(self, context: Any, target: Path) -> AbstractContextManager[Any]:
         """The plate alone, with its passes."""
         plate = active_plate(context.scene.platelight)
-        self._uid = plate.uid
+        self._uid, self._frame = plate.uid, maps.current_frame(plate)
         return RenderSetup(context.scene, plate, target, self.samples)
 
     def digest(self, _context: Any) -> Callable[[Path], mapfiles.Files]:
         """Passes out of the file, into maps, and into the file that was asked for."""
         _, plate = _found(self._uid)
-        folder, frame = maps.map_folder(plate), maps.current_frame(plate)
+        folder, frame = maps.map_folder(plate), self._frame  # the timeline may show another by now
         saved = Path(bpy.path.abspath(self.filepath)) if self.filepath else None
         if saved is not None and frame is not None:
             saved = scene.numbered(saved, frame)
@@ -79,7 +79,7 @@ class PLATELIGHT_OT_render_preview(RenderOperator, bpy.types.Operator):
         _, plate = _found(self._uid)
         maps.attach(plate, files)
         if self._picture is not None:
-            scene.save_picture(str(self._picture), plate.preview, {}, {})
+            images.save_displayed(maps.map_pixels(plate, "preview", 4, self._frame), self._picture)
         return f"{plate.name} is rendered."
 
 

@@ -163,6 +163,22 @@ def test_damage_is_a_sentence_that_names_the_file(exr: Any, tmp_path: Path) -> N
         exr.read(cut)
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_file_without_its_table_is_read(exr: Any, tmp_path: Path, compress: bool) -> None:
+    """As Blender 5.2 packs a picture that was painted on."""
+    path, plane = tmp_path / "painted.exr", picture(channels=3)
+    exr.write(path, {"": plane}, compress=compress)
+    data = bytearray(path.read_bytes())
+    _, at = exr._header(data, 8)
+    rows = 16 if compress else 1
+    end = at + 8 * -(-len(plane) // rows)
+    assert any(data[at:end])
+    data[at:end] = bytes(end - at)
+    np.testing.assert_array_equal(exr.parse(bytes(data), path).layers[""], plane)
+    with pytest.raises(exr.InputError, match="not a complete"):
+        exr.parse(bytes(data[:-100]), path)
+
+
 def test_lossy_and_tiled_files_are_refused(exr: Any, tmp_path: Path) -> None:
     header = {"compression": OpenEXR.PIZ_COMPRESSION, "type": OpenEXR.scanlineimage}
     with OpenEXR.File(header, {"RGB": picture(channels=3)}) as file:

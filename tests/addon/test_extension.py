@@ -99,7 +99,8 @@ def test_install_enable_disable_remove(run_blender: Callable[..., Any], built_zi
     first = seen["first"]
     assert first["operators"] == OPERATORS
     assert first["properties"] == ["platelight"]
-    assert len(first["handlers"]) == 4  # before loading and saving, after saving well or badly
+    # Before loading and saving, after saving well or badly, after undo and redo.
+    assert len(first["handlers"]) == 6
     assert seen["between"] == nothing
     assert seen["second"] == first
     assert seen["third"] == first

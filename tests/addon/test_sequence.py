@@ -51,3 +51,35 @@ def test_names_of_frames(addon: Callable[[str], Any], tmp_path: Path) -> None:
     assert mapfiles.frame_range(tmp_path / "still.exr") == (0, 0)
     with pytest.raises(mapfiles.InputError, match="no frame number"):
         mapfiles.frame_path(tmp_path / "still.exr", 1)
+
+
+@pytest.mark.blender
+def test_what_the_user_does_while_a_sequence_is_rendered(run_blender: Callable[..., Any]) -> None:
+    seen = run_blender("sequence_meanwhile.py")
+    first, last, before = seen["passes"]
+    assert first == pytest.approx(0.1, rel=0.05)
+    assert last == before == pytest.approx(0.4, rel=0.05)
+    assert seen["preview.png"] == pytest.approx([0.1, 0.5], rel=0.05)  # straight: no dark edges
+    assert seen["saved"] == seen["relit"] == ["FINISHED"]
+    assert seen["composite"] == pytest.approx([0.1, 0.05], rel=0.01)
+    assert seen["composite's file"] == [True, False, False]
+    assert seen["results"] == [pytest.approx([level, 0.5], rel=0.03) for level in (0.1, 0.2, 0.4)]
+    assert seen["frame back"] == 7
+    assert "Another scene was chosen" in seen["stopped"]
+    assert seen["frames of both"] == [7, 5]
+    assert seen["before it"] == ["stopped.1001.png"]
+    assert seen["world's frames"] == [1001, 3, True]
+    darker, brighter = seen["lit"]
+    assert brighter / darker == pytest.approx(16.0, rel=0.05)  # albedo and light are each 4 times
+
+
+def test_a_version_is_no_frame(addon: Callable[[str], Any], tmp_path: Path) -> None:
+    mapfiles = addon("mapfiles")
+    for name in ("sky_v12", "sky_v13", "V1", "V2", "shot_v2.1001", "shot_v2.1002", "env2", "env3", "v2.0009"):
+        (tmp_path / f"{name}.exr").touch()
+    for still in ("sky_v13", "V2"):
+        assert mapfiles.neighbors(tmp_path / f"{still}.exr") == (False, False), still
+        assert mapfiles.frame_number(tmp_path / f"{still}.exr") is None, still
+    assert mapfiles.frame_range(tmp_path / "shot_v2.1001.exr") == (1001, 1002)
+    assert mapfiles.frame_range(tmp_path / "env3.exr") == (2, 3)
+    assert mapfiles.frame_path(tmp_path / "v2.0009.exr", 10).name == "v2.0010.exr"

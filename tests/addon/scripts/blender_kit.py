@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 from mathutils import Vector
 
-from blender_addon import card, compat, exr, images, materials, remote, world
+from blender_addon import card, compat, exr, images, maps, materials, remote, world
 from blender_addon.node_tools import NodeBuilder
 
 SIZE = 64
@@ -54,6 +54,25 @@ def own_camera(scene: Any, fov: float) -> Any:
     camera = bpy.data.objects.new("Mine", data)
     scene.collection.objects.link(camera)
     return camera
+
+
+def add_plate(height: int, width: int, camera: Any = None) -> Any:
+    """A gray plate whose surface faces the camera everywhere at distance one, built."""
+    scene = bpy.context.scene
+    state = scene.platelight
+    name = f"plate{height}x{width}.exr"
+    exr.write(name, {"": np.full((height, width, 3), 0.2, np.float32)})
+    bpy.ops.platelight.load_plate(filepath=str(Path(name).resolve()))
+    plate = state.plates[state.active]
+    one = np.ones((height, width), np.float32)
+    planes = {"matte_map": one, "depth": one, "roughness": one, "reflectivity": 0 * one, "cavity": one}
+    planes |= {"normal": np.dstack([0 * one, 0 * one, one]), "albedo": np.dstack([0.5 * one] * 3)}
+    planes["foreground"], planes["source_light"] = planes["albedo"], np.ones((8, 16, 3), np.float32)
+    for key, plane in planes.items():
+        maps.put_map(plate, key, plane)
+    plate.own_camera, plate.shadow_proxy = camera, True
+    bpy.ops.platelight.build_scene()
+    return state.plates[state.active]
 
 
 def empty_scene(samples: int, size: int = SIZE) -> tuple[Any, Any]:

@@ -19,25 +19,6 @@ out: dict[str, Any] = {}
 ops = bpy.ops.platelight
 
 
-def add_plate(height: int, width: int, camera: Any = None) -> Any:
-    """A gray plate whose surface faces the camera everywhere at distance one, built."""
-    scene = bpy.context.scene
-    state = scene.platelight
-    name = f"plate{height}x{width}.exr"
-    blender_addon.exr.write(name, {"": np.full((height, width, 3), 0.2, np.float32)})
-    ops.load_plate(filepath=str(Path(name).resolve()))
-    plate = state.plates[state.active]
-    one = np.ones((height, width), np.float32)
-    planes = {"matte_map": one, "depth": one, "roughness": one, "reflectivity": 0 * one, "cavity": one}
-    planes |= {"normal": np.dstack([0 * one, 0 * one, one]), "albedo": np.dstack([0.5 * one] * 3)}
-    planes["foreground"], planes["source_light"] = planes["albedo"], np.ones((8, 16, 3), np.float32)
-    for key, plane in planes.items():
-        maps.put_map(plate, key, plane)
-    plate.own_camera, plate.shadow_proxy = camera, True
-    ops.build_scene()
-    return state.plates[state.active]
-
-
 def ends(scene: Any, thing: Any) -> list[list[float]]:
     """The least and the largest place in the picture, 0 to 1 across and up, of what an object is made of."""
     shown = thing.evaluated_get(bpy.context.evaluated_depsgraph_get())
@@ -83,7 +64,7 @@ for title, size, fit, shift in (
     bpy.ops.wm.read_factory_settings(use_empty=True)
     mine = kit.own_camera(bpy.context.scene, 50.0)
     mine.data.sensor_fit, (mine.data.shift_x, mine.data.shift_y) = fit, shift
-    plate = add_plate(*size, mine)
+    plate = kit.add_plate(*size, mine)
     bpy.context.view_layer.update()
     out["lens"][title] = [ends(bpy.context.scene, plate.card), ends(bpy.context.scene, plate.proxy)]
 
@@ -95,7 +76,7 @@ sky = bpy.data.worlds.new("Mine")
 scene.world = sky
 blender_addon.exr.write("sky.exr", {"": np.ones((16, 32, 3), np.float32)})
 ops.set_light(filepath=str(Path("sky.exr").resolve()))
-plate = add_plate(16, 24)
+plate = kit.add_plate(16, 24)
 out["own world"] = [scene.world.name != "Mine", bpy.data.worlds["Mine"].use_fake_user]
 out["alone"] = preview(plate)
 
