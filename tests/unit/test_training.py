@@ -356,14 +356,25 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_same_seed_same_pictures_and_held_out_views_stay_out(bank: Path, tmp_path: Path) -> None:
+def test_same_seed_same_pictures_and_held_out_views_stay_out(
+    bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lights = load_bank(make_lights(tmp_path / "lights"))
-    one, two = (Generator(Bank(bank), lights, 64, 4, hold_out=8).batch(4, targets=1) for _ in range(2))
+    one, two = (Generator(Bank(bank), lights, 64, 4).batch(4, targets=1) for _ in range(2))
     assert torch.equal(one.plate, two.plate)
     assert one.target is not None
     assert torch.isfinite(one.plate).all()
     assert torch.isfinite(one.target).all()
-    assert Generator(Bank(bank), lights, 64, 4, hold_out=8).training == 56
+    source = Bank(bank)
+    drawn: list[int] = []
+    monkeypatch.setattr(source, "crop", lambda indices, size, generator: drawn.extend(indices.tolist()))
+    maker = Generator(source, lights, 64, 4)
+    maker.views(62, held_out=False)
+    last = {k for k in range(len(source)) if k % source.per_shard >= source.per_shard - 2}
+    assert not last & set(drawn)
+    drawn.clear()
+    maker.views(100, held_out=True)
+    assert set(drawn) == last
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -227,7 +226,6 @@ class Generator:
         lights: LightBank,
         size: int,
         seed: int,
-        hold_out: int = 64,
         tiles: Tensor | None = None,
         device: torch.device = torch.device("cpu"),  # noqa: B008 (a constant)
     ) -> None:
@@ -237,19 +235,14 @@ class Generator:
         self.generator = torch.Generator(device).manual_seed(seed)
         with device:
             self.photographer = Photographer()
-        # The last views of a bank are never trained on.
-        self.training = (
-            len(source) - min(hold_out, len(source) // 8) if isinstance(source, Bank) else sys.maxsize
-        )
 
     def views(self, count: int, held_out: bool) -> Views:
         g = self.generator
         if not isinstance(self.source, Bank):
             return self.source.draw(count, self.size, g)
-        if held_out:
-            indices = self.training + torch.randint(len(self.source) - self.training, (count,), generator=g)
-        else:
-            indices = torch.multinomial(self.source.share[: self.training], count, generator=g)
+        held = self.source.held
+        share = self.source.share * (held if held_out else ~held)
+        indices = torch.multinomial(share, count, replacement=held_out, generator=g)
         return self.source.crop(indices, self.size, g)
 
     @torch.no_grad()

@@ -119,6 +119,9 @@ class Source(Protocol):
         ...
 
 
+HELD = 2  # views of a shard: those of one subject
+
+
 class Bank:
     """The shards that ``raycast.make_bank`` wrote, memory-mapped."""
 
@@ -135,6 +138,8 @@ class Bank:
         share = torch.tensor([1.0 / math.sqrt(mixes.count(mix)) for mix in mixes])
         self.per_shard = len(self.arrays[0]["fov"])
         self.share = share.repeat_interleave(self.per_shard)
+        # The last subject of each shard is never trained on, so that all kinds are held out however a bank grows.
+        self.held = (torch.arange(len(self)) % self.per_shard) >= self.per_shard - HELD
         self.size = int(self.arrays[0]["part"].shape[1])
 
     def __len__(self) -> int:
