@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .wire import ConnectionFailed
+from .wire import Cancelled, ConnectionFailed
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +34,24 @@ class BackendState(StrEnum):
 
 def answers(endpoint: str, timeout: float = 0.3) -> bool:
     """Whether something listens at a ``tcp://host:port`` endpoint; it says nothing about who."""
-    parts = urlsplit(endpoint)
-    if parts.scheme != "tcp" or parts.hostname is None or parts.port is None:
-        return False
     try:
+        parts = urlsplit(endpoint)
+        if parts.scheme != "tcp" or parts.hostname is None or parts.port is None:
+            return False
         with socket.create_connection((parts.hostname, parts.port), timeout):
             return True
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no port or address can be written so
+        return False
+
+
+def is_local(endpoint: str) -> bool:
+    """Whether a backend of ours can listen at an endpoint: a literal loopback address with a port, or none at all."""
+    try:
+        parts = urlsplit(endpoint)
+        return not endpoint or (
+            parts.port is not None and ipaddress.ip_address(parts.hostname or "").is_loopback
+        )
+    except ValueError:
         return False
 
 
@@ -113,12 +125,13 @@ class BackendProcess:
         # Blender's Python settings must not leak into another interpreter.
         environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONHOME", "PYTHONPATH"}}
         environment.update(self._environment)
+        environment["PLATELIGHT_END_WITH_STDIN"] = "1"  # it ends also when this process is killed
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.log_path.open("ab") as stream:
                 self._process = subprocess.Popen(
                     self.command,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
                     env=environment,
@@ -147,12 +160,15 @@ class BackendProcess:
         """Block until the backend is ready.
 
         Raises:
+            Cancelled: ``cancelled`` says so; the backend goes on.
             ConnectionFailed: it ended, or was not ready in ``timeout`` seconds; the sentence has the last
                 line of its log.
         """
         until = time.monotonic() + timeout
         while self.poll() is not BackendState.RUNNING:
-            if self.state is BackendState.FAILED or time.monotonic() > until or cancelled():
+            if cancelled():
+                raise Cancelled("Cancelled.")
+            if self.state is BackendState.FAILED or time.monotonic() > until:
                 last = next((line for line in reversed(self.log_tail(5)) if line.strip()), "no output")
                 raise ConnectionFailed(
                     f"The backend did not start: {last.strip()}.", f"Its log is {self.log_path}."
@@ -174,6 +190,8 @@ class BackendProcess:
                 log.warning("backend %d did not end on TERM, killing it", process.pid)
                 process.kill()
                 process.wait(2.0)
+        if process.stdin is not None:
+            process.stdin.close()
         self._process = None
         self.state = BackendState.STOPPED
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import wire
-from .backend_process import BackendProcess, BackendState, answers, find_command
+from .backend_process import BackendProcess, BackendState, answers, find_command, is_local
 from .exr import Pixels
 from .installer import environment_python, installed_version
 from .jobs import Reporter
@@ -115,7 +115,9 @@ def command_line(settings: BackendSettings) -> list[str]:
 
 
 def ensure_backend(settings: BackendSettings, running: BackendProcess | None) -> BackendProcess | None:
-    """Start a local backend if nothing answers and the settings allow it; main thread, returns at once.
+    """Start a backend on this computer if none answers, the settings allow it and its address is this computer's.
+
+    Main thread, returns at once.
 
     Returns the process that we started, now or before, or None where another one answers.
 
@@ -126,7 +128,7 @@ def ensure_backend(settings: BackendSettings, running: BackendProcess | None) ->
         return running
     if reachable(settings):
         return None
-    if not settings.start_backend:
+    if not (settings.start_backend and is_local(settings.endpoint)):
         where = settings.endpoint or "this computer"
         raise wire.ConnectionFailed(f"No backend answers at {where}.", "Start it and try again.")
     process = local_backend(settings)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT, SCRIPTS
 
 pytestmark = pytest.mark.alone
 
@@ -91,10 +94,87 @@ def test_waiting_ends_when_cancelled(bp: Any, tmp_path: Path) -> None:
     )
     process.start()
     try:
-        with pytest.raises(bp.ConnectionFailed):
+        with pytest.raises(bp.Cancelled):
             process.wait_ready(30, cancelled=lambda: True)
     finally:
         process.stop()
+
+
+def test_a_backend_ends_with_a_blender_that_is_killed(tmp_path: Path) -> None:
+    code = f"""
+import sys, time, types
+from pathlib import Path
+package = types.ModuleType("platelight_addon")
+package.__path__ = [{str(ROOT / "blender_addon")!r}]
+sys.modules["platelight_addon"] = package
+from platelight_addon.backend_process import BackendProcess
+command = [sys.executable, "-m", "platelight.server", "--port", "0", "--job", "addon_job:run_job"]
+told = Path({str(tmp_path / "config" / "server.json")!r})
+paths = dict(PLATELIGHT_CONFIG_DIR=str(told.parent), PYTHONPATH={str(ROOT / "backend") + os.pathsep + str(SCRIPTS)!r})
+process = BackendProcess(command, told.exists, Path({str(tmp_path / "backend.log")!r}), paths)
+process.start()
+process.wait_ready(60)
+print(process.pid, flush=True)
+time.sleep(60)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "backend")}
+    blender = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert blender.stdout is not None
+    pid = int(blender.stdout.readline())
+    blender.kill()
+    blender.wait()
+    until = time.monotonic() + 15
+    while (tmp_path / "config" / "server.json").exists() or running(pid):
+        assert time.monotonic() < until, (tmp_path / "backend.log").read_text()
+        time.sleep(0.05)
+
+
+def running(pid: int) -> bool:
+    """True while a process runs; one that has ended and that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "local"),
+    [
+        ("", True),
+        ("tcp://127.0.0.1:5599", True),
+        ("tcp://[::1]:5599", True),
+        ("tcp://localhost:5599", False),
+        ("tcp://192.168.1.2:5599", False),
+        ("tcp://127.0.0.1", False),
+        ("tcp://127.0.0.1:99999", False),
+        ("tcp://[::1", False),
+    ],
+)
+def test_a_backend_is_started_on_this_computer_only(
+    addon: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str, local: bool
+) -> None:
+    remote = addon("remote")
+    monkeypatch.setenv("PLATELIGHT_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setattr(remote, "answers", lambda _: False)
+    folder = tmp_path / "user"
+    settings = types.SimpleNamespace(
+        endpoint=endpoint, backend=sys.executable, start_backend=True, device="auto", folder=folder
+    )
+    if not local:
+        with pytest.raises(remote.wire.ConnectionFailed) as error:
+            remote.ensure_backend(settings, None)
+        assert str(error.value) == f"No backend answers at {endpoint}. Start it and try again."
+        return
+    process = remote.ensure_backend(settings, None)
+    try:
+        assert process.pid is not None
+    finally:
+        process.stop()
+    settings.start_backend = False
+    with pytest.raises(remote.wire.ConnectionFailed):
+        remote.ensure_backend(settings, None)
 
 
 def test_find_command_prefers_the_setting(bp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +188,9 @@ def test_find_command_prefers_the_setting(bp: Any, tmp_path: Path, monkeypatch: 
     assert bp.find_command() == [str(program), "serve"]
 
 
-@pytest.mark.parametrize("endpoint", ["", "ipc:///tmp/x", "tcp://127.0.0.1", "tcp://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", "ipc:///tmp/x", "tcp://127.0.0.1", "tcp://127.0.0.1:1", "tcp://127.0.0.1:99999", "tcp://[::1"],
+)
 def test_nothing_answers_at_a_bad_endpoint(bp: Any, endpoint: str) -> None:
     assert not bp.answers(endpoint)

@@ -88,6 +88,19 @@ def sequence(state: Any) -> Iterator[float]:
     yield 1.0
     yield from kit.picture("s08_range_refining")
     yield from kit.ended("range")
+    # By Cycles, while the user looks at other frames.
+    state.physics, state.output = "CYCLES", str(kit.WORK / "cycles.####.png")
+    kit.call(ops.relight_range)
+    for frame in (1002, 1001, 1003):
+        yield 1.0
+        bpy.context.scene.frame_set(frame)
+    yield from kit.picture("s08_range_by_cycles")
+    yield from kit.ended("range by Cycles")
+    assert kit.session().message == "The range is relit.", kit.session().message
+    for frame in (1001, 1002):
+        assert (kit.WORK / f"cycles.{frame}.png").is_file(), frame
+    assert not (kit.WORK / "cycles.1003.png").exists()
+    state.physics = "BACKEND"
 
 
 def light(state: Any) -> Iterator[float]:

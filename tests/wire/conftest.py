@@ -27,8 +27,9 @@ class Server:
     folder: Path
     options: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
-    endpoint: str = ""
+    endpoint: str = "tcp://127.0.0.1:0"
     process: subprocess.Popen[str] | None = None
+    stdin: int | None = None
 
     @property
     def toy_log(self) -> Path:
@@ -39,20 +40,19 @@ class Server:
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE), environment.get("PYTHONPATH", "")])
         environment["PLATELIGHT_TOY_LOG"] = str(self.toy_log)
         environment.update(self.environment)
-        port = self.endpoint.rsplit(":", 1)[1] if self.endpoint else "0"
         command = [
             sys.executable,
             "-m",
             "platelight.server",
-            "--port",
-            port,
+            "--endpoint",
+            self.endpoint,
             "--job",
             "toys:run",
             *self.options,
         ]
         with open(self.folder / "server.log", "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+                command, stdin=self.stdin, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

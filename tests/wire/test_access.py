@@ -298,6 +298,23 @@ def test_a_server_beyond_loopback_does_not_start(make_server: Callable[..., Serv
         assert main(["--endpoint", "tcp://127.0.0.1:0", "--port", "0"]) == 2
 
 
+def test_a_server_on_ipv6(tmp_path: Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = Server(tmp_path, endpoint="tcp://[::1]:0").start()
+    try:
+        assert re.fullmatch(r"tcp://\[::1\]:[1-9]\d+", server.endpoint)
+        with server.client() as client:
+            plane = np.ones((3, 3), np.float32)
+            result = client.run(Decompose(fov=toys.DOUBLE), {"plate": plane}, timeout=30)
+        np.testing.assert_array_equal(result.planes["plate_twice"], 2)
+    finally:
+        server.stop()
+
+
 def test_allow_list(tmp_path: Path) -> None:
     path = tmp_path / "allowed_clients"
     path.touch(mode=0o600)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import toys
@@ -103,6 +106,23 @@ def test_a_client_that_only_listens_still_pings(
     assert len(pings) >= 3
 
 
+def test_a_failed_job_is_tried_again_also_after_the_session_has_ended(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text("session_seconds = 1.0\n")
+    server = make_server("--config", str(path))
+    with server.client() as client:
+        for runs in (1, 2):
+            with pytest.raises(JobFailed):
+                client.run(Decompose(fov=toys.FAIL), PLANE, timeout=30)
+            assert len(server.runs()) == runs
+            client.connect()
+            time.sleep(
+                2.0
+            )  # the server forgets the client, which is told so by the answer to its next message
+
+
 def test_a_deaf_job_is_ended_from_outside(make_server: Callable[..., Server]) -> None:
     server = make_server()
     with server.client() as client:
@@ -143,6 +163,34 @@ def test_worker_killed_under_a_job(make_server: Callable[..., Server]) -> None:
         assert job.result is not None, job.error
         check(job.result)
     assert len(server.runs()) == 2
+
+
+def test_what_a_killed_worker_was_writing_goes(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client:
+        check(client.run(Decompose(fov=toys.DOUBLE), PLANE, timeout=30))
+        worker = server.runs()[0]
+        others = server.blobs / f"tmp-{worker}0-0"
+        for path in (server.blobs / f"tmp-{worker}-0", others):
+            path.touch()
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: list(server.blobs.glob("tmp-*")) == [others])
+
+
+def test_a_waiting_job_of_another_version_is_an_answer(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with server.client() as client:
+        key = client.run(Decompose(fov=toys.DOUBLE), PLANE, timeout=30).key
+    server.stop()
+    with sqlite3.connect(server.blobs.parent / "jobs.sqlite3") as db:
+        request = msgspec.msgpack.encode({"kind": "decompose", "of_old": 1})
+        db.execute("UPDATE jobs SET state='queued', request=?", (request,))
+    server.start()
+    with server.client() as client:
+        with pytest.raises(JobFailed) as error:
+            client.result(key, timeout=30)
+        check(client.run(Decompose(fov=toys.DOUBLE, working_size=64), PLANE, timeout=30))
+    assert str(error.value) == "The job was written by another version of the server. Run it again."
 
 
 def test_three_crashes_poison_a_job(make_server: Callable[..., Server]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -172,6 +173,20 @@ def test_a_second_signal_ends_a_drain(make_server: Callable[..., Server]) -> Non
         server.start()
         assert job.join().error is None
     assert len(server.runs()) == 2
+
+
+def test_a_server_ends_with_the_program_that_holds_its_input(tmp_path: Path) -> None:
+    server = Server(tmp_path, environment={"PLATELIGHT_END_WITH_STDIN": "1"}, stdin=subprocess.PIPE).start()
+    try:
+        with server.client() as client:  # workers start, and have another input
+            client.run(Decompose(fov=toys.DOUBLE), PLANE, timeout=30)
+        assert server.process is not None
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        assert server.process.wait(10) == 0
+    finally:
+        server.stop()
+    assert not (tmp_path / "config" / "server.json").exists()
 
 
 # ---- status, metrics, logs

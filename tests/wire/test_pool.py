@@ -14,7 +14,7 @@ from platelight.protocol.requests import Decompose
 from platelight.server import pool as pools
 from platelight.server import worker
 from platelight.server.config import ServeConfig
-from platelight.server.inside import Finished, Ready, Run, decode_to_worker, encode
+from platelight.server.inside import Finished, Ready, Run, Unable, decode_to_worker, encode
 from platelight.server.pool import Event, Pool
 from platelight.server.store import Job
 
@@ -62,6 +62,11 @@ class Stage:
         seen: list[Event] = []
         wait_for(lambda: seen.extend(self.pool.events()) or seen)
 
+    def give_up(self, name: str, sentence: str) -> None:
+        """Have a worker say that it cannot serve, as a spare on its device would."""
+        self._workers[name].send(encode(Unable(sentence)))
+        wait_for(lambda: self.pool.events() or self.pool.unable.sentence == sentence)
+
     def close(self) -> None:
         self.pool.close()
         self._context.destroy(linger=0)
@@ -92,3 +97,14 @@ def test_the_worker_that_worked_last_is_next(stage: Stage) -> None:
         stage.finish(first)
         assert stage.hand_out(6) == first
         assert stage.hand_out(7) == second
+
+
+def test_spares_that_cannot_start_do_not_stop_a_worker_that_is_up(stage: Stage) -> None:
+    first, second = stage.names
+    stage.hand_out(1)
+    for name in (first, second):
+        stage.give_up(name, f"The device of {name} is gone.")
+        assert not stage.pool.broken
+    for one in stage.pool._processes.values():
+        one.state = pools.WorkerState.STARTING
+    assert stage.pool.broken

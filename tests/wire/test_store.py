@@ -90,13 +90,13 @@ def test_quota_evicts_the_oldest_result_and_no_waiting_job(tmp_path: Path) -> No
     store.touch(first)  # used later than the second
     age(store)
     assert store.room.size() == 2000
-    store.room.make("ada", 400)
+    store.room.make("ada", [plane_of(4.0).info])
     assert store.get(first) is not None
     assert store.get(second) is None
     assert not store.blobs.has(plane_of(2.0).info.hash, 400)
     assert store.complete([waiting.info, plane_of(1.5).info])
     with pytest.raises(StoreFull, match="has no room"):
-        store.room.make("eve", 2000)
+        store.room.make("eve", [plane_of(value).info for value in range(20, 25)])
     assert store.get("f" * 64) is not None
     assert store.complete([waiting.info])
     store.close()
@@ -108,7 +108,7 @@ def test_results_expire(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as other:
         other.execute("UPDATE jobs SET used = used - 100 WHERE key = ?", (old,))
     age(store)
-    store.room.make("ada", 0)
+    store.room.make("ada", [])
     assert store.get(old) is None
     assert store.get(new) is not None
     assert store.room.size() == 800
@@ -122,7 +122,7 @@ def test_a_plane_that_two_jobs_use_stays(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as other:
         other.execute("UPDATE jobs SET used = 0 WHERE key = ?", (old,))
     age(store)
-    store.room.make("ada", 0)
+    store.room.make("ada", [])
     assert store.complete([plane_of(1.0).info])
     assert not store.complete([plane_of(1.5).info])
     store.close()
@@ -368,8 +368,8 @@ def test_a_job_whose_planes_never_came_goes(tmp_path: Path) -> None:
     key = store.add("f" * 64, Decompose(), [plane_of(3.0).info]).key
     assert store.room.size() == 400  # its room is kept for it
     with sqlite3.connect(tmp_path / "s" / "jobs.sqlite3") as other:
-        other.execute("UPDATE jobs SET used = used - 90000 WHERE key = ?", (key,))
-    store.room.make("ada", 0)
+        other.execute("UPDATE jobs SET used = used - 660 WHERE key = ?", (key,))
+    store.room.make("ada", [])
     assert store.get(key) is None
     assert store.room.size() == 0
     store.close()

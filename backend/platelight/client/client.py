@@ -136,13 +136,9 @@ class Client:
             described = list(pool.map(_described, *zip(*planes.items(), strict=True))) if planes else []
         if wrong := [name for name, one in zip(planes, described, strict=True) if one.info.name != name]:
             raise InputError(f"The plane '{wrong[0]}' was described by another name.", "Describe it anew.")
-        fresh = True
 
-        def opening(ticket: int) -> Submit:
-            nonlocal fresh
-            message = Submit(ticket, request, tuple(plane.info for plane in described), fresh)
-            fresh = False
-            return message
+        def opening(ticket: int, fresh: bool) -> Submit:
+            return Submit(ticket, request, tuple(plane.info for plane in described), fresh)
 
         return self._complete(opening, described, progress, cancelled, timeout)
 
@@ -154,7 +150,7 @@ class Client:
         timeout: float | None = None,
     ) -> Result:
         """Return the result of a job submitted before, by its key. Raises UnknownJob besides what ``run`` does."""
-        return self._complete(lambda ticket: Watch(ticket, key), [], progress, cancelled, timeout)
+        return self._complete(lambda ticket, _: Watch(ticket, key), [], progress, cancelled, timeout)
 
     def status(self, timeout: float = 5.0) -> Report:
         """Return the server's report: jobs by state, workers with their memory, store and uptime."""
@@ -181,7 +177,7 @@ class Client:
 
     def _complete(
         self,
-        opening: Callable[[int], Submit | Watch],
+        opening: Callable[[int, bool], Submit | Watch],
         planes: list[Plane],
         progress: Callable[[float, str], None] | None,
         cancelled: Callable[[], bool] | None,
@@ -189,6 +185,7 @@ class Client:
     ) -> Result:
         ends = None if timeout is None else time.monotonic() + timeout
         lost: float | None = None
+        fresh = True
         report = _Rising(progress)
         stopping = cancelled or (lambda: False)
         with self._lock:
@@ -197,16 +194,19 @@ class Client:
                 try:
                     link = self.connect()
                     check_planes([plane.info for plane in planes], link.welcome.limits)
-                    exchange = Exchange(link, opening(self._ticket()), planes, report)
-                    while not exchange.step():
-                        lost = None
-                        if stopping():
-                            exchange.cancel()
-                        if ends is not None and time.monotonic() > ends:
-                            raise TimedOut(
-                                f"The job was not done within {timeout:g} seconds.",
-                                "It goes on at the server; run it again to fetch the result.",
-                            )
+                    exchange = Exchange(link, opening(self._ticket(), fresh), planes, report)
+                    try:
+                        while not exchange.step():
+                            lost = None
+                            if stopping():
+                                exchange.cancel()
+                            if ends is not None and time.monotonic() > ends:
+                                raise TimedOut(
+                                    f"The job was not done within {timeout:g} seconds.",
+                                    "It goes on at the server; run it again to fetch the result.",
+                                )
+                    finally:
+                        fresh = fresh and not exchange.key  # until the server has read it
                     return Result(exchange.planes(), exchange.meta, exchange.key)
                 except (LinkLost, ConnectionFailed) as error:
                     first_contact = (

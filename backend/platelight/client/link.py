@@ -13,7 +13,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from platelight.client.keys import KeyPair
-from platelight.client.samehost import is_loopback
+from platelight.client.samehost import is_ipv6, is_loopback
 from platelight.protocol.errors import AccessDenied, ConnectionFailed, ProtocolError, error_from_code
 from platelight.protocol.frames import Buffer, pack, unpack_from_server
 from platelight.protocol.messages import (
@@ -88,6 +88,7 @@ class Link:
     def _configure(self, server_key: str, keys: KeyPair) -> None:
         socket = self._socket
         socket.linger = 0
+        socket.ipv6 = is_ipv6(self.endpoint)
         socket.sndhwm = socket.rcvhwm = 64
         socket.setsockopt(zmq.MAXMSGSIZE, CHUNK_BYTES + 1024)
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)

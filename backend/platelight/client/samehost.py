@@ -25,6 +25,14 @@ def is_loopback(endpoint: str) -> bool:
         return False
 
 
+def is_ipv6(endpoint: str) -> bool:
+    """True when an endpoint's host is a literal IPv6 address.
+
+    Sockets are told for such only: for names ZeroMQ would else try IPv6 alone, and ``*`` would listen on both.
+    """
+    return endpoint.startswith("tcp://[")
+
+
 def write_plane(path: str, data: memoryview) -> bool:
     """Write a plane into the file that the server made for it; False when that cannot be done from here."""
     try:

@@ -128,6 +128,8 @@ def check_planes(planes: Sequence[PlaneInfo], limits: Limits) -> None:
         raise InputError(f"A job has at most {limits.max_planes} planes, not {len(planes)}.")
     if len({plane.name for plane in planes}) != len(planes):
         raise InputError("Two planes of a job have the same name.", "Give each plane a name of its own.")
+    if len({plane.hash for plane in planes}) != len({(plane.hash, plane.nbytes) for plane in planes}):
+        raise InputError("Two planes of a job have the same hash and differ in size.")
     for plane in planes:
         if len(plane.shape) == 3 and plane.shape[2] not in _CHANNELS:
             raise InputError(

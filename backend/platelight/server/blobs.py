@@ -190,8 +190,8 @@ class BlobFolder:
                         status = entry.stat()
                         yield entry.name, status.st_size, status.st_mtime
 
-    def sweep(self) -> None:
-        """Remove what writers left that were killed. Only call while no other process writes here."""
-        for path in self.folder.glob("tmp-*"):
-            with contextlib.suppress(FileNotFoundError):
+    def sweep(self, pid: int | None = None) -> None:
+        """Remove what a process left that was killed, or every one: only call that while none writes here."""
+        for path in self.folder.glob("tmp-*" if pid is None else f"tmp-{pid}-*"):
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 path.unlink()

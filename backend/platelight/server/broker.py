@@ -11,7 +11,7 @@ from pathlib import Path
 import zmq
 
 from platelight import __version__
-from platelight.client.samehost import is_loopback
+from platelight.client.samehost import is_ipv6, is_loopback
 from platelight.protocol.errors import (
     AccessDenied,
     Busy,
@@ -93,10 +93,12 @@ class Broker:
         self._jobs = Jobs(config, store, pool, self._meter, self._tell, self._clients.watched)
         self._model = model_version()
         self._names_files = is_loopback(config.endpoint) and _can_travel(store.blobs.folder)
+        store.room.needed = self._clients.needed
         self._intake = Intake(store, self._clients, self._arrived)
         self._started = self._tidied = self._fetched = time.monotonic()
         socket = self._socket
         socket.linger = 0
+        socket.ipv6 = is_ipv6(config.endpoint)
         socket.sndhwm = socket.rcvhwm = _HWM
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, CHUNK_BYTES + 1024)
@@ -195,11 +197,7 @@ class Broker:
             session.heard = time.monotonic()
             self._dispatch(session, message, body)
         except PlatelightError as error:
-            self._meter.refused += 1
-            retry = error.retry_after if isinstance(error, Busy) else None
-            self._clients.send(
-                identity, Refused(error.code, error.sentence[:2000], error.remedy[:2000], ticket, retry)
-            )
+            self._refuse(identity, error, ticket)
             if isinstance(error, MalformedMessage | ProtocolError):
                 log.warning("a client broke the protocol: %s", error)
                 self._clients.drop(identity)
@@ -211,6 +209,12 @@ class Broker:
             log.exception("a message could not be handled")
             self._clients.send(identity, Refused("failed", "The server failed on a message.", "", ticket))
             self._clients.drop(identity)
+
+    def _refuse(self, identity: bytes, error: PlatelightError, ticket: int | None = None) -> None:
+        self._meter.refused += 1
+        retry = error.retry_after if isinstance(error, Busy) else None
+        refused = Refused(error.code, error.sentence[:2000], error.remedy[:2000], ticket, retry)
+        self._clients.send(identity, refused)
 
     def _hello(self, identity: bytes, owner: str, hello: Hello) -> None:
         version = negotiate(hello.versions)
@@ -254,19 +258,21 @@ class Broker:
         check_planes(submit.planes, limits)
         key = job_key(submit.request, submit.planes, self._model)
         job = self._store.get(key)
-        if job is None or job.state is JobState.NEED:
+        if job is None or job.state is JobState.NEED or self._runs_again(job, submit.fresh):
             self._jobs.check_busy(session.owner)
             if key not in session.needs and len(session.needs) >= self._config.max_jobs_per_client:
                 raise Busy("This client is sending for as many jobs as it may.", "Wait for one.")
         missing = self._missing(session, submit)
         while missing:
-            self._store.room.make(session.owner, sum(plane.nbytes for plane in missing.values()))
+            self._store.room.make(session.owner, missing.values(), self._clients.expected(session.owner), key)
             still = self._missing(session, submit)
             if still.keys() == missing.keys():
                 break
             missing = still  # room was made of what this very job was to use again
         self._meter.submitted += 1
-        job = self._again(self._store.add(key, submit.request, submit.planes), submit.fresh)
+        job = self._store.add(key, submit.request, submit.planes)
+        if self._runs_again(job, submit.fresh):
+            job = self._store.requeue(key)
         session.watching.add(key)
         asked = tuple(hash for hash in missing if hash not in session.uploads)  # each plane is asked for once
         self._clients.send(session.identity, Need(submit.ticket, key, asked, limits.credit if asked else 0))
@@ -279,16 +285,11 @@ class Broker:
         """The planes that a client must send, by their hash."""
         return {plane.hash: plane for plane in submit.planes if not self._store.holds(session.owner, plane)}
 
-    def _again(self, job: Job, fresh: bool) -> Job:
-        """Return the job, set back to ``need`` where it ended in a way that may be tried again."""
+    def _runs_again(self, job: Job, fresh: bool) -> bool:
+        """Whether the job ended in a way that may be tried again."""
         lost = job.state is JobState.DONE and not self._store.complete(job.outputs)
         retry = fresh and job.state in (JobState.FAILED, JobState.CANCELLED) and job.code != "poisoned"
-        if not (lost or retry):
-            return job
-        self._store.requeue(job.key)
-        again = self._store.get(job.key)
-        assert again is not None
-        return again
+        return lost or retry
 
     def _chunk(self, session: Session, chunk: Chunk, body: memoryview) -> None:
         upload = session.upload_of(chunk.plane)
@@ -301,13 +302,18 @@ class Broker:
         self._store.arrived(session.owner, plane.hash)
         for key in session.satisfied(plane.hash):
             job = self._store.get(key)
-            if job is not None:
+            try:
+                if job is None:
+                    raise UnknownJob("The job was removed while its planes came.", "Submit it again.")
                 self._supplied(session, job)
+            except (Busy, UnknownJob) as error:  # which cost the client no connection
+                self._refuse(session.identity, error)
 
     def _supplied(self, session: Session, job: Job) -> None:
         """A client has shown that it has all planes of a job: the job is its own from here on."""
         self._store.own(job.key, session.owner)
         if job.state is JobState.NEED:
+            self._jobs.check_busy(session.owner)
             self._jobs.enqueue(job.key)
         self._clients.send(session.identity, self._jobs.standing(self._store.get(job.key) or job))
 

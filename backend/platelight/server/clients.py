@@ -9,7 +9,7 @@ import zmq
 
 from platelight.protocol.errors import Busy
 from platelight.protocol.frames import Buffer, pack
-from platelight.protocol.messages import Message, Pong, Progress
+from platelight.protocol.messages import Message, PlaneInfo, Pong, Progress
 from platelight.server.sessions import Session
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,15 @@ class Clients:
     def watched(self, key: str) -> bool:
         """Whether anybody waits for a job."""
         return any(key in session.watching for session in self._sessions.values())
+
+    def needed(self) -> set[str]:
+        """The jobs for which planes are being sent."""
+        return {key for session in self._sessions.values() for key in session.needs}
+
+    def expected(self, owner: str) -> list[PlaneInfo]:
+        """The planes that a client is to send, over all its connections."""
+        mine = [session for session in self._sessions.values() if session.owner == owner]
+        return [upload.info for session in mine for upload in session.uploads.values()]
 
     def tell(self, key: str, message: Message) -> None:
         """Send a message about a job to all who watch it; anything but progress is the last that they hear of it."""

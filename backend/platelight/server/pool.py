@@ -31,6 +31,7 @@ from platelight.client.keys import private_folder
 from platelight.protocol.messages import WorkerReport
 from platelight.resources import files_to_spare, is_stopped
 from platelight.server import worker
+from platelight.server.blobs import BlobFolder
 from platelight.server.config import GIB, ServeConfig
 from platelight.server.devices import Device
 from platelight.server.inside import (
@@ -136,7 +137,7 @@ class Pool:
 
     def __init__(self, config: ServeConfig, context: zmq.Context[zmq.Socket[bytes]], store: Path) -> None:
         self._config = config
-        self._blobs = store / "blobs"
+        self._blobs = BlobFolder(store / "blobs")
         self._folder, self._owned = _socket_folder(store)
         self._endpoint = f"ipc://{self._folder / 'workers'}"
         self._prefix = secrets.token_hex(4)
@@ -151,9 +152,8 @@ class Pool:
         if method == "forkserver":
             os.environ[worker.JOB_VARIABLE] = config.job
             self._factory.set_forkserver_preload(["platelight.server.warm"])
-        self._starter = ThreadPoolExecutor(
-            1, "start"
-        )  # the first start waits for what is loaded to be loaded
+        # a thread, as the first start waits for what is loaded to be loaded
+        self._starter = ThreadPoolExecutor(1, "start")
         self.socket = context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -161,8 +161,9 @@ class Pool:
 
     @property
     def broken(self) -> bool:
-        """True when workers do not even start, on no device; ``unable`` then says why, as far as is known."""
-        return all(place.failed_starts >= STARTS_ALLOWED for place in self._places)
+        """True when no worker is up and none starts, on no device; ``unable`` then says why, as far as is known."""
+        up = {id(one.place) for one in self._processes.values() if one.state is not WorkerState.STARTING}
+        return all(one.failed_starts >= STARTS_ALLOWED and id(one) not in up for one in self._places)
 
     @property
     def can_run(self) -> bool:
@@ -261,13 +262,14 @@ class Pool:
         options = worker.WorkerOptions(
             self._endpoint,
             name,
-            self._blobs,
+            self._blobs.folder,
             config.job,
             place.device,
             config.threads,
             config.log_format,
             None if config.memory_gib is None else int(config.memory_gib * GIB),
             config.engine,
+            config.limits.max_job_bytes,
         )
 
         def start() -> BaseProcess:
@@ -357,11 +359,11 @@ class Pool:
             log.error("worker %s: gone (%s)", process.name, _cause(code))
         if process.process is not None:
             pid = process.process.pid
-            if (
-                code == 255 and pid
-            ):  # the process it was forked from is gone, so this is only a guess: make it true
+            if code == 255 and pid:
+                # the process it was forked from is gone, so this is only a guess: make it true
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            self._blobs.sweep(pid)
             with contextlib.suppress(ValueError):
                 process.process.close()
         if not process.key:

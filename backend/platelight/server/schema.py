@@ -29,6 +29,29 @@ CREATE TABLE refs (key TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, hash TEX
     PRIMARY KEY (key, hash));
 CREATE INDEX refs_by_hash ON refs (hash);
 """
+_TOTALS = """
+PRAGMA temp_store=MEMORY;
+CREATE TEMP TABLE room (owner TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
+INSERT INTO room SELECT '', coalesce(sum(size), 0) FROM planes;
+INSERT INTO room SELECT owner, sum(size) FROM held JOIN planes USING (hash) GROUP BY owner;
+CREATE TEMP TRIGGER plane_comes AFTER INSERT ON planes BEGIN
+    UPDATE room SET bytes = bytes + new.size
+    WHERE owner = '' OR owner IN (SELECT owner FROM held WHERE hash = new.hash); END;
+CREATE TEMP TRIGGER plane_grows AFTER UPDATE OF size ON planes BEGIN
+    UPDATE room SET bytes = bytes + new.size - old.size
+    WHERE owner = '' OR owner IN (SELECT owner FROM held WHERE hash = new.hash); END;
+CREATE TEMP TRIGGER plane_goes AFTER DELETE ON planes BEGIN
+    UPDATE room SET bytes = bytes - old.size
+    WHERE owner = '' OR owner IN (SELECT owner FROM held WHERE hash = old.hash); END;
+CREATE TEMP TRIGGER client_holds AFTER INSERT ON held BEGIN
+    INSERT OR IGNORE INTO room VALUES (new.owner, 0);
+    UPDATE room SET bytes = bytes + coalesce((SELECT size FROM planes WHERE hash = new.hash), 0)
+    WHERE owner = new.owner; END;
+CREATE TEMP TRIGGER client_lets_go AFTER DELETE ON held BEGIN
+    UPDATE room SET bytes = bytes - coalesce((SELECT size FROM planes WHERE hash = old.hash), 0)
+    WHERE owner = old.owner; END;
+"""
+"""Bytes of all planes (owner '') and of those of each client, kept by the table itself: to sum them takes too long."""
 _PLANES: msgspec.msgpack.Decoder[tuple[PlaneInfo, ...]] = msgspec.msgpack.Decoder(tuple[PlaneInfo, ...])
 
 
@@ -114,6 +137,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
                 for step in _STEPS[version:]:
                     step(db, folder)
                 db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        db.executescript(_TOTALS)
     except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
         db.close()
         raise InputError(

@@ -35,10 +35,12 @@ from platelight.server.store import Store
 
 log = logging.getLogger(__name__)
 _IO_THREADS = 4
+_STDIN_VARIABLE = "PLATELIGHT_END_WITH_STDIN"  # set by a program that holds the other end of standard input
 
 
 def serve(config: ServeConfig) -> None:
-    """Run a server in this process until SIGTERM or SIGINT; prints ``listening on ENDPOINT`` when ready.
+    """Run a server in this process until SIGTERM or SIGINT, or the end of standard input where
+    ``PLATELIGHT_END_WITH_STDIN`` is set; prints ``listening on ENDPOINT`` when ready.
 
     At the first signal running jobs get ``drain_seconds`` to finish; at the second, or after that, they are handed
     back to the store and run again at the next start.
@@ -95,7 +97,25 @@ def _count_signals() -> Callable[[], int]:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask)
+    if os.environ.get(_STDIN_VARIABLE):
+        _when_stdin_ends(ask)
     return lambda: asked
+
+
+def _when_stdin_ends(ask: Callable[[], None]) -> None:
+    """Call ``ask`` when the program that started this one is gone, however it ended."""
+    # Workers get another input: on Windows they would hang on a pipe that a thread here is reading.
+    pipe = os.dup(0)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(pipe, 4096):
+                pass
+        ask()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _remove_connection(path: Path) -> None:

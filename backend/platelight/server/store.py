@@ -16,8 +16,9 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from platelight.client.keys import private_folder
+from platelight.protocol.errors import JobFailed
 from platelight.protocol.messages import JobState, PlaneInfo
-from platelight.protocol.requests import Request
+from platelight.protocol.requests import Decompose, Request
 from platelight.server.blobs import BlobFolder
 from platelight.server.room import Ballast, Room
 from platelight.server.schema import lock_folder, open_database
@@ -144,8 +145,8 @@ class Store:
                 )
                 self.blobs.remove(hash)
                 self._db.execute(
-                    "UPDATE jobs SET state='need' WHERE state='queued' AND key IN"
-                    " (SELECT key FROM refs WHERE hash=?)", (hash,),
+                    "UPDATE jobs SET state='need', used=? WHERE state='queued' AND key IN"
+                    " (SELECT key FROM refs WHERE hash=?)", (self._now(), hash),
                 )  # fmt: skip
 
     def _now(self) -> float:
@@ -162,10 +163,15 @@ class Store:
         ).fetchone()
         if row is None:
             return None
-        return Job(
-            row[0], row[1], JobState(row[2]), _REQUEST.decode(row[3]), _PLANES.decode(row[4]),
-            _PLANES.decode(row[5]), *row[6:],
-        )  # fmt: skip
+        try:
+            return Job(
+                row[0], row[1], JobState(row[2]), _REQUEST.decode(row[3]), _PLANES.decode(row[4]),
+                _PLANES.decode(row[5]), *row[6:],
+            )  # fmt: skip
+        except msgspec.DecodeError:
+            ended = (JobFailed.code, "The job was written by another version of the server.", "Run it again.")
+            self.fail(key, JobState.FAILED, *ended)
+            return Job(key, row[1], JobState.FAILED, Decompose(), (), (), "{}", row[7], *ended)
 
     @kept
     def add(self, key: str, request: Request, inputs: Sequence[PlaneInfo]) -> Job:
@@ -174,7 +180,8 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             self._number += 1
             self._db.execute(
-                "INSERT OR IGNORE INTO jobs VALUES (?, ?, 'need', ?, ?, ?, '{}', 0, '', '', '', ?)",
+                "INSERT INTO jobs VALUES (?, ?, 'need', ?, ?, ?, '{}', 0, '', '', '', ?)"
+                " ON CONFLICT (key) DO UPDATE SET used=excluded.used",
                 (
                     key,
                     self._number,
@@ -196,6 +203,7 @@ class Store:
         job = self.get(key)
         if job is not None and job.state is JobState.DONE:
             self.hold(owner, (plane.hash for plane in job.outputs))
+            self.room.trim(key, [owner])
 
     def owns(self, key: str, owner: str) -> bool:
         """True when this client submitted the job."""
@@ -208,15 +216,20 @@ class Store:
         self._db.execute("UPDATE jobs SET state=?, used=? WHERE key=?", (state.value, self._now(), key))
 
     @kept
-    def requeue(self, key: str) -> None:
-        """Forget how a job ended, so that it runs again."""
+    def requeue(self, key: str) -> Job:
+        """Forget how a job ended, so that it runs again; returns it."""
         self._db.execute(
-            "UPDATE jobs SET state='need', crashes=0, code='', sentence='', remedy='' WHERE key=?", (key,)
+            "UPDATE jobs SET state='need', crashes=0, code='', sentence='', remedy='', used=? WHERE key=?",
+            (self._now(), key),
         )
+        job = self.get(key)
+        assert job is not None
+        return job
 
     @kept
     def finish(self, key: str, outputs: Sequence[PlaneInfo], meta: str) -> None:
-        """Store a job's result."""
+        """Store a job's result; older ones make room."""
+        owners = self.owners(key)
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self.room.refer(key, outputs)
@@ -225,8 +238,9 @@ class Store:
                 "UPDATE jobs SET state='done', outputs=?, meta=?, used=? WHERE key=?",
                 (_encode(outputs), meta, self._now(), key),
             )
-            for owner in self.owners(key):
+            for owner in owners:
                 self.hold(owner, (plane.hash for plane in outputs))
+        self.room.trim(key, owners)
 
     @kept
     def fail(self, key: str, state: JobState, code: str, sentence: str, remedy: str) -> None:

@@ -79,6 +79,7 @@ class WorkerOptions:
     log_format: str
     memory: int | None = None
     engine: str = "auto"
+    max_job_bytes: int = Limits().max_job_bytes
 
 
 @dataclass(frozen=True)
@@ -164,13 +165,15 @@ class Keeper:
 class Worker:
     """Serves jobs from the broker's socket until told to end."""
 
-    def __init__(self, endpoint: str, name: str, blobs: Path) -> None:
-        self._blobs = BlobFolder(blobs)
+    def __init__(self, options: WorkerOptions) -> None:
+        self._blobs = BlobFolder(options.blobs)
+        # the other limits are for what clients send: results may be larger and more
+        self._limits = Limits(max_job_bytes=options.max_job_bytes)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.IDENTITY, name.encode("ascii"))
+        self._socket.setsockopt(zmq.IDENTITY, options.name.encode("ascii"))
         self._socket.linger = 1000
-        self._socket.connect(endpoint)
+        self._socket.connect(options.endpoint)
         self._stopped: set[int] = set()
         self._told = 0.0
 
@@ -242,7 +245,7 @@ class Worker:
             if self._cancelled(run)():
                 raise Cancelled("The job was cancelled.")
             outputs = keeper.keep(result.planes)
-        check_planes(outputs, Limits())
+        check_planes(outputs, self._limits)
         return outputs, meta_to_text(result.meta)
 
     def _map(self, info: PlaneInfo) -> np.ndarray[Any, Any]:
@@ -299,7 +302,7 @@ def work(options: WorkerOptions) -> None:
     start_logging(options.log_format, f"worker {options.name}")
     threading.Thread(target=_watch_parent, daemon=True).start()
     threading.Thread(target=_beat, args=(options.endpoint, options.name), daemon=True).start()
-    worker = Worker(options.endpoint, options.name, options.blobs)
+    worker = Worker(options)
     try:
         if options.memory is None:
             keep_freed_memory()
