@@ -45,6 +45,11 @@ python=python$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info
 constraints=constraints.txt
 [ "$python" = python3.13 ] && constraints=constraints-3.13.txt
 echo "setup: $(.venv/bin/python --version), $constraints"
+# PyPI's torch for Linux brings CUDA, gigabytes of it; PyTorch's own index has one for processors.
+.venv/bin/python -c 'import torch' 2>/dev/null ||
+  .venv/bin/python -m pip install --disable-pip-version-check -q --retries 1 --no-deps -c "$constraints" \
+    --index-url https://download.pytorch.org/whl/cpu torch 2>/dev/null ||
+  echo "setup: PyTorch's index could not be reached; PyPI's torch may bring gigabytes of CUDA"
 .venv/bin/python -m pip install --disable-pip-version-check -q -c "$constraints" -e '.[blender,train,usd,openvino,dev]'
 # PyMatting compiles its kernels once, about half a minute: here rather than at a user's first plate.
 .venv/bin/python -c 'from platelight.pipeline import matting; matting.warm()'

@@ -63,10 +63,12 @@ def torch_options(device: Device, platform: str = sys.platform) -> list[str]:
     """Where pip finds the PyTorch for a device; PyPI's own has CUDA on Linux and Metal on macOS."""
     if device is Device.METAL or (device is Device.CUDA and platform.startswith("linux")):
         return []
-    return [
+    found = [
         "--extra-index-url",
         _TORCH + {Device.CPU: "cpu", Device.CUDA: "cu126", Device.ROCM: "rocm6.3"}[device],
     ]
+    # PyPI is looked at as well, and what is newer there would be taken though it is for processors.
+    return [*found, "torch<2.15"] if device is Device.CUDA else found
 
 
 @dataclass(frozen=True)

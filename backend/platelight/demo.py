@@ -239,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("building the extension", total=1.0)
-        addon = build_extension(root, root / "dist")
+        addon = build_extension(root, root / "build" / "demo")
         progress.update(task, completed=0.01, description="starting the backend")
         with Backend(out / ".backend") as backend:
             job = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,10 @@ from shading_scenes import perspective_sphere
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on processors")
+@pytest.mark.skipif(
+    shutil.which("g++") is None or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
+    reason="torch.compile needs a C++ compiler and Python's headers on processors",
+)
 def test_compiled_shading_gives_the_same() -> None:
     env = torch.rand(1, 3, 16, 32, generator=torch.Generator().manual_seed(3))
     env[..., 5, 9] = 40.0

@@ -8,6 +8,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -140,13 +141,17 @@ def test_openvino_tells_its_maker_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on processors")
-def test_compiled_networks_give_the_same() -> None:
+@pytest.mark.skipif(
+    shutil.which("g++") is None or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
+    reason="torch.compile needs a C++ compiler and Python's headers on processors",
+)
+def test_compiled_networks_give_the_same(caplog: pytest.LogCaptureFixture) -> None:
     plain, other = registry.load("specular"), registry.load("specular")
     engine.equip(other, Engine.COMPILE)
     x = pictures(10, 64, 96)
     with torch.inference_mode():
         assert apart(other(x), plain(x)) < 1e-4
+    assert "uncompiled" not in caplog.text
 
 
 def test_what_does_not_compile_runs_as_it_is(

@@ -157,9 +157,9 @@ def add_matte(parser: argparse.ArgumentParser) -> None:
 
 
 def add_backdrop(parser: argparse.ArgumentParser) -> None:
-    """``--backdrop plate|light|none|FILE``, and its color space."""
+    """``--backdrop none|plate|light|FILE``, and its color space."""
     parser.add_argument(
-        "--backdrop", metavar="plate|light|none|FILE", default="none", help=_help(Relight, "backdrop")
+        "--backdrop", metavar="none|plate|light|FILE", default="none", help=_help(Relight, "backdrop")
     )
     parser.add_argument(
         "--backdrop-colorspace",
@@ -180,7 +180,9 @@ def add_request_options(parser: argparse.ArgumentParser, *requests: type[Decompo
             flags = FLAGS.get(option.name, ("--" + option.name.replace("_", "-"),))
             text = f"{option.description or option.title} (default {option.default})"
             if option.type is bool:
-                parser.add_argument(*flags, dest=option.name, action="store_true", help=option.title)
+                parser.add_argument(
+                    *flags, dest=option.name, action="store_true", help=option.description or option.title
+                )
             elif option.choices:
                 parser.add_argument(
                     *flags, dest=option.name, choices=option.choices, default=option.default, help=text

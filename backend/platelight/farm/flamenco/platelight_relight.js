@@ -27,7 +27,7 @@ function compileJob(job) {
       author.Command("exec", {
         exe: "{platelight}",
         args: [
-          "relight", settings.plates, "--frames", chunk, "--shot", settings.frames, "--light", settings.light,
+          "relight", settings.plates, `--frames=${chunk}`, `--shot=${settings.frames}`, "--light", settings.light,
           "--output", settings.output, "--backdrop", settings.backdrop, "--temporal", settings.temporal,
           "--device", settings.device, "--progress", "lines", "--keep-going",
         ],
