@@ -27,7 +27,7 @@ def plane(height: int = 40, width: int = 80) -> Any:
 def folder(tmp_path: Path) -> Path:
     flat = np.full((60, 80, 3), 0.5)
     write_png_values(tmp_path / "flat.png", flat)
-    write_png_values(tmp_path / "grey.png", flat[..., 0])
+    write_png_values(tmp_path / "gray.png", flat[..., 0])
     write_png_values(tmp_path / "one.png", np.ones((1, 1, 3)))
     write_png_values(tmp_path / "square.png", np.full((60, 60), 1.0))
     write_png_values(tmp_path / "black_matte.png", np.zeros((60, 80)))
@@ -62,7 +62,7 @@ CASES: dict[str, tuple[str, str]] = {
         "alpha.exr holds only an alpha channel. Give a picture with color.",
     ),
     "no subject": ("decompose flat.png", f"flat.png: {NO_SUBJECT}"),
-    "grey, no subject": ("decompose grey.png", f"grey.png: {NO_SUBJECT}"),
+    "gray, no subject": ("decompose gray.png", f"gray.png: {NO_SUBJECT}"),
     "one pixel, no subject": ("decompose one.png", f"one.png: {NO_SUBJECT}"),
     "no such frames": (
         "decompose shot.####.exr --frames 1-3",

@@ -125,10 +125,10 @@ def test_png_alpha_is_straight(tmp_path: Path) -> None:
 
 
 def test_grey_becomes_three_channels_and_one_pixel_is_enough(tmp_path: Path) -> None:
-    images.write_png_values(tmp_path / "grey.png", np.full((1, 1), 1.0, np.float32))
-    assert images.read_plate(tmp_path / "grey.png").pixels.tolist() == [[[1.0, 1.0, 1.0]]]
+    images.write_png_values(tmp_path / "gray.png", np.full((1, 1), 1.0, np.float32))
+    assert images.read_plate(tmp_path / "gray.png").pixels.tolist() == [[[1.0, 1.0, 1.0]]]
     y = RNG.uniform(0, 1, (1, 1)).astype(np.float32)
-    plate = images.read_plate(save_exr(tmp_path / "grey.exr", {"Y": y}))
+    plate = images.read_plate(save_exr(tmp_path / "gray.exr", {"Y": y}))
     assert plate.pixels.shape == (1, 1, 3)
     assert plate.pixels[0, 0, 2] == y[0, 0]
 

@@ -34,7 +34,7 @@ def picture(n: int = 1, size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(n, 3, size, size, generator=generator), torch.ones(n, 1, size, size)
 
 
-def test_encode_is_monotonic_and_centred() -> None:
+def test_encode_is_monotonic_and_centered() -> None:
     x = torch.tensor([0.0, 0.1, 1.0, 100.0])
     y = encode(x)
     assert y[0] == -1

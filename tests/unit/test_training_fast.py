@@ -1,4 +1,4 @@
-"""The fast generator: what it traces and rasterises is held against brute force, and seeds mean the same pictures."""
+"""The fast generator: what it traces and rasterizes is held against brute force, and seeds mean the same pictures."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_traced_surfaces_are_where_dense_sampling_finds_them(name: str) -> None:
     away = shape.distance(points).abs()
     assert float((away / pixel)[hit].quantile(0.98)) < 0.25
     assert float((away / pixel)[hit].median()) < 0.15
-    middle = ((camera.centre[:, None] - camera.eye) * rays).sum(2)
+    middle = ((camera.center[:, None] - camera.eye) * rays).sum(2)
     inside, near = torch.zeros_like(hit), torch.zeros_like(hit)
     for step in torch.linspace(-1.4, 1.4, 500):
         distance = shape.distance(camera.eye + (middle + step)[..., None] * rays)

@@ -47,7 +47,7 @@ def read_plate(path: str | os.PathLike[str], colorspace: str = "auto", empty: bo
 
     An EXR's data window is placed in its display window: missing pixels are black (alpha 0), overscan is cut.
     Premultiplied alpha is divided out, and left out where it cuts nothing out of the data window, or everything out of a
-    picture that has color; grey becomes three equal channels; EXIF orientation is applied.
+    picture that has color; gray becomes three equal channels; EXIF orientation is applied.
 
     Args:
         path: the file.

@@ -220,7 +220,7 @@ class CrossAttention(nn.Module):
 class IllumNet(nn.Module):
     """Lobe directions are queries, NormalNet's bottleneck features are keys and values.
 
-    To each token its patch's mean colour, normal and coverage are appended: what a diffuse ball there would show.
+    To each token its patch's mean color, normal and coverage are appended: what a diffuse ball there would show.
     """
 
     WIDTH = 128

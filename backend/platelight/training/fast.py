@@ -1,4 +1,4 @@
-"""Endless views on any device, without Blender, Embree or shards: distance fields and rasterised heads, and a pool."""
+"""Endless views on any device, without Blender, Embree or shards: distance fields and rasterized heads, and a pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ICT-FaceKit heads (Li et al. 2020, MIT licence) in torch: drawn, rasterised and shadowed on any device."""
+"""ICT-FaceKit heads (Li et al. 2020, MIT license) in torch: drawn, rasterized and shadowed on any device."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def photograph_heads(model: Model, count: int, size: int, generator: torch.Gener
     hits = Hits(pixel, valid, point, normal, interpolate(mesh.rest), part)
     still = Camera(
         torch.eye(3, device=turn.device).expand(count, 3, 3),
-        camera.centre,
+        camera.center,
         camera.radius,
         camera.move,
         camera.window,

@@ -1,6 +1,6 @@
 """Read tensors out of a legacy PyTorch ``.pth`` state dict without executing anything in it.
 
-The only ImageNet encoder that a package registry carries under a free licence comes in this format, which is a
+The only ImageNet encoder that a package registry carries under a free license comes in this format, which is a
 sequence of pickles followed by raw storages. Instead of unpickling, which can run arbitrary code, the opcodes are
 listed by ``pickletools`` and the few that a state dict uses are interpreted here; any other is refused.
 """

@@ -47,7 +47,7 @@ def describe(config: StageConfig, casting: Casting) -> dict[str, Any]:
         "samples": config.samples,
         "families": {str(f): SHARES[f] for f in casting.families},
         "sources": list(casting.sources()),
-        "licence": "Pictures made from CC-BY 3.0 data need its author named: see each shard's sources.",
+        "license": "Pictures made from CC-BY 3.0 data need its author named: see each shard's sources.",
         "versions": {name: _version(name) for name in ("platelight", "bpy", "numpy")},
         "directions": rig(config.lamps).directions.round(6).tolist(),
         "solid_angles": rig(config.lamps).solid_angles.round(8).tolist(),

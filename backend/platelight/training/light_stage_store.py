@@ -1,6 +1,6 @@
 """Shards of the light stage in any store that fsspec reaches: a folder, ``memory://``, ``http://``, ``s3://``.
 
-A store holds ``manifest.json`` (format, lamps, settings, versions, licences), ``index.json`` (names of the shards that
+A store holds ``manifest.json`` (format, lamps, settings, versions, licenses), ``index.json`` (names of the shards that
 are whole) and one ``subject-NNNNNN.st.zst`` a subject: safetensors, compressed by Zstandard with a checksum. Of the
 lamps' pictures only pixels that the subject covers are kept, as half floats rounded to eight bits of mantissa
 (0.2 % at most), low and high bytes apart, which compresses better.

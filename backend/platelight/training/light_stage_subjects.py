@@ -112,7 +112,7 @@ class Casting:
         self.families = [f for f in SHARES if not absent.get(f, False)]
 
     def sources(self) -> tuple[str, ...]:
-        """Licence lines of all the data that subjects may be drawn from."""
+        """License lines of all the data that subjects may be drawn from."""
         lines = [ICT] * (self.heads is not None) + [MPFB2] * (self.bodies is not None)
         lines += [PERRY_SMITH] * (self.scan is not None)
         return (*lines, *([GLTF] * bool(self.gltf)), PROCEDURAL)
@@ -319,8 +319,8 @@ def _hair(mesh: Mesh, unit: float, rng: Rng) -> Strands:
 
 def _brows(mesh: Mesh, unit: float, rng: Rng) -> list[Strands]:
     """Eyebrows: short hairs about ICT-FaceKit's brow landmarks, combed outwards and up; none where no skin is near them."""
-    centre = mesh.rest[mesh.faces].mean(1)
-    distance = np.min([np.linalg.norm(centre - np.array(p), axis=1) for p in BROWS], axis=0)
+    center = mesh.rest[mesh.faces].mean(1)
+    distance = np.min([np.linalg.norm(center - np.array(p), axis=1) for p in BROWS], axis=0)
     chosen = np.flatnonzero((mesh.part == int(Part.SKIN)) & (distance < rng.uniform(0.45, 0.75)))
     if not len(chosen):
         return []
@@ -329,7 +329,7 @@ def _brows(mesh: Mesh, unit: float, rng: Rng) -> list[Strands]:
     linear = (
         _rigid(mesh.rest[np.unique(mesh.faces[chosen])], mesh.vertices[np.unique(mesh.faces[chosen])]) / unit
     )
-    outward = np.sign(centre[face, :1]) * np.array([[1.0, 0, 0]]) + np.array([[0, rng.uniform(0.1, 0.9), 0]])
+    outward = np.sign(center[face, :1]) * np.array([[1.0, 0, 0]]) + np.array([[0, rng.uniform(0.1, 0.9), 0]])
     way = outward @ linear.T + normal * 0.35 + rng.normal(size=(count, 3)) * 0.2
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     length = rng.uniform(0.5, 1.0, (count, 1)) * unit

@@ -27,7 +27,7 @@ def angular(predicted: Tensor, truth: Tensor, mask: Tensor) -> tuple[Tensor, Ten
 
 
 def gradients(values: Tensor, mask: Tensor, scales: int = 3) -> Tensor:
-    """L1 of the differences of an error image (N, C, H, W) between neighbours, at several scales."""
+    """L1 of the differences of an error image (N, C, H, W) between neighbors, at several scales."""
     total = values.new_zeros(())
     for _ in range(scales):
         inside = mask[..., 1:, :] * mask[..., :-1, :], mask[..., :, 1:] * mask[..., :, :-1]

@@ -1,4 +1,4 @@
-"""Multi-masked autoencoder: fill in what dynamic masks hide, on generated pictures and on unlabelled photographs.
+"""Multi-masked autoencoder: fill in what dynamic masks hide, on generated pictures and on unlabeled photographs.
 
 What it learns starts the four U-Nets (``start.begin``). Its three losses are those of the method: reconstruction,
 perceptual and adversarial; the shares and weights here are this project's own choice, since none are published.
@@ -33,7 +33,7 @@ KEPT = 4000  # photographs held in memory, small
 
 
 class Photos:
-    """Unlabelled photographs, cut at random and normalized like plates.
+    """Unlabeled photographs, cut at random and normalized like plates.
 
     Raises:
         InputError: the folder holds none, or holds an evaluation suite, which must never be trained on.

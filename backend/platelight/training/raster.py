@@ -1,4 +1,4 @@
-"""A z-buffer rasteriser in torch for meshes of many small triangles: exact coverage, no loop over triangles.
+"""A z-buffer rasterizer in torch for meshes of many small triangles: exact coverage, no loop over triangles.
 
 Triangles are sorted by the size of their bounding boxes in pixels; each class tests a square of pixels at once, and
 the nearest hit is kept by one scatter of keys that hold depth and face.
@@ -37,7 +37,7 @@ def _edges(xy: Tensor, px: Tensor, py: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def rasterize(points: Tensor, faces: Tensor, window: Tensor, size: int) -> Raster:
-    """Rasterise N meshes: points (N, V, 3) in camera space (looking along -Z), shared faces (F, 3), window (N, 3)."""
+    """Rasterize N meshes: points (N, V, 3) in camera space (looking along -Z), shared faces (F, 3), window (N, 3)."""
     n, device = len(points), points.device
     depth = -points[..., 2]
     safe = depth.clamp_min(0.05)

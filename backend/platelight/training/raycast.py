@@ -112,21 +112,21 @@ def place(mesh: Mesh, kind: Kind, rng: np.random.Generator, shown: float | None 
     if kind is Kind.HEAD:
         yaw = rng.normal() * 35 if rng.random() < 0.9 else rng.uniform(-180, 180)
         turn = euler(float(yaw), float(rng.normal() * 12), float(rng.normal() * 8))
-        centre = np.array([0, rng.uniform(-8, 3), 0])
+        center = np.array([0, rng.uniform(-8, 3), 0])
         radius = rng.uniform(11, 22)
     elif kind is Kind.BODY and shown is not None:
         yaw = rng.normal() * 40 if rng.random() < 0.85 else rng.uniform(-180, 180)
         turn = euler(float(yaw), float(rng.normal() * 9), float(rng.normal() * 5))
-        centre, radius = np.zeros(3), shown * rng.uniform(0.8, 1.1)
+        center, radius = np.zeros(3), shown * rng.uniform(0.8, 1.1)
     else:
         turn = np.eye(3)
         if kind is Kind.FIGURINE:
             turn = euler(rng.uniform(-180, 180), rng.normal() * 16 + 8, rng.normal() * 12)
-        centre = (mesh.vertices.max(0) + mesh.vertices.min(0)) / 2
-        radius = np.linalg.norm(mesh.vertices - centre, axis=1).max() * rng.uniform(0.62, 1.0)
+        center = (mesh.vertices.max(0) + mesh.vertices.min(0)) / 2
+        radius = np.linalg.norm(mesh.vertices - center, axis=1).max() * rng.uniform(0.62, 1.0)
     distance = 1.0 / np.sin(np.radians(fov) / 2) * rng.uniform(0.95, 1.2)
     move = np.array([rng.normal() * 0.08, rng.normal() * 0.08, -distance])
-    vertices = (mesh.vertices - centre) @ turn.T / radius + move
+    vertices = (mesh.vertices - center) @ turn.T / radius + move
     return Mesh(vertices, mesh.faces, mesh.normals @ turn.T, mesh.rest, mesh.part), fov
 
 

@@ -33,12 +33,12 @@ Occlusion = Callable[[Tensor, Tensor], Tensor]  # origins, directions (N, P, 3) 
 class Camera:
     """N cameras at the origin of their own space, looking along -Z, each before one subject.
 
-    turn (N, 3, 3): subject to camera; centre (N, 3) and radius (N,) of the subject in its own space;
-    move (N, 3): where its centre goes, in radii; window (N, 3): middle x, y and side on the plane z = -1.
+    turn (N, 3, 3): subject to camera; center (N, 3) and radius (N,) of the subject in its own space;
+    move (N, 3): where its center goes, in radii; window (N, 3): middle x, y and side on the plane z = -1.
     """
 
     turn: Tensor
-    centre: Tensor
+    center: Tensor
     radius: Tensor
     move: Tensor
     window: Tensor
@@ -60,13 +60,13 @@ class Camera:
 
     def place(self, points: Tensor) -> Tensor:
         """Points (N, P, 3) of the subject in camera space, in radii."""
-        moved = self.to_camera((points - self.centre[:, None]) / self.radius.view(-1, 1, 1))
+        moved = self.to_camera((points - self.center[:, None]) / self.radius.view(-1, 1, 1))
         return moved + self.move[:, None]
 
     @property
     def eye(self) -> Tensor:
         """Where the camera is (N, 1, 3), in the subject's space."""
-        return (self.centre - self.radius[:, None] * torch.einsum("ni,nij->nj", self.move, self.turn))[
+        return (self.center - self.radius[:, None] * torch.einsum("ni,nij->nj", self.move, self.turn))[
             :, None
         ]
 
@@ -102,12 +102,12 @@ def frame(points: Tensor, inside: Tensor, turn: Tensor, generator: torch.Generat
 
     low, high = bounds(points)
     some = inside.any(1)
-    centre = torch.where(some[:, None], (low + high) / 2, 0.0)
-    radius = ((points - centre[:, None]).norm(dim=2) * inside).amax(1).clamp_min(0.1) + CELL
+    center = torch.where(some[:, None], (low + high) / 2, 0.0)
+    radius = ((points - center[:, None]).norm(dim=2) * inside).amax(1).clamp_min(0.1) + CELL
     fov = torch.exp(uniform(math.log(12), math.log(60)))
     distance = 1.0 / torch.sin(torch.deg2rad(fov) / 2) * uniform(0.95, 1.2)
     move = torch.cat([normal(2) * 0.08, -distance[:, None]], 1)
-    camera = Camera(turn, centre, radius, move, torch.zeros(n, 3, device=device))
+    camera = Camera(turn, center, radius, move, torch.zeros(n, 3, device=device))
     seen = camera.place(points)
     low, high = bounds(seen[..., :2] / -seen[..., 2:].clamp_max(-0.1))
     extent = torch.where(some, (high - low).amax(1), 1.0).clamp_min(1e-3)
@@ -116,7 +116,7 @@ def frame(points: Tensor, inside: Tensor, turn: Tensor, generator: torch.Generat
     slack = torch.where(whole, 0.04, 0.25)[:, None] * extent[:, None]
     middle = (low + high) / 2 + uniform(-1, 1, 2) * slack
     window = torch.cat([torch.where(some[:, None], middle, 0.0), side[:, None]], 1)
-    return Camera(turn, centre, radius, move, window)
+    return Camera(turn, center, radius, move, window)
 
 
 def lattice_points(device: torch.device) -> Tensor:
@@ -160,7 +160,7 @@ def first_hits(
 ) -> tuple[Tensor, Tensor]:
     """Distances (N, P) along rays to the exact surface, and which hit. ``coarse`` leads the way where it is given."""
     eye = camera.eye
-    away = eye - camera.centre[:, None]
+    away = eye - camera.center[:, None]
     b = (away * rays).sum(2)
     root = b.square() - away.square().sum(2) + (camera.radius[:, None] * 1.05).square()
     half = root.clamp_min(0).sqrt()

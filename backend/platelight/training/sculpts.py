@@ -44,16 +44,16 @@ def carving(rng: Rng, size: int = 192) -> Array:
     for _ in range(int(rng.integers(1, 7))):
         mask = np.zeros((size, size), np.uint8)
         kind = int(rng.integers(7))
-        centre = point()
+        center = point()
         if kind == 0:
             axes = (int(rng.uniform(4, 0.3 * size)), int(rng.uniform(4, 0.3 * size)))
-            cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, INK, -1)
+            cv2.ellipse(mask, center, axes, float(rng.uniform(0, 180)), 0, 360, INK, -1)
         elif kind == 1:  # star, flower or sun
             petals, inner = int(rng.integers(3, 19)), rng.uniform(0.3, 0.85)
             phi = np.linspace(0, 2 * np.pi, 200)
             wave = np.abs(np.cos(phi * petals / 2)) ** rng.uniform(0.3, 2)
             radius = size * rng.uniform(0.12, 0.48) * (inner + (1 - inner) * wave)
-            middle = np.array(centre if rng.random() < 0.5 else (size // 2, size // 2))
+            middle = np.array(center if rng.random() < 0.5 else (size // 2, size // 2))
             ring = np.stack([np.cos(phi), np.sin(phi)], 1) * radius[:, None] + middle
             cv2.fillPoly(mask, [ring.astype(np.int32)], INK)
         elif kind == 2:  # strokes
@@ -66,7 +66,7 @@ def carving(rng: Rng, size: int = 192) -> Array:
             cv2.putText(
                 mask,
                 word,
-                (int(0.05 * size), centre[1]),
+                (int(0.05 * size), center[1]),
                 int(rng.integers(8)),
                 rng.uniform(0.8, 3.0),
                 INK,
@@ -82,7 +82,7 @@ def carving(rng: Rng, size: int = 192) -> Array:
             ):
                 cv2.ellipse(
                     mask,
-                    (int(centre[0] + x * r), int(centre[1] + y * r)),
+                    (int(center[0] + x * r), int(center[1] + y * r)),
                     (max(int(w * r), 2), max(int(h * r), 2)),
                     0,
                     0,

@@ -213,7 +213,7 @@ def objects(rng: Rng, hard: bool) -> Mesh:
 
 
 class Heads:
-    """Random heads of ICT-FaceKit (Li et al. 2020, MIT licence) with stand-ins for hair and clothing.
+    """Random heads of ICT-FaceKit (Li et al. 2020, MIT license) with stand-ins for hair and clothing.
 
     Args:
         folder: holds ``generic_neutral_mesh.obj``, ``ict_deltas_f16.npz`` and ``vertex_indices.json``.
@@ -278,13 +278,13 @@ class Heads:
     def _hair(self, vertices: Array, rng: Rng) -> Mesh:
         rest = self.neutral
         skin = self.faces[self.part == int(Part.SKIN)]
-        centre = rest[skin].mean(1)
+        center = rest[skin].mean(1)
         low = rng.uniform(-9.0, 6.0)  # how far down the back the hair reaches
-        hairline = 9.6 + rng.uniform(-1.0, 1.5) + 0.9 * smooth_noise(centre, 0.4, rng)
+        hairline = 9.6 + rng.uniform(-1.0, 1.5) + 0.9 * smooth_noise(center, 0.4, rng)
         scalp = np.where(
-            centre[:, 2] > 2.0, centre[:, 1] > hairline, centre[:, 1] > low + 1.5 * (centre[:, 2] + 1.0)
+            center[:, 2] > 2.0, center[:, 1] > hairline, center[:, 1] > low + 1.5 * (center[:, 2] + 1.0)
         )
-        skin = skin[scalp & (np.abs(centre[:, 0]) < 12)]
+        skin = skin[scalp & (np.abs(center[:, 0]) < 12)]
         used, inverse = np.unique(skin, return_inverse=True)
         faces = inverse.reshape(-1, 3)
         base = vertices[used]
