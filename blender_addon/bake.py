@@ -21,7 +21,7 @@ from . import color, compat, exr, lamps, world
 from .exr import Pixels
 from .lens import frustum
 from .plate_properties import is_analysed
-from .temporary import Ref, Temporary, found, ref
+from .temporary import Ref, Temporary, found, layer_paths, ref
 from .wire import InputError, Place
 
 # Lamps smaller than this many pixels of the map would be missed by most samples; their power stays the same.
@@ -120,6 +120,7 @@ class BakeSetup:
         compat.set_multilayer_exr(render.image_settings)
         self._kept.clear_markers(scene)
         self._whole = ref(scene)
+        self._skies: list[Ref] = []
         self._cameras = self._panoramas()
         for owner, name, value in (
             (scene, "camera", found(self._cameras[0])),
@@ -142,12 +143,19 @@ class BakeSetup:
             (scene.cycles, "sample_clamp_direct", 0.0),
         ):
             self._kept.set(owner, name, value)
-        compat.use_one_layer(self._kept, scene)
+        layer = compat.use_one_layer(self._kept, scene)
+        for _, part in layer_paths(layer.layer_collection):
+            self._kept.set(part, "holdout", False)
+            self._kept.set(part, "indirect_only", False)
         if self.views:
             self._kept.set(render, "views_format", "MULTIVIEW")
             render.image_settings.views_format = "MULTIVIEW"
             for view in render.views:
                 self._kept.set(view, "use", view.name in self.views)
+        made = world.as_met(scene.world)
+        self._skies = [ref(each) for each in made]
+        if made:
+            self._kept.set(scene, "world", made[0])
         if scene.world is not None:
             self._kept.set(scene.world.cycles_visibility, "camera", True)
         for lamp in self._without:
@@ -159,11 +167,14 @@ class BakeSetup:
                 # One that lights other things only is there for its bounces.
                 lights = lamps.reaches(thing, self._card) and (thing.visible_diffuse or thing.visible_glossy)
                 self._kept.set(thing, "visible_camera", lights)
+                # Without it no ray would meet a lamp.
+                self._kept.set(thing.data.cycles, "use_multiple_importance_sampling", True)
                 self._widen(thing)
             elif thing.type != "CAMERA":
                 # The panorama stands for diffuse and glossy rays from the subject, whatever a camera may see.
                 self._kept.set(thing, "visible_camera", thing.visible_diffuse or thing.visible_glossy)
                 self._kept.set(thing, "is_holdout", False)
+                self._kept.set(thing, "is_shadow_catcher", False)
         return self
 
     def _panoramas(self) -> list[Ref]:
@@ -212,6 +223,7 @@ class BakeSetup:
                 data = camera.data
                 bpy.data.objects.remove(camera)
                 bpy.data.cameras.remove(data)
+        bpy.data.batch_remove([sky for place in self._skies if (sky := found(place)) is not None])
         scene = found(self._whole)
         for name in self.views if scene is not None else ():
             view = scene.render.views.get(name)

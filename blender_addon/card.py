@@ -19,6 +19,7 @@ from typing import Any
 import bpy
 
 from . import compat, skin
+from .lens import frustum
 from .node_tools import NodeBuilder
 
 GROUP_NAME = "Platelight Plate Card"
@@ -240,6 +241,38 @@ def build_card(
     hide_from_itself(card)
     card.update_tag()
     return card
+
+
+def follow_lens(card: Any, camera: Any, width: int, height: int) -> None:
+    """Have a card's frustum follow lens, sensor and shift of a camera as they are keyed; of None it stays as it was built."""
+    modifier = card.modifiers[GROUP_NAME]
+    paths = [
+        compat.modifier_input_path(modifier, modifier.node_group, name)
+        for name in ("Half Tangent X", "Half Tangent Y", "Shift X", "Shift Y")
+    ]
+    for path in paths:
+        card.driver_remove(path)
+    if camera is None:
+        return
+    data = camera.data
+    side = "height" if data.sensor_fit == "VERTICAL" else "width"
+    seen = frustum(camera, width, height)
+    unit = data.lens / getattr(data, f"sensor_{side}")
+    forms = (
+        ("s / l", seen.across * unit),
+        ("s / l", seen.down * unit),
+        ("s / l * x", 1.0),
+        ("s / l * y", 1.0),
+    )
+    for path, (form, number) in zip(paths, forms, strict=True):
+        driver = card.driver_add(path).driver
+        for name, source in (("s", f"sensor_{side}"), ("l", "lens"), ("x", "shift_x"), ("y", "shift_y")):
+            if name in form:
+                variable = driver.variables.new()
+                variable.name = name
+                variable.targets[0].id_type, variable.targets[0].id = "CAMERA", data
+                variable.targets[0].data_path = source
+        driver.expression = f"{number:.9g} * {form}"
 
 
 def hide_from_itself(card: Any) -> None:

@@ -160,7 +160,7 @@ def _relight(frame: Any, job: Job, args: argparse.Namespace) -> None:
             ops.set_light(filepath=str(files["light"].resolve()), **moved)
         state.backdrop = args.backdrop if "backdrop" not in files else "given"
         state.backdrop_path = str(files["backdrop"].resolve()) if "backdrop" in files else ""
-        ops.analyse()
+        _analyse(neutral=bool(frame.shot))
         ops.save_maps(filepath=str(job.outputs[0]))
         ops.build_scene()
         made = [lamps.build(lamp, plate.camera, plate.collection) for lamp in args.lamp]
@@ -172,6 +172,13 @@ def _relight(frame: Any, job: Job, args: argparse.Namespace) -> None:
         for thing in made:
             bpy.data.lights.remove(thing.data)
         ops.remove_plate()
+
+
+def _analyse(*, neutral: bool) -> None:
+    """Analyze the active plate; ``neutral``: a frame of a shot that its subject has left gets neutral maps, and a line."""
+    bpy.ops.platelight.analyse(neutral=neutral)
+    if "without a subject" in session.message:
+        print(session.message, file=sys.stderr, flush=True)
 
 
 def render(args: argparse.Namespace) -> int:
@@ -230,7 +237,7 @@ def render(args: argparse.Namespace) -> int:
         if plate.is_sequence and not plate.frame_first <= (job.number or 0) <= plate.frame_last:
             raise wire.InputError(f"{plate.name} has no frame {job.number}.", "Check --frames.")
         if not maps.has_maps(plate):
-            ops.analyse()
+            _analyse(neutral=plate.is_sequence)
         if state.light_from == "SCENE":
             ops.match_scene_light()
         if not is_built(plate):

@@ -77,14 +77,25 @@ def set_still_format(settings: Any, file_format: str) -> None:
 
 def set_modifier_input(modifier: Any, tree: Any, name: str, value: Any) -> None:
     """Set an input of a Geometry Nodes modifier by the name that its group shows."""
+    key, inputs = _modifier_input(modifier, tree, name)
+    if inputs is not None:
+        getattr(inputs, key).value = value
+    else:
+        modifier[key] = value
+
+
+def modifier_input_path(modifier: Any, tree: Any, name: str) -> str:
+    """The data path of that input on its object, for a driver."""
+    key, inputs = _modifier_input(modifier, tree, name)
+    path = str(modifier.path_from_id())
+    return f"{path}.properties.inputs.{key}.value" if inputs is not None else f'{path}["{key}"]'
+
+
+def _modifier_input(modifier: Any, tree: Any, name: str) -> tuple[str, Any]:
+    """The input's identifier, and what has it: 5.2 has real properties; before it, custom ones of the modifier (None)."""
     for item in tree.interface.items_tree:
         if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name == name:
-            inputs = getattr(getattr(modifier, "properties", None), "inputs", None)
-            if inputs is not None:  # 5.2: real properties; before it, custom properties of the modifier
-                getattr(inputs, item.identifier).value = value
-            else:
-                modifier[item.identifier] = value
-            return
+            return item.identifier, getattr(getattr(modifier, "properties", None), "inputs", None)
     raise KeyError(f"{tree.name} has no input {name!r}")
 
 

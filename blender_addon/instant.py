@@ -25,12 +25,12 @@ from .exr import Pixels
 from .instant_gpu import STOPS, Painter, View
 from .instant_inputs import CHANNELS, Loader, light_key, maps_key
 from .jobs import Reporter, Work
-from .lens import frustum
+from .lens import Frustum, frustum
 from .live import Live
 from .modal import redraw
 from .plate_properties import is_analysed
 from .properties import active_plate
-from .scene import field_of_view
+from .scene import field_of_view, lens_shift
 from .session import session
 from .wire import PlatelightError
 
@@ -181,7 +181,7 @@ class Instant:
             0.0 if of_scene else state.rotation / 360.0,
             float(light.strength(state)) * (1.0 if of_scene else 2.0**state.exposure),
             light.camera_axes(scene, plate),
-            (across, across * plate.height / plate.width),
+            Frustum(across, across * plate.height / plate.width, *lens_shift(plate)),
             mode,
         )
 

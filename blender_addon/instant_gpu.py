@@ -11,6 +11,7 @@ from gpu_extras.batch import batch_for_shader
 
 from . import instant_table
 from .exr import Pixels
+from .lens import Frustum
 from .prefilter import Atlas
 
 STOPS = (-12, 8)
@@ -34,12 +35,12 @@ _FRAGMENT = "void main() { outColor = platelight_pixel(place); }"
 @dataclass(frozen=True)
 class View:
     """How one draw looks: ``turn`` of the light in turns, ``gain`` on it, ``frame`` (3, 3) from the camera to the upright
-    frame, ``scale`` the tangents of half the field of view, ``mode`` as in ``platelight_view.glsl``."""
+    frame, ``lens`` what the camera sees, ``mode`` as in ``platelight_view.glsl``."""
 
     turn: float
     gain: float
     frame: Pixels
-    scale: tuple[float, float]
+    lens: Frustum
     mode: int
 
 
@@ -71,7 +72,7 @@ def build_shader() -> Any:
     for slot, name in enumerate(_SAMPLERS):
         info.sampler(slot, "FLOAT_2D", name)
     info.push_constant("MAT4", "viewFrame")
-    info.push_constant("VEC2", "viewScale")
+    info.push_constant("VEC4", "viewFrustum")
     info.push_constant("FLOAT", "lightTurn")
     info.push_constant("FLOAT", "lightGain")
     info.push_constant("INT", "displayMode")
@@ -137,7 +138,7 @@ class Painter:
         frame = np.eye(4, dtype=np.float32)
         frame[:3, :3] = np.asarray(view.frame).T  # columns one after another
         shader.uniform_float("viewFrame", frame.ravel().tolist())
-        shader.uniform_float("viewScale", view.scale)
+        shader.uniform_float("viewFrustum", view.lens)
         shader.uniform_float("lightTurn", view.turn)
         shader.uniform_float("lightGain", view.gain * self._unit)
         shader.uniform_int("displayMode", view.mode)

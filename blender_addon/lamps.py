@@ -10,7 +10,8 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
-from . import color, compat, wire
+from . import color, compat, light, wire
+from .lens import stretch
 from .wire import InputError
 
 _CYCLES = "Leave it out of Lamps, or let Cycles do the physical render."
@@ -45,8 +46,7 @@ def left_out(scene: Any) -> list[Any]:
 
 def distance(scene: Any, plate: Any) -> float:
     """How far from the camera, in meters, the card has what its depth map calls 1."""
-    stretch = abs(plate.camera.matrix_world.to_scale().z)
-    return float(plate.card["platelight_depth_scale"]) * stretch * meters(scene)
+    return float(plate.card["platelight_depth_scale"]) * stretch(plate.camera) * meters(scene)
 
 
 def for_backend(scene: Any, plate: Any) -> tuple[wire.Lamp, ...]:
@@ -59,7 +59,7 @@ def for_backend(scene: Any, plate: Any) -> tuple[wire.Lamp, ...]:
     """
     if scene.platelight.light_from == "SCENE":
         return ()
-    things = chosen(scene, plate.card)
+    things, film = chosen(scene, plate.card), light.film(scene)
     hidden = [thing for thing in things if thing.hide_viewport]  # Blender lets their animation stand still
     try:
         for thing in hidden:
@@ -74,7 +74,7 @@ def for_backend(scene: Any, plate: Any) -> tuple[wire.Lamp, ...]:
             lamp
             for thing in seen
             if _shines(thing)
-            and (lamp := lamp_of(thing.name, thing.data, to_camera @ thing.matrix_world, meters(scene)))
+            and (lamp := lamp_of(thing.name, thing.data, to_camera @ thing.matrix_world, meters(scene), film))
         ]
     finally:
         for thing in hidden:
@@ -87,18 +87,19 @@ def for_backend(scene: Any, plate: Any) -> tuple[wire.Lamp, ...]:
     return tuple(lamps)
 
 
-def lamp_of(name: str, data: Any, matrix: Matrix, meters: float = 1.0) -> wire.Lamp | None:
+def lamp_of(name: str, data: Any, matrix: Matrix, meters: float = 1.0, gain: float = 1.0) -> wire.Lamp | None:
     """One of Blender's lights for a request; None where it gives no light.
 
     Args:
         matrix: from the lamp to the camera.
         meters: length of a unit of the scene. Blender's watts are for units: power grows with their square.
+        gain: factor on the power.
 
     Raises:
         InputError: it does what the backend cannot.
     """
     shade = _color(name, data)
-    power = float(data.energy) * 2.0 ** float(getattr(data, "exposure", 0.0))
+    power = gain * float(data.energy) * 2.0 ** float(getattr(data, "exposure", 0.0))
     brightest = max(shade)
     if power * brightest == 0.0 or getattr(data.cycles, "is_portal", False):
         return None

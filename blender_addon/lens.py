@@ -15,6 +15,11 @@ class Frustum(NamedTuple):
     up: float = 0.0
 
 
+def stretch(camera: Any) -> float:
+    """Scene units along the axis of a camera object that is scaled, in a unit of its own frame."""
+    return abs(float(camera.matrix_world.to_scale().z)) or 1.0
+
+
 def frustum(camera: Any, width: int, height: int) -> Frustum:
     """The frustum of a perspective camera object for a picture of square pixels.
 

@@ -98,9 +98,14 @@ def strength_property(state: Any) -> str | None:
 
 
 def strength(state: Any) -> np.float32:
-    """The factor on the chosen light, at the frame that the scene stands at."""
+    """The factor on the chosen light at the frame that the scene stands at, film exposure included: a baked light has it."""
     name = strength_property(state)
-    return np.float32(getattr(state, name) if name else 1.0)
+    return np.float32(getattr(state, name) * film(state.id_data) if name else 1.0)
+
+
+def film(scene: Any) -> float:
+    """The factor by which Cycles brightens all that it renders."""
+    return float(scene.cycles.film_exposure)
 
 
 def camera_axes(scene: Any, plate: Any) -> Pixels:
@@ -181,7 +186,7 @@ def world_pixels(scene: Any) -> Pixels:
     if scene.world is None:
         return found
     if tree is None:
-        return found + color.to_rec709(np.array(scene.world.color, np.float32))
+        return found + color.to_rec709(np.array(scene.world.color, np.float32)) * np.float32(film(scene))
     output = tree.get_output_node("CYCLES")
     links = output.inputs["Surface"].links if output is not None else ()
     if not links:
@@ -193,7 +198,7 @@ def world_pixels(scene: Any) -> Pixels:
             "Choose an HDRI, or press Match Scene Light.",
         )
     shade = color.to_rec709(np.array(node.inputs["Color"].default_value[:3], np.float32))
-    return found + shade * np.float32(node.inputs["Strength"].default_value)
+    return found + shade * np.float32(node.inputs["Strength"].default_value * film(scene))
 
 
 def keep_baked(scene: Any, plate: Any, lights: Sequence[tuple[Pixels, Place]], faces: float) -> None:
@@ -248,11 +253,10 @@ def update_world(scene: Any, plate: Any) -> None:
         found = target_source(scene)
         sun, rest = latlong.split_sun(lat_long(found.read(3), found.name))
         image, frames = _keep(rest, SUNLESS, world.picture_of(scene, SUNLESS)), None
-        drop_sun(scene)
-        state.sun = world.build_sun(scene, sun, plate.camera, state.sun_angle, driven)
-    else:
-        drop_sun(scene)
+    drop_sun(scene)
     world.build_world(scene, image, plate.camera, driven_by=driven, frames=frames)
+    if state.split_sun:
+        state.sun = world.build_sun(scene, sun, plate.camera, state.sun_angle, driven)
 
 
 def drop_sun(scene: Any) -> None:

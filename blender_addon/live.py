@@ -84,12 +84,14 @@ def surface_work(plate: Any, backdrop: str, backdrop_path: str) -> Work:
         if name != "cavity" or plate.cavity is not None
     }
     if backdrop == "plate":
-        sources["plate"] = (maps.plate_source(plate, frame), 3)
+        sources["plate"] = (maps.plate_source(plate, frame), scene.plate_channels(plate))
     behind = scene.backdrop_source(backdrop_path, plate, frame) if backdrop == "given" else None
 
     def work(reporter: Reporter) -> Surface:
         read = {name: found.read(count, reporter.on_main) for name, (found, count) in sources.items()}
         shape = read["matte"].shape[:2]
+        if "plate" in read:
+            read["plate"] = scene.over_black(read["plate"])
         if behind is not None:
             read["backdrop"] = scene.backdrop_pixels(behind, shape, reporter.on_main)
         step, matte = step_of(*shape), read["matte"]

@@ -17,6 +17,7 @@ from .wire import principled_from_f0
 
 _STEPS = 1 << 14  # fine enough that rounding f0 of 0.04 moves it by less than 0.1 %
 _CAVITY, _PAINT = "cavity", "Albedo x Cavity"
+MIN_FACING = 0.01  # least n.v of a normal
 MAP_NODES = ("albedo", "normal", "roughness", "specular", "matte")
 
 
@@ -123,6 +124,11 @@ def _build_nodes(tree: Any) -> None:
         convert_from="OBJECT",
         convert_to="WORLD",
     ).outputs[0]
+    # As reference.facing: Cycles has no gloss where the normal looks away from the viewer.
+    normal_in_world = b.vector("NORMALIZE", world_normal)
+    view = b.add("ShaderNodeNewGeometry").outputs["Incoming"]
+    lacking = b.math("SUBTRACT", MIN_FACING, b.vector("DOT_PRODUCT", normal_in_world, view))
+    bent = b.vector("ADD", normal_in_world, b.vector("SCALE", view, b.math("MAXIMUM", lacking, 0.0)))
     levels = b.add("ShaderNodeSeparateColor", specular.outputs["Color"], mode="RGB")
     shader = b.add("ShaderNodeBsdfPrincipled", label="Principled BSDF", distribution="GGX")
     for socket, value in (
@@ -131,7 +137,7 @@ def _build_nodes(tree: Any) -> None:
         ("IOR", levels.outputs["Green"]),
         ("Specular IOR Level", levels.outputs["Red"]),
         ("Alpha", matte.outputs["Color"]),
-        ("Normal", b.vector("NORMALIZE", world_normal)),
+        ("Normal", b.vector("NORMALIZE", bent)),
     ):
         b.feed(shader.inputs[socket], value)
     b.add("ShaderNodeOutputMaterial", shader.outputs[0])

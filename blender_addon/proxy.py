@@ -18,6 +18,7 @@ from .exr import Pixels
 from .materials import follow_frames
 from .node_tools import NodeBuilder
 from .proxy_mesh import proxy_mesh
+from .wire import InputError
 
 SELF_SHADOW = "Self Shadow"
 DEPTH_SCALE = "Depth Scale"
@@ -54,9 +55,16 @@ def build_proxy(
 ) -> Any:
     """Make or update the proxy object and return it; ``maps`` are the images albedo, roughness, depth, matte, and ``frames``
     their first and last where they are sequences."""
-    vertices, quads, places = proxy_mesh(
-        depth, matte, settings.fov, relief=settings.relief, roundness=settings.roundness
-    )
+    try:
+        vertices, quads, places = proxy_mesh(
+            depth, matte, settings.fov, relief=settings.relief, roundness=settings.roundness
+        )
+    except InputError:
+        if frames is None:
+            raise
+        # The subject has left the shot, and casts nothing.
+        vertices, quads = np.zeros((0, 3), np.float32), np.zeros((0, 4), np.int32)
+        places = np.zeros((0, 2), np.float32)
     vertices[:, :2] -= vertices[:, 2:] * np.array(settings.shift, vertices.dtype)
     proxy = existing
     if proxy is None:

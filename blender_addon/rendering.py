@@ -41,6 +41,10 @@ class RenderSetup:
             (plate.camera.data.dof, "use_dof", False),
             (scene.cycles, "samples", self._samples),
             (scene.cycles, "use_denoising", bool(scene.platelight.denoise and compat.can_denoise())),
+            # Nothing but the card is seen, and its matte has the edges: a wider filter would blur its maps.
+            (scene.cycles, "pixel_filter_type", "BLACKMAN_HARRIS"),
+            (scene.cycles, "filter_width", 0.01),
+            (scene.cycles, "denoising_prefilter", "NONE"),
         ):
             kept.set(owner, name, value)
         layer = compat.use_one_layer(kept, scene, plate.card)

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import card, color, compat, exr, footage, images, lamps, light, materials, proxy, skin, world
 from .exr import Pixels
-from .lens import Frustum, frustum
+from .lens import Frustum, frustum, stretch
 from .mapfiles import OnMain, Source
 from .maps import is_untouched, map_pixels, plate_source, put_map
 from .plate_properties import PLANES, frames_of, is_analysed, stands
@@ -83,6 +83,16 @@ def matte_of(pixels: Pixels, shape: tuple[int, ...], name: str, *, own_file: boo
     return np.clip(matte, 0.0, 1.0).astype(np.float32)
 
 
+def plate_channels(plate: Any) -> int:
+    """How many channels of a plate to read for :func:`over_black`: four where its own alpha is its matte."""
+    return 4 if plate.matte == "given" and not plate.matte_path else 3
+
+
+def over_black(pixels: Pixels) -> Pixels:
+    """A plate as it is sent, (H, W, 3): what its own alpha has cut out (H, W, 4), straight, stands before black."""
+    return pixels[..., :3] * pixels[..., 3:] if pixels.shape[2] == 4 else pixels
+
+
 def maps_of(planes: Mapping[str, Pixels]) -> dict[str, Pixels]:
     """The maps that are kept of a decomposition, by name; in a job's thread.
 
@@ -94,6 +104,20 @@ def maps_of(planes: Mapping[str, Pixels]) -> dict[str, Pixels]:
     if "reflectivity" in kept:
         kept["specular_map"] = materials.specular_plane(kept["reflectivity"])
     return kept
+
+
+def neutral_maps(height: int, width: int) -> dict[str, Pixels]:
+    """The maps of a frame that shows no subject, as ``platelight decompose`` writes them."""
+    nothing, one = (np.full((height, width), value, np.float32) for value in (0.0, 1.0))
+    black = np.zeros((height, width, 3), np.float32)
+    planes = {
+        "matte": nothing,
+        "foreground": black,
+        "albedo": black,
+        "normal": np.dstack([nothing, nothing, one]),
+    }
+    planes |= {"roughness": one, "reflectivity": one * np.float32(0.04), "cavity": one, "depth": one}
+    return maps_of(planes | {"light": np.zeros((32, 64, 3), np.float32)})
 
 
 def middle_depth(depth: Pixels, matte: Pixels) -> float:
@@ -140,7 +164,8 @@ def build(scene: Any, plate: Any) -> None:
     meters, spread = lamps.meters(scene), plate.skin_radius if plate.skin else 0.0
     skin.set_skin(plate.material, skin.width(spread, meters))
     depth, matte = map_pixels(plate, "depth", 1), map_pixels(plate, "matte_map", 1)
-    scale = plate.distance / middle_depth(depth, matte)
+    unit = stretch(plate.camera)  # the card scales with its camera
+    scale = plate.distance / middle_depth(depth, matte) / unit
     plate.card = card.build_card(
         f"{plate.name} Card",
         card.CardSettings(
@@ -149,7 +174,7 @@ def build(scene: Any, plate: Any) -> None:
             field_of_view(plate),
             plate.facet_size,
             scale,
-            skin.reach(spread, meters),
+            skin.reach(spread, meters) / unit,
             frames or (1, 1),
             lens_shift(plate),
         ),
@@ -161,6 +186,7 @@ def build(scene: Any, plate: Any) -> None:
         collection=plate.collection,
         existing=plate.card,
     )
+    card.follow_lens(plate.card, plate.own_camera, plate.width, plate.height)
     plate.card["platelight"] = plate.uid
     _put_in(plate, plate.card)
     plate.card["platelight_depth_scale"] = scale

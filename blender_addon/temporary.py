@@ -8,7 +8,7 @@ which the user's are found again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
@@ -36,9 +36,24 @@ def ref(thing: Any) -> Ref:
 def _path(owner: Any, thing: Any) -> str:
     if owner == thing:
         return ""
-    if isinstance(thing, bpy.types.TimelineMarker):  # these know no path of their own
+    # These know no path of their own.
+    if isinstance(thing, bpy.types.TimelineMarker):
         return f"timeline_markers[{list(owner.timeline_markers).index(thing)}]"
+    if isinstance(thing, bpy.types.LayerCollection):
+        return next(
+            f"view_layers[{index}].{path}"
+            for index, layer in enumerate(owner.view_layers)
+            for path, part in layer_paths(layer.layer_collection)
+            if part == thing
+        )
     return str(thing.path_from_id())
+
+
+def layer_paths(part: Any, path: str = "layer_collection") -> Iterator[tuple[str, Any]]:
+    """A collection in a view layer and all below it, each with its path."""
+    yield path, part
+    for index, child in enumerate(part.children):
+        yield from layer_paths(child, f"{path}.children[{index}]")
 
 
 @functools.cache

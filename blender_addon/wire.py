@@ -24,6 +24,7 @@ Cancelled = errors.Cancelled
 ConnectionFailed = errors.ConnectionFailed
 InputError = errors.InputError
 JobFailed = errors.JobFailed
+NoSubjectError = errors.NoSubjectError
 Lamp = lamps.Lamp
 MOST_LAMPS = lamps.MOST
 MOST_LIGHTS = requests.MOST_LIGHTS
@@ -135,6 +136,7 @@ __all__ = [
     "InputError",
     "JobFailed",
     "Lamp",
+    "NoSubjectError",
     "Option",
     "Parser",
     "Plane",

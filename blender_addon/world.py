@@ -33,6 +33,15 @@ def heading(camera: Any) -> float:
     return math.atan2(forward.y, forward.x)
 
 
+def _is_moved(camera: Any) -> bool:
+    """Whether keyframes, drivers or constraints move a camera, or what it is parented to."""
+    while camera is not None:
+        if camera.animation_data is not None or camera.constraints:
+            return True
+        camera = camera.parent
+    return False
+
+
 def own_world(scene: Any) -> Any:
     """The World that was made for a scene, or None. A scene that was renamed keeps the one it has."""
     now = scene.world
@@ -60,6 +69,42 @@ def facing(scene: Any, camera: Any) -> float:
     if node is None or own_world(scene) != scene.world:
         return heading(camera)
     return -float(node.inputs["Rotation"].default_value[2])
+
+
+def as_met(world: Any) -> list[Any]:
+    """A copy of a World that shows cameras what it sends to surfaces, and copies of its node groups; none where no node of
+    it tells rays apart.
+    """
+    tree = compat.world_nodes(world)
+    if tree is None or not _tells_rays(tree):
+        return []
+    made = [world.copy()]
+    _show_surfaces(made[0].node_tree, made)
+    return made
+
+
+def _tells_rays(tree: Any) -> bool:
+    return any(
+        node.type == "LIGHT_PATH" or (node.type == "GROUP" and node.node_tree and _tells_rays(node.node_tree))
+        for node in tree.nodes
+    )
+
+
+def _show_surfaces(tree: Any, made: list[Any]) -> None:
+    """Have camera rays count as diffuse ones, which they stand for; groups become copies, which are added to ``made``."""
+    b = NodeBuilder(tree)
+    for node in list(tree.nodes):
+        if node.type == "GROUP" and node.node_tree is not None:
+            node.node_tree = node.node_tree.copy()
+            made.append(node.node_tree)
+            _show_surfaces(node.node_tree, made)
+        elif node.type == "LIGHT_PATH":
+            camera, diffuse = (node.outputs[f"Is {kind} Ray"] for kind in ("Camera", "Diffuse"))
+            asked = [[link.to_socket for link in output.links] for output in (camera, diffuse)]
+            answers = b.math("MULTIPLY", camera, 0.0), b.math("MAXIMUM", camera, diffuse)
+            for sockets, answer in zip(asked, answers, strict=True):
+                for socket in sockets:
+                    b.feed(socket, answer)
 
 
 class Driven(NamedTuple):
@@ -123,7 +168,10 @@ def build_world(
     nodes[IMAGE_NODE].image = image
     if frames is not None:
         follow_frames(nodes[IMAGE_NODE].image_user, *frames)
-    nodes[FACING_NODE].inputs["Rotation"].default_value[2] = -heading(camera)
+    # Built anew amid a shot, the light does not turn along with its camera.
+    if not (world.get("platelight_camera") == camera.name and _is_moved(camera)):
+        nodes[FACING_NODE].inputs["Rotation"].default_value[2] = -heading(camera)
+    world["platelight_camera"] = camera.name
     turn = nodes[ROTATION_NODE].inputs["Rotation"]
     strength = nodes[BACKGROUND_NODE].inputs["Strength"]
     if driven_by is None:
@@ -155,7 +203,7 @@ def build_sun(scene: Any, sun: Sun, camera: Any, angle: float, driven_by: Driven
     data.color = tuple(value / strongest for value in irradiance)
     data.angle = angle or sun.angle
     x, y, z = sun.direction
-    look = heading(camera)
+    look = facing(scene, camera)
     way = Vector((math.sin(look), -math.cos(look), 0.0)) * x + Vector((0.0, 0.0, y))
     way -= Vector((math.cos(look), math.sin(look), 0.0)) * z
     lamp.rotation_euler = (0.0, math.acos(max(-1.0, min(1.0, way.z))), 0.0)

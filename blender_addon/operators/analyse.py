@@ -17,6 +17,7 @@ class _Analyzed(NamedTuple):
     files: mapfiles.Files
     meta: dict[str, Any]
     frames: int
+    empty: int  # of these
 
 
 class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
@@ -31,6 +32,13 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         description="All frames of a sequence, from the plate's first to its last; else the current one",
         default=False,
         options={"SKIP_SAVE"},
+    )
+
+    neutral: bpy.props.BoolProperty(
+        name="Neutral Maps",
+        description="Neutral maps where no frame shows a subject, in place of an error: frames of a longer shot",
+        default=False,
+        options={"SKIP_SAVE", "HIDDEN"},
     )
 
     @classmethod
@@ -54,7 +62,7 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         sources = {frame: maps.plate_source(plate, frame) for frame in frames}
         given = plate.matte == "given"
         mattes = {frame: scene.matte_source(plate, frame) for frame in frames} if given else {}
-        own_file = bool(plate.matte_path)
+        own_file, neutral, channels = bool(plate.matte_path), self.neutral, scene.plate_channels(plate)
         request = wire.Decompose(
             matte=plate.matte,
             working_size=plate.working_size,
@@ -69,21 +77,31 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         def work(reporter: Reporter) -> _Analyzed:
             files: mapfiles.Files = {}
             meta: dict[str, Any] = {}
+            empty: dict[int | None, tuple[int, ...]] = {}
             for index, frame in enumerate(frames):
                 part = reporter.part(
                     index / len(frames), 1 / len(frames), "" if frame is None else f"frame {frame}"
                 )
-                planes = {"plate": sources[frame].read(3, reporter.on_main)}
+                planes = {"plate": scene.over_black(sources[frame].read(channels, reporter.on_main))}
                 if given:
                     matte, shape = mattes[frame], planes["plate"].shape[:2]
                     pixels = matte.read(4, reporter.on_main)
                     planes["matte"] = scene.matte_of(pixels, shape, matte.name, own_file=own_file)
-                answer = remote.ask(settings, process, request, planes, part)
+                try:
+                    answer = remote.ask(settings, process, request, planes, part)
+                except wire.NoSubjectError:
+                    empty[frame] = planes["plate"].shape[:2]
+                    if len(empty) == len(frames) and not neutral:
+                        raise
+                    continue
                 files = mapfiles.write_maps(folder, scene.maps_of(answer.planes), frame)
                 meta = answer.meta
+            for frame, (height, width) in empty.items():
+                made = mapfiles.write_maps(folder, scene.neutral_maps(height, width), frame)
+                files = files or made
             if quota is not None:
                 mapfiles.trim(root, kept, quota)
-            return _Analyzed(files, meta, len(frames))
+            return _Analyzed(files, meta, len(frames), len(empty))
 
         return f"Analyzing {plate.name}", work
 
@@ -98,7 +116,10 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
         maps.settle_cavity(plate, value.files)
         scene.shade_cavity(plate)
         plate.notes = json.dumps(value.meta, default=str)
-        session.say(f"{plate.name} is analyzed" + (f", {value.frames} frames." if value.frames > 1 else "."))
+        count = f", {value.frames} frames" if value.frames > 1 else ""
+        if value.empty:
+            count += f", {value.empty} without a subject" if count else ", without a subject"
+        session.say(f"{plate.name} is analyzed{count}.")
 
 
 CLASSES = (PLATELIGHT_OT_analyse,)

@@ -75,7 +75,7 @@ class PLATELIGHT_OT_composite(JobOperator, bpy.types.Operator):
         own = scene.backdrop_source(state.backdrop_path, plate, frame) if backdrop == "given" else None
         sources = {"result": (maps.source(plate, "result"), 4), "matte": (maps.source(plate, "matte_map"), 1)}
         if backdrop == "plate":
-            sources["plate"] = (maps.plate_source(plate, frame), 3)
+            sources["plate"] = (maps.plate_source(plate, frame), scene.plate_channels(plate))
             sources["foreground"] = (maps.source(plate, "foreground"), 3)
         folder = maps.map_folder(plate)
 
@@ -84,7 +84,8 @@ class PLATELIGHT_OT_composite(JobOperator, bpy.types.Operator):
             matte = planes["matte"]
             front, behind = planes["result"][..., :3], None
             if backdrop == "plate":
-                share, behind = plates.behind_subject(planes["plate"], planes["foreground"], matte)
+                whole = scene.over_black(planes["plate"])
+                share, behind = plates.behind_subject(whole, planes["foreground"], matte)
                 front = front - share
             elif own is not None:
                 behind = scene.backdrop_pixels(own, matte.shape, reporter.on_main)

@@ -111,7 +111,7 @@ class PLATELIGHT_OT_save_maps(bpy.types.Operator):
         attributes: dict[str, exr.Attribute] = {
             "platelight:version": wire.version,
             "platelight:plate": plate.filepath,
-            "platelight:fov": float(plate.fov),
+            "platelight:fov": scene.field_of_view(plate),
             "platelight:notes": plate.notes,
             "platelight:depthScale": float(plate.card["platelight_depth_scale"]) if plate.card else 1.0,
         }

@@ -76,6 +76,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         self._uid = plate.uid
         frame = self._frame = maps.current_frame(plate)
         by_backend = state.physics == "BACKEND"
+        self._shifted = by_backend and any(scene.lens_shift(plate))
         sources = {}
         if not by_backend:
             sources["diffuse"] = (maps.source(plate, "diffuse_pass"), 3)
@@ -84,7 +85,7 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
             sources["source_light"] = (maps.source(plate, "source_light"), 3)
         backdrop = state.backdrop
         if backdrop == "plate":
-            sources["plate"] = (maps.plate_source(plate, frame), 3)
+            sources["plate"] = (maps.plate_source(plate, frame), scene.plate_channels(plate))
         behind = scene.backdrop_source(state.backdrop_path, plate, frame) if backdrop == "given" else None
         # Cycles' passes have the light of the scene where each facet is.
         taken = light.places(context.scene, plate) if by_backend else ()
@@ -130,6 +131,8 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
                 plane: origin.read(count, reporter.on_main, widen=False)
                 for plane, (origin, count) in sources.items()
             }
+            if "plate" in planes:
+                planes["plate"] = scene.over_black(planes["plate"])
             shape = planes["normal"].shape[:2]
             if not by_backend and planes["diffuse"].shape[:2] != shape:
                 raise wire.InputError(
@@ -167,7 +170,8 @@ class PLATELIGHT_OT_refine(JobOperator, bpy.types.Operator):
         maps.attach(plate, value.files)
         if self._picture is not None:
             images.save_displayed(maps.map_pixels(plate, "result", 4, self._frame), self._picture)
-        session.say(f"{plate.name} is refined.")
+        unlike = " The backend left the lens shift of the camera out." if self._shifted else ""
+        session.say(f"{plate.name} is refined.{unlike}")
 
 
 CLASSES = (PLATELIGHT_OT_refine,)

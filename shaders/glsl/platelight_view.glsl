@@ -1,8 +1,8 @@
 /* One pixel of the instant preview in Blender: maps and light to displayed color. Row 0 of every map is the top.
  *
  * Beside what platelight_relight.glsl needs: the samplers surfaceMap (normal, roughness), colorMap (albedo, f0), matteMap and
- * displayTable, the matrix viewFrame from the camera's frame to the upright one of the light, viewScale (the tangents of
- * half the field of view across and down) and displayMode: 0 linear, 1 sRGB, 2 through displayTable.
+ * displayTable, the matrix viewFrame from the camera's frame to the upright one of the light, viewFrustum (the tangents of
+ * half the field of view across and down, and of what the picture's middle lies right of the axis and above) and displayMode: 0 linear, 1 sRGB, 2 through displayTable.
  */
 
 vec3 platelight_srgb(vec3 c)
@@ -37,7 +37,7 @@ vec4 platelight_pixel(vec2 at)
   vec4 surface = textureLod(surfaceMap, at, 0.0);
   vec4 color = textureLod(colorMap, at, 0.0);
   mat3 frame = mat3(viewFrame[0].xyz, viewFrame[1].xyz, viewFrame[2].xyz);
-  vec3 view = normalize(vec3((1.0 - 2.0 * at.x) * viewScale.x, (2.0 * at.y - 1.0) * viewScale.y, 1.0));
+  vec3 view = normalize(vec3((vec2(1.0, -1.0) - vec2(2.0, -2.0) * at) * viewFrustum.xy - viewFrustum.zw, 1.0));
   vec3 normal = surface.xyz / max(length(surface.xyz), 1e-6);
   vec3 diffuse, specular;
   platelight_shade(frame * normal, color.rgb, surface.a, color.a, frame * view, true, diffuse, specular);

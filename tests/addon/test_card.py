@@ -43,3 +43,12 @@ def test_the_cavity_map_is_a_factor_of_the_albedo(run_blender: Callable[..., Any
     # Cycles' passes hold what these maps tell; depth is for shadows and lamps alone
     with_map = ["Relight", "cavity", "roughness"]
     assert seen["sent"] == [["Refine"], ["Relight", "roughness"], ["Refine"], with_map]
+
+
+def test_single_pixels_stay_sharp(run_blender: Callable[..., Any]) -> None:
+    seen = run_blender("card_pixels.py")
+    assert seen["albedo"] == pytest.approx(0.4, rel=0.03)
+    assert seen["matte"] == pytest.approx(0.5, rel=0.03)
+    assert seen["back"] == [1.5, "ACCURATE"]
+    towards, away = seen["gloss"]
+    assert away == pytest.approx(towards, rel=0.15)

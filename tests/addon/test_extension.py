@@ -171,6 +171,7 @@ def test_plate_to_result_over_the_real_server(
     assert out["kept"] == [True, 40.0, 25.0]
     assert out["second plate"] == ["", "", ""]
     assert out["matte of alpha"] == [1.0, pytest.approx(0.2, abs=0.01)]
+    assert out["sent of alpha"] == pytest.approx(0.2, abs=0.01)  # before black, as a camera would see it
     assert out["engines"][1] in {"BLENDER_EEVEE_NEXT", "BLENDER_EEVEE"}
     assert out["engines"][::2] == ["", ""]
     assert out["engines"][3] == "CYCLES"

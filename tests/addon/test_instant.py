@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ FOV = 40.0  # of scripts/blender_kit.py, and the albedo there
 BASE = (0.5, 0.4, 0.3)
 
 
-def expected(seen: Any, turn: float, gain: float, light: str = "forest") -> np.ndarray:
-    """What the reference says of the sphere of ``scripts/instant.py``, layered as Principled BSDF."""
+def expected(
+    seen: Any, turn: float, gain: float, light: str = "forest", shift: tuple[float, float] = (0.0, 0.0)
+) -> np.ndarray:
+    """What the reference says of the sphere of ``scripts/instant.py``, layered as Principled BSDF; ``shift`` as ``Frustum``'s."""
     torch = pytest.importorskip("torch")
     from platelight.shading import environment, reference
     from platelight.shading.sampling import albedos, layer_share
@@ -27,6 +30,8 @@ def expected(seen: Any, turn: float, gain: float, light: str = "forest") -> np.n
     rough = torch.from_numpy(np.ascontiguousarray(seen["rough"]))[None, None]
     chosen = torch.from_numpy(seen["solid"]).flatten().nonzero()[:, 0]
     view = reference.view_directions(size, size, FOV)[None]
+    view = view / view[:, 2:] - torch.tensor([*shift, 0.0])[None, :, None, None]
+    view = view / view.norm(dim=1, keepdim=True)
     normal, rough, view = (m.flatten(2)[:, :, None, chosen] for m in (normal, rough, view))
     one = torch.ones_like(rough)
     albedo = torch.tensor(BASE)[None, :, None, None] * one
@@ -56,12 +61,14 @@ def test_blender_draws_what_the_reference_says(run_blender: Callable[..., Any], 
     solid = hit & np.roll(hit, 1, 0) & np.roll(hit, -1, 0) & np.roll(hit, 1, 1) & np.roll(hit, -1, 1)
     seen["solid"] = solid
     gain = 1.5 * 2.0**0.5
-    for name, turn, factor, light in (
-        ("linear", 70.0, gain, "forest"),
-        ("turned", -110.0, 1.5, "forest"),
-        ("studio", -110.0, 1.5, "studio"),
+    wide = 2.0 * math.tan(math.radians(FOV / 2))  # a lens shift of one
+    for name, turn, factor, light, shift in (
+        ("linear", 70.0, gain, "forest", (0.0, 0.0)),
+        ("turned", -110.0, 1.5, "forest", (0.0, 0.0)),
+        ("shifted", -110.0, 1.5, "forest", (0.5 * wide, -0.3 * wide)),
+        ("studio", -110.0, 1.5, "studio", (0.0, 0.0)),
     ):
-        wanted = expected(seen, turn, factor, light)
+        wanted = expected(seen, turn, factor, light, shift)
         error = np.abs(seen[name][solid][:, :3] - wanted).mean() / wanted.mean()
         print(f"{name}: {100 * error:.2f} %")
         assert error <= 0.01

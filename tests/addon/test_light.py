@@ -69,3 +69,11 @@ def test_the_proxy_casts_the_subjects_shadow(run_blender: Callable[..., Any]) ->
     assert wall["pixels"] > 200
     assert wall["overlap"] > 0.85
     assert wall["off"] < 0.01
+
+
+def test_what_cameras_do_not_see_lights_all_the_same(run_blender: Callable[..., Any]) -> None:
+    seen = run_blender("bake_kinds.py")
+    assert seen.pop("back") == [True] * 4
+    assert seen.pop("world back") == [True, True, 1]
+    assert len(seen) == 6
+    assert seen == {name: pytest.approx(1.0, abs=0.03) for name in seen}

@@ -83,3 +83,20 @@ def test_a_version_is_no_frame(addon: Callable[[str], Any], tmp_path: Path) -> N
     assert mapfiles.frame_range(tmp_path / "shot_v2.1001.exr") == (1001, 1002)
     assert mapfiles.frame_range(tmp_path / "env3.exr") == (2, 3)
     assert mapfiles.frame_path(tmp_path / "v2.0009.exr", 10).name == "v2.0010.exr"
+
+
+@pytest.mark.blender
+def test_a_subject_that_leaves_the_shot(run_blender: Callable[..., Any]) -> None:
+    seen = run_blender("no_subject.py")
+    refused = "No subject was found in the plate."
+    assert refused in seen["one frame"]
+    assert refused in seen["range without"]
+    assert not seen["maps without"]
+    assert seen["range"].endswith("is analyzed, 3 frames, 2 without a subject.")
+    # matte, foreground, normal's z, albedo, roughness, reflectivity, cavity, depth, light
+    neutral = pytest.approx([0.0, 0.0, 1.0, 0.0, 1.0, 0.04, 1.0, 1.0, 0.0], abs=1e-4)
+    assert seen["maps"] == [neutral, pytest.approx([1.0, 0.5, 1.0, 0.5, 1.0, 0.0, 1.0, 1.0, 1.0]), neutral]
+    assert seen["relit"] == "The range is relit."
+    assert seen["alpha"] == pytest.approx([0.0, 1.0, 0.0], abs=1e-3)
+    assert seen["command"] == [0, 2]  # a shot; one frame of it alone
+    assert seen["made"] == [f"shot.{frame}.relit.exr" for frame in (1, 2, 3)]

@@ -223,6 +223,38 @@ def test_a_backdrop_has_a_space_of_its_own(here: None, monkeypatch: pytest.Monke
     assert off(seen[1], truth * alpha[..., None]) > 0.05
 
 
+def test_a_plate_cut_out_by_its_own_alpha_stands_before_black(
+    here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the same picture with a matte file: straight color would be taken apart as if a backdrop shone through it."""
+    sent: list[tuple[np.ndarray, np.ndarray]] = []
+    job = service.run_job
+
+    def run(request: Any, planes: Any, *others: Any) -> Any:
+        if "matte" in planes and "normal" not in planes:
+            sent.append((planes["plate"], planes["matte"]))
+        return job(request, planes, *others)
+
+    monkeypatch.setattr(service, "run_job", run)
+    truth = patches()
+    alpha = np.full(truth.shape[:2], 0.25, np.float32)
+    alpha[:, 6:] = 1.0
+    stored = truth * alpha[..., None]
+    write_exr(
+        "cut.exr",
+        {key: np.dstack([stored, alpha])[..., i].astype(np.float32) for i, key in enumerate("RGBA")},
+        {},
+    )
+    store("whole.exr", stored)
+    images.write_png_values("matte.png", alpha)
+    line = ["decompose", "-o", "out"]
+    assert cli.main([*line, "cut.exr"]) == 0
+    assert cli.main([*line, "whole.exr", "--matte", "matte.png"]) == 0
+    for cut, whole in zip(*sent, strict=True):
+        np.testing.assert_allclose(cut, whole, atol=3e-3)
+    assert off(images.read_maps("out/cut.maps.exr")[0]["plate"], stored) <= 0.005
+
+
 def test_another_configuration_makes_outputs_again(here: None) -> None:
     store("plate.exr", wide(patches()))
     line = ["decompose", "plate.exr", "-o", "out", "--matte", "full", "--colorspace", "wide", "--ocio"]

@@ -187,3 +187,24 @@ def test_a_sphere_beside_the_middle_is_a_surface_as_its_frame_sees_it() -> None:
         return float(np.degrees(np.arccos((found * level).sum(-1)[inside].clip(-1, 1))).mean())
 
     assert off(middle_of(window, frame)) < 0.4 * off((0.0, 0.0))
+
+
+def test_a_small_subject_has_as_fine_a_depth_as_a_large_one() -> None:
+    """A ball with a bump, 60 pixels wide in a frame of 960: the raster is its own, not the frame's."""
+    height, width, radius = 540, 960, 30.0
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    u, v = (x + 0.5 - 700) / radius, (150 - y - 0.5) / radius
+    matte = (u**2 + v**2 < 0.9).astype(np.float32)
+    bump = 0.25 * np.exp(-((u - 0.2) ** 2 + v**2) / 0.02)
+    relief = np.sqrt(np.clip(1 - u**2 - v**2, 0.05, 1)) + bump
+    slope_y, slope_x = np.gradient(relief, 1 / radius)
+    normal = np.dstack([-slope_x, slope_y, np.ones_like(relief)])
+    normal = (normal / np.linalg.norm(normal, axis=-1, keepdims=True)).astype(np.float32)
+    # A narrow frame, so that rays are nearly parallel and slopes those of the relief.
+    depth = integrate_normals(normal, matte, 2.0)
+    inside = matte > 0.5
+    pixel = 2 * np.tan(np.radians(1.0)) / width
+    found, wanted = -np.log(depth[inside]) / (pixel * radius), relief[inside]
+    error = (found - found.mean()) - (wanted - wanted.mean())
+    assert np.sqrt((error**2).mean()) < 0.05
+    assert (depth[:, 0] == depth[:, 600]).all()  # outside, the nearest goes on

@@ -245,3 +245,15 @@ def test_grain_hardly_boils_where_subject_and_wall_are_nearly_of_one_color(
     raw = frames()
     assert boil(calm) < 0.8 * boil(raw)
     assert abs(calm[0][strand].mean() - raw[0][strand].mean()) < 0.05
+
+
+def test_a_hard_matte_keeps_the_backdrop_out() -> None:
+    """Reduced, the foreground's rim would have the wall's color in it."""
+    y, x = np.mgrid[:120, :160]
+    alpha = ((x - 80) ** 2 + (y - 60) ** 2 < 40**2).astype(np.float32)
+    plate = np.where(alpha[..., None] > 0, np.float32([0.2, 0.1, 0.05]), np.float32(1.0)).astype(np.float32)
+    front = matting.estimate_foreground(plate, alpha)
+    near = cv2.dilate(alpha, np.ones((5, 5), np.uint8)) > 0
+    np.testing.assert_allclose(front[near], np.broadcast_to([0.2, 0.1, 0.05], front[near].shape), atol=0.02)
+    assert matting.estimate_foreground(plate, np.ones_like(alpha)) is not plate
+    np.testing.assert_array_equal(matting.estimate_foreground(plate, np.ones_like(alpha)), plate)

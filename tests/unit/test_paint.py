@@ -77,3 +77,23 @@ def test_black_plate() -> None:
     assert torch.isfinite(
         evened(torch.full_like(plate, math.log(0.5)), plate, matte, torch.zeros_like(plate))
     ).all()
+
+
+def test_things_of_a_full_plate_are_evened_wherever_they_stand() -> None:
+    """A narrow bar half of whose shading is left: every place of it finds its like, as where rows are not all inside."""
+    size, results = 160, []
+    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    normal = torch.nn.functional.normalize(torch.stack([x - 0.5, 0.5 - y, torch.ones_like(x)]), dim=0)[None]
+    shading = (0.3 + 0.7 * y)[None, None]
+    for left in range(60, 92, 4):
+        bar = torch.zeros(1, 1, size, size)
+        bar[..., left : left + 10] = 1
+        albedo = torch.lerp(
+            torch.full((1, 3, 1, 1), 0.4), torch.tensor([0.5, 0.05, 0.05]).view(1, 3, 1, 1), bar
+        )
+        plate = albedo * shading
+        reflectance = torch.log(albedo * shading.sqrt()) - torch.log(plate + FLOOR)
+        found = evened(reflectance, plate, torch.ones_like(bar), normal) + torch.log(plate + FLOOR)
+        results.append(float((found - torch.log(albedo)).mean(1)[bar[0] > 0].std()))
+    assert max(results) < 0.6 * 0.177, results
+    assert max(results) < 2.5 * min(results), results

@@ -11,6 +11,7 @@ from platelight.pipeline.resample import (
     fitted,
     from_solid,
     fuse,
+    group_side,
     guided_upsample,
     in_tiles,
     padded,
@@ -127,3 +128,11 @@ def test_passes_are_fused_without_what_lies_beyond_the_rim() -> None:
     coarse = run(resize(plate, (160, 160)), resize(matte, (160, 160)))
     field = with_detail(coarse, run, 400, plate, matte)
     torch.testing.assert_close(field[matte > 0.5], torch.ones(int(matte.sum())), atol=0.02, rtol=0)
+
+
+def test_a_row_of_people_is_read_as_large_as_one() -> None:
+    assert group_side((300, 200), 160) == 160
+    assert group_side((200, 300), 160) == 160
+    three = fitted((400, 1200), group_side((400, 1200), 160))
+    assert 0.95 < three[0] * three[1] / (160 * 160 / 1.5) < 1.05
+    assert group_side((10, 10_000), 160) < 160 * 2.5

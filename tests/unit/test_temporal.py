@@ -247,3 +247,26 @@ def test_single_pictures_that_look_like_a_shot_are_told(caplog: pytest.LogCaptur
     caplog.clear()
     assert not wanted(given, [Frame(Path("face.exr")), Frame(Path("hand2.exr")), Frame(Path("hand3.exr"))])
     assert not caplog.text
+
+
+def test_nothing_is_carried_over_the_rim() -> None:
+    """What moves by parts of a pixel has at its edge what it has in its middle."""
+    shot = []
+    for k in range(9):
+        one = maps(k)
+        matte = np.zeros(SIZE, np.float32)
+        left = 30 + 0.4 * k
+        columns = np.arange(SIZE[1])
+        matte[20:50] = np.clip(columns + 1 - left, 0, 1) * np.clip(left + 24 - columns, 0, 1)
+        flat = np.repeat(np.where(matte[..., None] > 0, np.float32(0.1), np.float32(0)), 3, axis=2)
+        one.update(
+            matte=matte,
+            foreground=flat * (1 + 0.3 * texture(3, SIZE)),
+            albedo=flat,
+            roughness=np.float32(0.6) * (matte > 0),
+        )
+        shot.append(one)
+    found = result(shot, 4)
+    rim = (shot[4]["matte"] > 0.5) & (cv2.erode(shot[4]["matte"], np.ones((5, 5), np.uint8)) < 0.5)
+    assert np.abs(np.log2(found["albedo"][rim] / 0.1)).max() < 0.05
+    assert np.abs(found["roughness"][rim] - 0.6).max() < 0.01

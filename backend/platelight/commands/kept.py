@@ -23,7 +23,7 @@ from platelight.protocol.errors import InputError, PlatelightError
 
 log = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 6
 """Rises with every change of the method that changes bytes."""
 
 

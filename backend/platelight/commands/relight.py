@@ -31,6 +31,7 @@ from platelight.commands.work import (
     cancel_on_interrupt,
     color_settings,
     models_of,
+    over_black,
     read_frame_plate,
     runner,
 )
@@ -227,6 +228,8 @@ def _from_maps(frame: Frame, parsed: argparse.Namespace) -> Apart:
     maps: dict[str, Floats] = dict(planes)
     if parsed.plates:
         plate = read_frame_plate(frame, parsed)
+        if parsed.matte == "auto":
+            plate = over_black(plate)
         if plate.pixels.shape != planes["plate"].shape:
             raise InputError(f"{path} has another size than {frame}.", "Give the maps of this plate.")
         maps["plate"] = plate.pixels

@@ -8,7 +8,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -194,8 +194,16 @@ def plate_planes(frame: Frame, parsed: argparse.Namespace) -> tuple[Plate, str, 
         height, width = plate.pixels.shape[:2]
         return plate, "given", {**planes, "matte": read_matte(given, (height, width), bool(frame.shot))}
     if parsed.matte == "auto" and plate.alpha is not None and (plate.alpha < 0.999).any():
-        return plate, "given", {**planes, "matte": plate.alpha}
+        own, plate = plate.alpha, over_black(plate)
+        return plate, "given", {"plate": plate.pixels, "matte": own}
     return plate, parsed.matte, planes
+
+
+def over_black(plate: Plate) -> Plate:
+    """A plate as a camera would have seen it before a black backdrop: what is cut out of it by its own alpha was straight."""
+    if plate.alpha is None:
+        return plate
+    return replace(plate, pixels=plate.pixels * plate.alpha[..., None])
 
 
 def models_of(parsed: argparse.Namespace, server: Mapping[str, str]) -> dict[str, Any]:

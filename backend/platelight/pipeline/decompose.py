@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from platelight.images.sanitize import Counts, sanitize
-from platelight.models.cavity import cavity
+from platelight.models.cavity import DEEPEST, HIGHEST, cavity
 from platelight.models.form import lit_as
 from platelight.models.networks import FLOOR, MIDDLE, diffuse_shading, exposure_of_sums, luminance
 from platelight.pipeline import matting
@@ -227,6 +227,9 @@ def decompose(
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
     veiled = (small_plate + FLOOR) * torch.exp(reflectance)
     unveil = unveiling(veiled, small_matte)
+    covered = (
+        reflectance  # of which the cavity is told: what the veil adds, whoever renders the maps adds anew
+    )
     reflectance, small_albedo = reflectance + torch.log(unveil), (veiled * unveil).clamp(0, 1)
     # The plate is the light on paint and veil together: over the paint alone the light would be of the other color.
     inferred = light.latlong * cast * brighter
@@ -246,7 +249,7 @@ def decompose(
     check_cancelled(cancelled)
 
     progress(0.75, "upsampling")
-    deep = cavity(reflectance, small_plate, small_matte, normal)
+    deep = cavity(covered, small_plate, small_matte, normal)
     fields = torch.cat([normal, reflectance, roughness, f0, deep], 1)
     maps = _grown(fields, small_plate, small_matte, plate, cover, (height, width), window, room)
     check_cancelled(cancelled)
@@ -350,7 +353,7 @@ def _grown(
                 ((band + FLOOR) * torch.exp(found[:, 3:6])).clamp(0, 1),
                 found[:, 6:7].clamp(0.02, 1),
                 found[:, 7:8].clamp(0, 1),
-                torch.exp(found[:, 8:]),
+                torch.exp(found[:, 8:].clamp(DEEPEST, HIGHEST)),
             ],
             1,
         )

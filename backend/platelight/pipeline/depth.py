@@ -9,6 +9,7 @@ while that is fast, then polished by conjugate gradients.
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -66,14 +67,40 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
     if not 1.0 <= fov <= 170.0:
         raise ValueError(f"fov must be 1 to 170 degrees, not {fov}")
     height, width = matte.shape
-    surface, _, _ = _coarse_to_fine(normal, matte, fov, LEVELS)
+    rows, columns = _extent(matte)
+    normal, matte = normal[rows, columns], matte[rows, columns]
+    size = (matte.shape[0], matte.shape[1])
+    middle = (
+        (width - columns.start - columns.stop) / (2 * size[1]), (height - rows.start - rows.stop) / (2 * size[1]),
+    )  # fmt: skip
+    across = 2 * math.degrees(math.atan(math.tan(math.radians(fov) / 2) * size[1] / width))
+    surface, _, _ = _coarse_to_fine(normal, matte, across, LEVELS, middle)
     if surface is None:
         return np.ones((height, width), dtype=np.float32)
     center = _median_inside(surface, normal, matte)
     out = np.empty((height, width), dtype=np.float32)
-    for top, bottom in UNBOUNDED.bands(height, width, CPU):
-        out[top:bottom] = np.exp(np.clip(enlarged(surface, (height, width), top, bottom) - center, -8.0, 8.0))
+    inner = out[rows]
+    for top, bottom in UNBOUNDED.bands(*size, CPU):
+        inner[top:bottom, columns] = np.exp(np.clip(enlarged(surface, size, top, bottom) - center, -8.0, 8.0))
+    inner[:, : columns.start] = inner[:, columns.start, None]
+    inner[:, columns.stop :] = inner[:, columns.stop - 1, None]
+    out[: rows.start], out[rows.stop :] = inner[0], inner[-1]
     return out
+
+
+def _extent(matte: Pixels) -> tuple[slice, slice]:
+    """Rows and columns of the surface, and a little around: a raster of the frame would hold little of a small subject."""
+    height, width = matte.shape
+    bands = [matte[top:bottom] > 0.5 for top, bottom in UNBOUNDED.bands(height, width, CPU)]
+    found = []
+    for seen in (
+        np.concatenate([band.any(1) for band in bands]),
+        np.any([band.any(0) for band in bands], axis=0),
+    ):
+        places = np.flatnonzero(seen) if seen.any() else np.array([0, len(seen) - 1])
+        around = 2 + (places[-1] - places[0]) // 50
+        found.append(slice(max(0, int(places[0] - around)), min(len(seen), int(places[-1] + around + 1))))
+    return found[0], found[1]
 
 
 def surface_normals(

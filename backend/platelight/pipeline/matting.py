@@ -75,7 +75,8 @@ def estimate_foreground(pixels_linear: Map, alpha: Map, room: Room = UNBOUNDED) 
     height, width = alpha.shape
     bands = room.bands(height, width, CPU)
     out = room.empty(height, width, 3)
-    if min(alpha.shape) < 4 or not any(_soft(alpha[top:bottom]).any() for top, bottom in bands):
+    # Hard mattes as well: reduced, their rim would have the backdrop in it.
+    if min(alpha.shape) < 4 or not any((alpha[top:bottom] < 1.0).any() for top, bottom in bands):
         out[:] = pixels_linear
         return out
     from pymatting.foreground.estimate_foreground_ml import estimate_foreground_ml
@@ -97,10 +98,6 @@ def estimate_foreground(pixels_linear: Map, alpha: Map, room: Room = UNBOUNDED) 
             front = front + residual * cover / (cover**2 + rest**2)
         out[top:bottom] = np.where(cover >= 1.0, plate, np.clip(front, 0.0, brightest))
     return out
-
-
-def _soft(alpha: Map) -> npt.NDArray[np.bool_]:
-    return np.asarray((alpha > 0.0) & (alpha < 1.0))
 
 
 def warm() -> float:

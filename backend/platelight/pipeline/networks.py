@@ -26,7 +26,7 @@ from platelight.models.networks import (
 )
 from platelight.models.precision import half_precision
 from platelight.models.unet import UNet
-from platelight.pipeline.resample import fitted, from_solid, fuse, in_tiles, padded, resize
+from platelight.pipeline.resample import fitted, from_solid, fuse, group_side, in_tiles, padded, resize
 from platelight.pipeline.room import Large
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,9 @@ def with_detail(coarse: Tensor, run: Callable[..., Tensor], working: int, *input
     if finest == tuple(coarse.shape[-2:]):
         return coarse
     passes = [(finest, FORM_CUT)]
-    if max(finest) > 1.5 * MIDDLE_SIDE:
-        passes = [(fitted(size, MIDDLE_SIDE), FORM_CUT), (finest, MIDDLE_CUT)]
+    middle = group_side(size, MIDDLE_SIDE)
+    if max(finest) > 1.5 * middle:
+        passes = [(fitted(size, middle), FORM_CUT), (finest, MIDDLE_CUT)]
     field = from_solid(coarse, resize(inputs[1], (coarse.shape[-2], coarse.shape[-1])))
     for target, cut in passes:
         seen = [resize(x, target) for x in inputs]
@@ -123,7 +124,7 @@ def in_passes(
     long side is ``side``.
     """
     size = (inputs[0].shape[-2], inputs[0].shape[-1])
-    target = fitted(size, min(side, working))
+    target = fitted(size, min(group_side(size, side), working))
     seen = [padded(resize(x, target)) for x in inputs]
     # In float32 whatever the detail is in: here the level of the field is read, and bfloat16 moves it by up to 1.3 %.
     with torch.autocast(seen[0].device.type, enabled=False):
@@ -146,7 +147,7 @@ def predict_normal(networks: Networks, plate: Tensor | Large, matte: Tensor | La
     larger passes. ``NORMAL_CONTRAST`` then undoes part of the network's shrinkage.
     """
     size = (plate.shape[-2], plate.shape[-1])
-    largest = fitted(size, min(GLOBAL_SIDE, working))
+    largest = fitted(size, min(group_side(size, GLOBAL_SIDE), working))
 
     def at(axes: tuple[int, ...]) -> Tensor:
         x, m = resize(plate, largest).flip(axes), resize(matte, largest).flip(axes)
@@ -190,7 +191,8 @@ def read_again(
 
 def predict_light(networks: Networks, plate: Tensor | Large, matte: Tensor | Large) -> Illumination:
     """The source light in the units of the normalized plate: the mean of what the picture and its mirror images tell."""
-    size = fitted((plate.shape[-2], plate.shape[-1]), LIGHT_SIDE)
+    whole = (plate.shape[-2], plate.shape[-1])
+    size = fitted(whole, group_side(whole, LIGHT_SIDE))
     small_plate, small_matte = resize(plate, size), resize(matte, size)
     lobes, latlongs = [], []
     for axes in MIRRORS:

@@ -130,8 +130,11 @@ def _among_likes(level: Array, color: Array, sure: Array, inside: Inside) -> Arr
     """Each pixel's mean over what is the same paint, (pixels inside,); dark places hardly speak for others."""
     colors, weights = color[inside].astype(np.float32), sure[inside].astype(np.float32) + 1e-6
     levels = level.astype(np.float32)
+    # One of every so many: always the first would be of a few columns where rows are of one length.
     every = -(-len(levels) // ANCHORS)
-    a_color, a_level, a_weight = colors[::every], levels[::every], weights[::every]
+    chosen = np.arange(0, len(levels), every)
+    chosen = np.minimum(chosen + np.random.default_rng(0).integers(0, every, len(chosen)), len(levels) - 1)
+    a_color, a_level, a_weight = colors[chosen], levels[chosen], weights[chosen]
     distance = (colors**2).sum(1)[:, None] + (a_color**2).sum(1)[None] - 2 * colors @ a_color.T
     distance /= LIKE_COLOR**2
     distance += ((levels[:, None] - a_level[None]) / LIKE_LEVEL) ** 2

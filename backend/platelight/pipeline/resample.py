@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -103,6 +104,17 @@ def fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     """The size that fits a long side, never larger than the original, at least one pixel."""
     scale = min(1.0, long_side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+WIDE, WIDEST = 1.5, 6.0
+
+
+def group_side(size: tuple[int, int], side: int) -> int:
+    """The long side at which a window (h, w) is read, ``side`` where it is not wide: wide ones show several things side by side.
+
+    By the area, or each of a row of people would be read the smaller the more they are.
+    """
+    return round(side * math.sqrt(min(max(1.0, size[1] / size[0] / WIDE), WIDEST)))
 
 
 def padded(image: Tensor) -> Tensor:

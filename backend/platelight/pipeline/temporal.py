@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
+from scipy import ndimage
 
 from platelight.pipeline.temporal_flow import CALM, View, Way, carry, look, reduced, then
 
@@ -148,11 +149,16 @@ def still(maps: Mapping[str, Pixels]) -> Still:
     matte = maps["matte"]
     shape = (matte.shape[0], matte.shape[1])
     size = flow_size(shape)
-    weight = np.maximum(reduced(matte, size), np.float32(1e-4))[..., None]
+    cover = reduced(matte, size)
+    weight = np.maximum(cover, np.float32(1e-4))[..., None]
+    # Off the subject there is nothing, which would be carried over its rim: there it goes on as at the nearest place.
+    off = (cover <= 0.05) & (cover.max() > 0.05)
+    nearest = ndimage.distance_transform_edt(off, return_distances=False, return_indices=True)
 
     def over_subject(values: Pixels) -> Pixels:
         values = values[..., None] if values.ndim == 2 else values
-        return np.asarray(np.atleast_3d(reduced(values * matte[..., None], size)) / weight, np.float32)
+        mean = np.atleast_3d(reduced(values * matte[..., None], size)) / weight
+        return np.asarray(mean[tuple(nearest)], np.float32)
 
     normal = over_subject(maps["normal"])
     fields = {

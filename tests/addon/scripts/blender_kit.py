@@ -203,6 +203,14 @@ def add_card(scene: Any, camera: Any, kind: str, roughness: float, step: float, 
     )
 
 
+def light_by_color(scene: Any, *color: float) -> Any:
+    """A World of one color, which is returned."""
+    sky = bpy.data.worlds.new("Sky")
+    compat.enable_nodes(sky).nodes["Background"].inputs["Color"].default_value = (*color, 1.0)
+    scene.world = sky
+    return sky
+
+
 def light_by_hdri(scene: Any, camera: Any) -> None:
     """The studio HDRI, turned."""
     picture = bpy.data.images.load(studio_light())

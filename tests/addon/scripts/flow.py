@@ -140,6 +140,8 @@ state.plates[state.active].matte = "given"
 out["second plate"] += [attempt(ops.analyse), attempt(ops.build_scene)]
 matte = maps.map_pixels(state.plates[state.active], "matte_map", 1)
 out["matte of alpha"] = [float(matte[0, 0]), float(matte[-1, 0])]
+sent = maps.map_pixels(state.plates[state.active], "foreground", 3)
+out["sent of alpha"] = float(sent[-1, 0, 0] / sent[0, 0, 0])
 out["engines"] = []
 for state.engine in ("EEVEE", "CYCLES"):
     out["engines"] += [attempt(ops.build_scene), scene.render.engine]
