@@ -94,12 +94,18 @@ class RenderOperator:
         session.rendering = True
         session.undoing.append(self._restore)
         self._timer = session.add_timer(context, TICK)
+        view = bpy.context.preferences.view
+        shown = view.render_display_type
+        if session.series is not None:  # a window for each frame of a range would be in the way
+            view.render_display_type = "NONE"
         try:
             started = bpy.ops.render.render(
                 "INVOKE_DEFAULT", write_still=True, scene=self.scene_name or context.scene.name
             )
         except RuntimeError as error:  # Blender's own refusal
             return self._over(self._fail(f"Blender does not render: {error}"))
+        finally:
+            view.render_display_type = shown
         if "CANCELLED" in started:
             return self._over(
                 self._fail("Blender did not begin to render. Wait until its other jobs have ended.")
