@@ -50,7 +50,7 @@ def play(kind: type, mixin: type) -> Any:
     """An operator without Blender around it: its own functions and a place for its reports."""
     own = {name: value for name, value in vars(kind).items() if callable(value) or name == "_job"}
     settings = {"report": lambda _self, _kind, text: reports.append(text), "filepath": "", "samples": 0}
-    return type("Played", (mixin,), {**settings, "whole_range": False, **own})()
+    return type("Played", (mixin,), {**settings, "whole_range": False, "neutral": False, **own})()
 
 
 def event(kind: str = "TIMER") -> Any:
@@ -136,6 +136,7 @@ out["on again"] = analyse(lambda: None)
 
 # Renders: Blender's own job is played, what the operator changes for it is real.
 render_modal.bpy = SimpleNamespace(
+    context=bpy.context,
     app=SimpleNamespace(background=False, handlers=bpy.app.handlers, is_job_running=lambda _kind: False),
     ops=SimpleNamespace(render=SimpleNamespace(render=lambda *_args, **_options: {"RUNNING_MODAL"})),
 )
