@@ -363,7 +363,8 @@ class Pool:
                 # the process it was forked from is gone, so this is only a guess: make it true
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self._blobs.sweep(pid)
+            with contextlib.suppress(OSError):  # no file to spare: it goes at the next start
+                self._blobs.sweep(pid)
             with contextlib.suppress(ValueError):
                 process.process.close()
         if not process.key:

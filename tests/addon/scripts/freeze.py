@@ -61,7 +61,7 @@ remote.ensure_backend = lambda _settings, _process: None
 class Run:
     """An operator's own prepare and finish, without Blender around them."""
 
-    whole_range = False
+    whole_range = neutral = False
     filepath = ""
 
     def __init__(self, operator: Any) -> None:
