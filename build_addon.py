@@ -29,6 +29,7 @@ PACKAGE = ROOT / "backend" / "platelight"
 # What the extension may carry: nothing here imports torch. Packages of which single modules are taken get an empty __init__.
 VENDORED = (
     "__init__.py", "protocol", "client", "shading/principled.py", "images/sequence.py", "images/atomic.py",
+    "pipeline/neutral.py",
     "commands/options.py", "commands/lamps.py", "commands/lights.py", "commands/tracks.py", "commands/records.py",
 )  # fmt: skip
 # One version for every Python tag: Blender 5.1 and later refuse a mixture, and 26.4.0 has cp311 and cp313.

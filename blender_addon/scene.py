@@ -106,20 +106,6 @@ def maps_of(planes: Mapping[str, Pixels]) -> dict[str, Pixels]:
     return kept
 
 
-def neutral_maps(height: int, width: int) -> dict[str, Pixels]:
-    """The maps of a frame that shows no subject, as ``platelight decompose`` writes them."""
-    nothing, one = (np.full((height, width), value, np.float32) for value in (0.0, 1.0))
-    black = np.zeros((height, width, 3), np.float32)
-    planes = {
-        "matte": nothing,
-        "foreground": black,
-        "albedo": black,
-        "normal": np.dstack([nothing, nothing, one]),
-    }
-    planes |= {"roughness": one, "reflectivity": one * np.float32(0.04), "cavity": one, "depth": one}
-    return maps_of(planes | {"light": np.zeros((32, 64, 3), np.float32)})
-
-
 def middle_depth(depth: Pixels, matte: Pixels) -> float:
     """Median depth of the subject, or of the whole picture where the matte is empty."""
     solid = depth[matte > 0.5]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from platelight import __version__ as version
 from platelight.commands import options, tracks
+from platelight.pipeline import neutral
 from platelight.protocol import errors, frames, lamps, requests
 from platelight.shading import principled
 
@@ -25,6 +26,7 @@ ConnectionFailed = errors.ConnectionFailed
 InputError = errors.InputError
 JobFailed = errors.JobFailed
 NoSubjectError = errors.NoSubjectError
+without_subject = neutral.without_subject
 Lamp = lamps.Lamp
 MOST_LAMPS = lamps.MOST
 MOST_LIGHTS = requests.MOST_LIGHTS
@@ -159,4 +161,5 @@ __all__ = [
     "trust",
     "trusted_key",
     "version",
+    "without_subject",
 ]

@@ -97,7 +97,7 @@ class PLATELIGHT_OT_analyse(JobOperator, bpy.types.Operator):
                 files = mapfiles.write_maps(folder, scene.maps_of(answer.planes), frame)
                 meta = answer.meta
             for frame, (height, width) in empty.items():
-                made = mapfiles.write_maps(folder, scene.neutral_maps(height, width), frame)
+                made = mapfiles.write_maps(folder, scene.maps_of(wire.without_subject(height, width)), frame)
                 files = files or made
             if quota is not None:
                 mapfiles.trim(root, kept, quota)

@@ -164,9 +164,7 @@ def read(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> tuple[
     backdrop = None
     if _backdrop_mode(parsed) == "given":
         behind = read_plate(numbered(parsed.backdrop, frame.number), parsed.backdrop_colorspace)
-        # What is seen through it is black.
-        shown = behind.pixels if behind.alpha is None else behind.pixels * behind.alpha[..., None]
-        backdrop = _covering(shown, height, width)
+        backdrop = _covering(over_black(behind).pixels, height, width)
     return Given(source, lighting.read(frame), backdrop), (height, width)
 
 

@@ -26,7 +26,7 @@ from platelight.pipeline.neutral import GROWN, NEUTRAL
 from platelight.pipeline.paint import evened
 from platelight.pipeline.people import with_hair_and_clothes
 from platelight.pipeline.relief import turned_by_shading
-from platelight.pipeline.resample import Guided, Window, resize, subject_window
+from platelight.pipeline.resample import Guided, Window, fov_of, middle_of, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, put, tensor_of, unit
 from platelight.pipeline.source_light import fitted
 from platelight.protocol.errors import Cancelled, InputError, NoSubjectError
@@ -227,9 +227,8 @@ def decompose(
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
     veiled = (small_plate + FLOOR) * torch.exp(reflectance)
     unveil = unveiling(veiled, small_matte)
-    covered = (
-        reflectance  # of which the cavity is told: what the veil adds, whoever renders the maps adds anew
-    )
+    # The cavity is told of it: what the veil adds, whoever renders the maps adds anew.
+    covered = reflectance
     reflectance, small_albedo = reflectance + torch.log(unveil), (veiled * unveil).clamp(0, 1)
     # The plate is the light on paint and veil together: over the paint alone the light would be of the other color.
     inferred = light.latlong * cast * brighter
@@ -264,19 +263,6 @@ def decompose(
     made("light", to_image(inferred / gain))
     progress(1.0, "done")
     return counts
-
-
-def fov_of(window: Window, width: int, fov: float) -> float:
-    """The horizontal field of view, in degrees, of a window in a frame of a width that has ``fov`` itself."""
-    return 2 * math.degrees(math.atan(math.tan(math.radians(fov) / 2) * window.width / width))
-
-
-def middle_of(window: Window, frame: tuple[int, int]) -> tuple[float, float]:
-    """Where the middle of a frame (H, W) lies, to the right and below a window's own, in widths of the window."""
-    height, width = frame
-    right = width / 2 - (window.left + window.width / 2)
-    down = height / 2 - (window.top + window.height / 2)
-    return right / window.width, down / window.width
 
 
 def view_through(window: Window, frame: tuple[int, int], fov: float, size: tuple[int, int]) -> Tensor:

@@ -9,7 +9,6 @@ while that is fast, then polished by conjugate gradients.
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import scipy.sparse.linalg
 
 from platelight.images.sanitize import Pixels
 from platelight.pipeline.planes import CPU, enlarged, resized, shrunk
+from platelight.pipeline.resample import Window, fov_of, middle_of
 from platelight.pipeline.room import UNBOUNDED
 
 log = logging.getLogger(__name__)
@@ -67,14 +67,14 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
     if not 1.0 <= fov <= 170.0:
         raise ValueError(f"fov must be 1 to 170 degrees, not {fov}")
     height, width = matte.shape
-    rows, columns = _extent(matte)
-    normal, matte = normal[rows, columns], matte[rows, columns]
-    size = (matte.shape[0], matte.shape[1])
-    middle = (
-        (width - columns.start - columns.stop) / (2 * size[1]), (height - rows.start - rows.stop) / (2 * size[1]),
-    )  # fmt: skip
-    across = 2 * math.degrees(math.atan(math.tan(math.radians(fov) / 2) * size[1] / width))
-    surface, _, _ = _coarse_to_fine(normal, matte, across, LEVELS, middle)
+    window = _extent(matte)
+    rows, columns = (
+        slice(window.top, window.top + window.height),
+        slice(window.left, window.left + window.width),
+    )
+    normal, matte, size = normal[rows, columns], matte[rows, columns], (window.height, window.width)
+    middle = middle_of(window, (height, width))
+    surface, _, _ = _coarse_to_fine(normal, matte, fov_of(window, width, fov), LEVELS, middle)
     if surface is None:
         return np.ones((height, width), dtype=np.float32)
     center = _median_inside(surface, normal, matte)
@@ -88,19 +88,22 @@ def integrate_normals(normal: Pixels, matte: Pixels, fov: float) -> Pixels:
     return out
 
 
-def _extent(matte: Pixels) -> tuple[slice, slice]:
-    """Rows and columns of the surface, and a little around: a raster of the frame would hold little of a small subject."""
+def _extent(matte: Pixels) -> Window:
+    """The surface and a little around it: a raster of the frame would hold little of a small subject."""
     height, width = matte.shape
-    bands = [matte[top:bottom] > 0.5 for top, bottom in UNBOUNDED.bands(height, width, CPU)]
+    rows, columns = np.zeros(height, dtype=bool), np.zeros(width, dtype=bool)
+    for top, bottom in UNBOUNDED.bands(height, width, CPU):
+        inside = matte[top:bottom] > 0.5
+        rows[top:bottom] = inside.any(1)
+        columns |= inside.any(0)
     found = []
-    for seen in (
-        np.concatenate([band.any(1) for band in bands]),
-        np.any([band.any(0) for band in bands], axis=0),
-    ):
+    for seen in (rows, columns):
         places = np.flatnonzero(seen) if seen.any() else np.array([0, len(seen) - 1])
         around = 2 + (places[-1] - places[0]) // 50
-        found.append(slice(max(0, int(places[0] - around)), min(len(seen), int(places[-1] + around + 1))))
-    return found[0], found[1]
+        start, stop = max(0, int(places[0] - around)), min(len(seen), int(places[-1] + around + 1))
+        found.append((start, stop - start))
+    (top, high), (left, wide) = found
+    return Window(top, left, high, wide)
 
 
 def surface_normals(

@@ -39,6 +39,19 @@ class Window:
         return out
 
 
+def fov_of(window: Window, width: int, fov: float) -> float:
+    """The horizontal field of view, in degrees, of a window in a frame of a width that has ``fov`` itself."""
+    return 2 * math.degrees(math.atan(math.tan(math.radians(fov) / 2) * window.width / width))
+
+
+def middle_of(window: Window, frame: tuple[int, int]) -> tuple[float, float]:
+    """Where the middle of a frame (H, W) lies, to the right and below a window's own, in widths of the window."""
+    height, width = frame
+    right = width / 2 - (window.left + window.width / 2)
+    down = height / 2 - (window.top + window.height / 2)
+    return right / window.width, down / window.width
+
+
 def subject_window(matte: Tensor, margin: float = 0.05) -> Window:
     """The bounding box of matte (1, 1, H, W) above 0.02 with a margin; the whole frame where the matte is empty.
 
