@@ -135,7 +135,8 @@ def running(pid: int) -> bool:
     """True while a process runs; one that has ended and that nobody has waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    # The file is gone before it is opened, or the process while it is read.
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -135,7 +135,8 @@ def alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as file:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    # The file is gone before it is opened, or the process while it is read.
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
