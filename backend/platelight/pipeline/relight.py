@@ -14,8 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from platelight.models import form
+from platelight.models.cavity import held
 from platelight.models.tone import tally, tone
+from platelight.pipeline import resample
 from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_of
 from platelight.pipeline.lamps import lamp_passes
 from platelight.pipeline.lights import shares
@@ -93,6 +97,18 @@ def softening(
     return doubt.softening(*(resize(image, least) for image in (diffuse, paint, normal, matte)))
 
 
+def in_other_light(cut: dict[str, Large], diffuse: Large, paint: Large) -> Tensor | None:
+    """:func:`cavity.held` of a window's maps and its diffuse pass, small; None where there is no cavity map."""
+    if "cavity" not in cut:
+        return None
+    least = fitted((diffuse.shape[-2], diffuse.shape[-1]), form.SIDE)
+    plate, albedo, lit, painted, normal, matte = (
+        resize(image, least)
+        for image in (cut["foreground"], cut["albedo"], diffuse, paint, cut["normal"], cut["matte"])
+    )
+    return held(plate, albedo, lit, painted, F.normalize(normal, dim=1), matte)
+
+
 def tally_over(image: Large, matte: Large) -> Tensor:
     """:func:`tone.tally` in bands."""
     return torch.stack([tally(band, matte.rows(top, bottom)) for top, bottom, band in image]).sum(0)
@@ -111,7 +127,8 @@ def refined(
     window = subject_window(torch.from_numpy(maps.planes["matte"])[None, None].to(maps.device))
     bands = room.bands(window.height, window.width, maps.device)
     columns = slice(window.left, window.left + window.width)
-    cut = {name: maps.cut(name, window, bands) for name in ("foreground", "matte", "normal", "albedo")}
+    names = ("foreground", "matte", "normal", "albedo", "cavity")
+    cut = {name: maps.cut(name, window, bands) for name in names if name in maps.planes}
     matte, size = cut["matte"], (window.height, window.width)
 
     def part(rows: Callable[[int, int], Tensor]) -> Large:
@@ -119,10 +136,15 @@ def refined(
 
     sharp, specular, paint = part(passes.diffuse), part(passes.specular), part(maps.paint)
     change = softening(sharp, paint, cut["normal"], matte)
+    exponent = in_other_light(cut, sharp, paint)
 
     def soft(top: int, bottom: int) -> Tensor:
         lit, painted, normal = (image.rows(top, bottom) for image in (sharp, paint, cut["normal"]))
-        return doubt.softened(lit, painted, normal, change)
+        softer = doubt.softened(lit, painted, normal, change)
+        if exponent is None:
+            return softer
+        deep = cut["cavity"].rows(top, bottom).clamp_min(1e-3)
+        return softer * deep ** (resample.enlarged(exponent, size, top, bottom) - 1)
 
     diffuse = Large(soft, (1, 3, *size), bands)
     given = Large(lambda a, b: sharp.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
