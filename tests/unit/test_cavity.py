@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from platelight.models.cavity import MOST, cavity, held
+from platelight.models.cavity import cavity
 from platelight.models.networks import FLOOR
 from platelight.pipeline import service
 from platelight.protocol.errors import InputError
@@ -111,57 +111,3 @@ def test_a_cavity_map_of_another_size_is_refused() -> None:
     }  # fmt: skip
     with pytest.raises(InputError, match="cavity has another size"):
         service.run_job(Relight(pbr_only=True), planes)
-
-
-def lamp(*towards: float) -> Tensor:
-    return torch.nn.functional.normalize(torch.tensor(towards), dim=0)
-
-
-def rough(light: Tensor, bumps: Tensor) -> Tensor:
-    """Shading (1, 3, h, w) of a ball whose normals are turned by ``bumps`` (1, 3, h, w), under a lamp and a sky."""
-    normal, matte, _ = ball()
-    turned = torch.nn.functional.normalize(normal + bumps, dim=1)
-    shading = 0.3 + (turned * light.view(1, 3, 1, 1)).sum(1, keepdim=True).clamp_min(0)
-    return (shading * matte).expand(1, 3, -1, -1)
-
-
-def holding(before: Tensor, after: Tensor) -> Tensor:
-    normal, matte, _ = ball()
-    paint = torch.full_like(before, 0.4)
-    return held(0.4 * before, paint, 0.4 * after, paint, normal, matte)
-
-
-def test_all_of_a_cavity_map_holds_in_the_same_light() -> None:
-    flat = torch.zeros(1, 3, SIZE, SIZE)
-    same = rough(lamp(0.4, 0.3, 0.8), flat)
-    inside = ball()[1] > 0
-    exponent = holding(same, 3.0 * same)[inside]
-    torch.testing.assert_close(exponent, torch.ones_like(exponent), atol=0.01, rtol=0)
-    other = holding(same, rough(lamp(-0.9, 0.2, 0.3), flat))
-    assert 0.0 <= float(other.min()) < 0.8
-    assert float(other.max()) <= MOST
-
-
-def test_relief_too_fine_for_normals_fades_where_the_light_comes_from_elsewhere() -> None:
-    """What the exponent leaves of a plate's relief is nearer to that of the new light than all of it is."""
-    generator = torch.Generator().manual_seed(4)
-    _, matte, _ = ball()
-    bumps = 0.25 * torch.randn(1, 3, SIZE, SIZE, generator=generator)
-    solid = torch.nn.functional.avg_pool2d(matte, 15, 1, 7) > 0.99
-    flat = torch.zeros_like(bumps)
-    one, other = lamp(0.8, 0.2, 0.5), lamp(-0.8, 0.2, 0.5)
-    relief = torch.log(rough(one, bumps) / rough(one, flat).clamp_min(1e-6)).nan_to_num()[:, :1]
-    there = torch.log(rough(other, bumps) / rough(other, flat).clamp_min(1e-6)).nan_to_num()[:, :1]
-    exponent = holding(rough(one, flat), rough(other, flat))
-    off = (exponent * relief - there)[solid].square().mean()
-    assert off < 0.8 * (relief - there)[solid].square().mean()
-
-
-@pytest.mark.parametrize("plate", [0.0, 1e6])
-def test_nothing_tells_of_black_or_of_a_speck(plate: float) -> None:
-    normal, matte, _ = ball()
-    image = torch.full((1, 3, SIZE, SIZE), plate) * matte
-    exponent = held(image, image.clamp(0, 1), image * 0, image.clamp(0, 1), normal, matte)
-    assert torch.isfinite(exponent).all()
-    speck = [x[..., :1, :1] for x in (image, image, image, image, normal, matte)]
-    assert torch.isfinite(held(*speck)).all()

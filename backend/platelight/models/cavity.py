@@ -13,15 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from platelight.models.form import cubic, fit, raster, slope, trust_of
-from platelight.models.networks import FLOOR, MIDDLE, luminance
+from platelight.models.form import cubic, fit, raster, trust_of
+from platelight.models.networks import luminance
 
 BROAD = 0.1  # of the subject's long side: what is smoother is left out
 DEEPEST, HIGHEST = -1.0, 0.5  # logarithms; what is far brighter than its surroundings is a glint
-RELIEF = 0.2
-"""Variance of relief that is too fine for the normals over that of what is dark in any light: creases, dirt, paint."""
-STEEPEST, MOST = 2.0, 1.2  # gradient of log shading; exponent of the cavity map
-DARK_PAINT = 0.01
 
 
 def cavity(reflectance: Tensor, plate: Tensor, matte: Tensor, normal: Tensor) -> Tensor:
@@ -47,42 +43,6 @@ def cavity(reflectance: Tensor, plate: Tensor, matte: Tensor, normal: Tensor) ->
     return (shading - explained - broad).clamp(DEEPEST, HIGHEST)
 
 
-def held(plate: Tensor, albedo: Tensor, lit: Tensor, paint: Tensor, normal: Tensor, matte: Tensor) -> Tensor:
-    """How much of the cavity map holds in another light: its exponent, (N, 1, h, w), 0 to ``MOST``.
-
-    What is darker in a plate than form tells lies deep, or is relief that faces away from the plate's light and need not face
-    away from another. Relief turns normals by d, alike in all directions, and log shading changes by the product of d with
-    its gradient with respect to the normal: A in the plate, B in the new light. Beside it is what is dark in any light, of
-    variance 1 where that of d is r. Of what a plate shows, (r A·B + 1) / (r A·A + 1) is expected in the new light: all
-    of it where the light is the same, less the more it comes from elsewhere.
-
-    Args:
-        plate: (N, 3, h, w) and lit (N, 3, h, w), the same subject's diffuse pass in the new light, linear, of any exposure.
-        albedo: (N, 3, h, w), and paint (N, 3, h, w), what of it the diffuse pass was lit with. normal: (N, 3, h, w), unit.
-        matte: (N, 1, h, w). Best small: no longer than :data:`form.SIDE`.
-    """
-    before = _gradient(plate, albedo, normal, matte)
-    after = _gradient(lit, paint, normal, matte)
-    both, own = (before * after).sum(1, keepdim=True), (before * before).sum(1, keepdim=True)
-    exponent: Tensor = (RELIEF * both + 1) / (RELIEF * own + 1)
-    return exponent.clamp(0, MOST)
-
-
-def _gradient(seen: Tensor, paint: Tensor, normal: Tensor, matte: Tensor) -> Tensor:
-    """The gradient (N, 3, h, w) along the surface of the log of what is seen over its paint with respect to the normal."""
-    bright = luminance(seen.clamp_min(0))
-    mean = (bright * matte).sum((2, 3), keepdim=True) / matte.sum((2, 3), keepdim=True).clamp_min(1e-6)
-    bright = bright * (MIDDLE / mean.clamp_min(1e-12))
-    shading = torch.log(MIDDLE * bright / (luminance(paint.clamp_min(0)) + DARK_PAINT) + FLOOR)
-    trust = trust_of(bright) * (matte > 0.5)
-    weights = fit(shading.flatten(1), trust.flatten(1), normal.flatten(2).transpose(1, 2))
-    n = normal.permute(0, 2, 3, 1)
-    found = slope(n, weights[:, None, None])
-    found = found - (found * n).sum(-1, keepdim=True) * n
-    length = found.norm(dim=-1, keepdim=True)
-    return (found * (length.clamp(max=STEEPEST) / length.clamp_min(1e-6))).permute(0, 3, 1, 2)
-
-
 def _smooth(values: Tensor, inside: Tensor) -> Tensor:
     """Values (N, 1, h, w), known where ``inside`` is 1, blurred by a Gaussian of ``BROAD``."""
     sigma = BROAD * max(values.shape[-2:])
@@ -96,4 +56,4 @@ def _smooth(values: Tensor, inside: Tensor) -> Tensor:
     return both[:, :1] / both[:, 1:].clamp_min(1e-3 * float(bell.sum()) ** 2)
 
 
-__all__ = ["cavity", "held"]
+__all__ = ["cavity"]

@@ -14,16 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from platelight.models import form
-from platelight.models.cavity import held
 from platelight.models.tone import tally, tone
 from platelight.pipeline import resample
 from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_of
 from platelight.pipeline.lamps import lamp_passes
 from platelight.pipeline.lights import shares
 from platelight.pipeline.networks import REFINED_SIDE, Networks, in_passes
+from platelight.pipeline.other_light import LEAST, change_of_light, own_detail
 from platelight.pipeline.resample import Guided, fitted, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, clean, put, tensor_of
 from platelight.pipeline.shadows import shadowed
@@ -97,18 +95,6 @@ def softening(
     return doubt.softening(*(resize(image, least) for image in (diffuse, paint, normal, matte)))
 
 
-def in_other_light(cut: dict[str, Large], diffuse: Large, paint: Large) -> Tensor | None:
-    """:func:`cavity.held` of a window's maps and its diffuse pass, small; None where there is no cavity map."""
-    if "cavity" not in cut:
-        return None
-    least = fitted((diffuse.shape[-2], diffuse.shape[-1]), form.SIDE)
-    plate, albedo, lit, painted, normal, matte = (
-        resize(image, least)
-        for image in (cut["foreground"], cut["albedo"], diffuse, paint, cut["normal"], cut["matte"])
-    )
-    return held(plate, albedo, lit, painted, F.normalize(normal, dim=1), matte)
-
-
 def tally_over(image: Large, matte: Large) -> Tensor:
     """:func:`tone.tally` in bands."""
     return torch.stack([tally(band, matte.rows(top, bottom)) for top, bottom, band in image]).sum(0)
@@ -120,7 +106,8 @@ def refined(
 ) -> None:
     """RenderNet's relit foreground, linear, into ``out`` (H, W, 3 or more), in the physical render's tone (:mod:`platelight.models.tone`).
 
-    Its diffuse pass is in doubt first, as normals are (:mod:`platelight.shading.doubt`); without ``strength`` nothing is changed.
+    Its diffuse pass is in doubt first, as normals are (:mod:`platelight.shading.doubt`), and of the plate's relief it keeps what holds in
+    its light (:mod:`.other_light`); without ``strength`` nothing is changed.
 
     ``out`` holds the physical render's sum; what lies outside the subject's window stays.
     """
@@ -136,15 +123,15 @@ def refined(
 
     sharp, specular, paint = part(passes.diffuse), part(passes.specular), part(maps.paint)
     change = softening(sharp, paint, cut["normal"], matte)
-    exponent = in_other_light(cut, sharp, paint)
+    other = change_of_light(cut["foreground"], cut["albedo"], sharp, paint, cut["normal"], matte)
 
     def soft(top: int, bottom: int) -> Tensor:
         lit, painted, normal = (image.rows(top, bottom) for image in (sharp, paint, cut["normal"]))
         softer = doubt.softened(lit, painted, normal, change)
-        if exponent is None:
+        if "cavity" not in cut:
             return softer
         deep = cut["cavity"].rows(top, bottom).clamp_min(1e-3)
-        return softer * deep ** (resample.enlarged(exponent, size, top, bottom) - 1)
+        return softer * deep ** (resample.enlarged(other.exponent, size, top, bottom) - 1)
 
     diffuse = Large(soft, (1, 3, *size), bands)
     given = Large(lambda a, b: sharp.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
@@ -182,8 +169,13 @@ def refined(
         put(into, top, band)
     # Its tone is known when all of it is.
     level = tone(tally_over(times(given, gain), matte), torch.stack(sums).sum(0))
+    made = Large(lambda a, b: tensor_of(into[a:b], maps.device) * level, (1, 3, *size), bands)
+    detail = None
+    if strength * other.share > LEAST:
+        detail = own_detail(inputs[0], times(made, gain), matte, strength * other.share)
     for top, bottom in bands:
-        put(into, top, tensor_of(into[top:bottom], maps.device) * level)
+        band = made.rows(top, bottom)
+        put(into, top, band if detail is None else band * torch.exp(detail(top, bottom)))
 
 
 def _behind(
