@@ -79,6 +79,23 @@ def test_a_step_casts_the_shadow_of_a_near_lamp() -> None:
     assert float(share[x < -0.3].min()) > 0.99
 
 
+def test_what_lies_beyond_a_lamp_does_not_hide_it() -> None:
+    """A lamp between two walls that face each other lights both."""
+    size = 96
+    maps = floor(size)
+    x = (torch.arange(size) + 0.5) / size * 2 - 1
+    out = (x.abs() - 0.3).clamp_min(0)  # a trough whose walls rise on both sides of the axis
+    depth = (maps["depth"] - 0.8 * out).expand(1, 1, size, size)
+    slope = -torch.sign(x) * 1.0 * (out > 0)
+    normal = torch.stack([slope.expand(size, size), torch.zeros(size, size), torch.ones(size, size)])[None]
+    maps = {**maps, "depth": depth, "normal": torch.nn.functional.normalize(normal, dim=1)}
+    lamp = Lamp("point", 10.0, at=(0.0, 0.0, -1.7))
+    off, on = (lamp_passes(maps, [lamp], 2.0, 40.0, shadows)[0][0, 1, 48] for shadows in (False, True))
+    wall = (out > 0.1) & (off > 1e-4)
+    assert int(wall.sum()) > 20
+    assert float((on / off)[wall].mean()) > 0.95
+
+
 def test_lamps_add_up_and_need_no_hdri() -> None:
     maps = floor(24)
     planes = {name: image[0].permute(1, 2, 0).numpy() for name, image in maps.items() if name != "x"}

@@ -99,6 +99,17 @@ def test_nothing_hides_a_plane_or_a_ball(light: Tensor) -> None:
     assert float((left(maps, light) - 1.0)[hit[0, 0]].abs().max()) < 2e-3
 
 
+@pytest.mark.parametrize("thick", [3, 4, 5, 6, 9])
+def test_thin_things_are_not_black(thick: int) -> None:
+    """A rod that is solid on the fine raster and not on the one of soft light, beside a body."""
+    depth, normal = ground(768)
+    matte = torch.zeros_like(depth)
+    matte[..., 100:700, 60:600] = 1
+    matte[..., 100:700, 650 : 650 + thick] = 1
+    share = left(scene(depth, normal, matte), sky())
+    assert float(share[120:680, 651 : 649 + thick].min()) > 0.9
+
+
 @pytest.mark.parametrize("elevation", [30.0, 45.0, 60.0])
 def test_a_wall_shades_the_ground_for_its_height_over_the_tangent(elevation: float) -> None:
     size, high = 200, 0.5

@@ -119,3 +119,33 @@ def test_bands_leave_no_seam() -> None:
     torch.testing.assert_close(
         change(plate, made, 4).exponent, change(plate, made).exponent, atol=1e-4, rtol=1e-4
     )
+
+
+def test_where_nothing_is_solid_nothing_of_the_old_light_comes_back() -> None:
+    """A wire beside a ball is thinner than the raster: no broad shading of it is known, so all of it would be taken for detail."""
+    matte = ball()[1].repeat(1, 1, 5, 5)
+    matte[..., : 2 * SIZE, :] = 0
+    matte[..., 300, :] = 1
+    plate, made = torch.full((1, 3, 5 * SIZE, 5 * SIZE), 0.2), torch.full((1, 3, 5 * SIZE, 5 * SIZE), 0.6)
+    told = own_detail(large(plate), large(made), large(matte), OWN)(0, 5 * SIZE)
+    assert float(told[..., 300, :].abs().max()) < 0.05
+
+
+@pytest.mark.parametrize("beyond", [0.0, 0.9])
+def test_rims_are_not_darkened_by_what_lies_beyond_the_matte(beyond: float) -> None:
+    matte = ball()[1]
+    made = 0.4 * shaded(RIGHT)
+    told = own_detail(large(torch.where(matte > 0, made, beyond)), large(made), large(matte), OWN)(0, SIZE)
+    assert float(told[matte.expand_as(told) > 0].abs().max()) < 1e-4
+
+
+def test_what_cannot_tell_is_not_taken_for_the_same_light() -> None:
+    normal, matte = ball()
+    wall = torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand_as(normal)
+    image = 0.4 * shaded(RIGHT) + 0.1
+    paint = torch.full_like(image, 0.4)
+    hair = torch.zeros_like(matte)
+    hair[..., ::8] = 0.3
+    for way, cover in ((wall, torch.ones_like(matte)), (normal, hair)):
+        images = (image, paint, image, paint, way, cover)
+        assert change_of_light(*map(large, images)).share == 0.0

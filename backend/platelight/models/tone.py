@@ -10,15 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from platelight.models.networks import luminance
+from platelight.models.networks import MIDDLE, luminance
 
-BRIGHTEST, LEAST = 1e4, 1e-8
+BRIGHTEST = 4 * MIDDLE  # of pictures whose mean is MIDDLE; no more of a glint or of a bright rim counts
+LEAST = 1e-8
 
 
 def tally(image: Tensor, matte: Tensor) -> Tensor:
-    """Sums (N, 6) over a subject of a linear picture (N, 3, H, W): of its channels, and of their square roots.
+    """Sums (N, 6) over a subject of a linear picture (N, 3, H, W) of a mean of ``MIDDLE``: of its channels, and of their square roots.
 
-    They add up over bands of rows. Square roots weigh as the eye does: a glint that the refiner dims is not the whole's color.
+    They add up over bands of rows. Square roots weigh as the eye does: a glint that the refiner dims is not the whole's color. Nor
+    is a rim that the sun lights the whole's exposure: all else would be lifted for what the refiner takes from it.
     """
     seen = image.clamp(0, BRIGHTEST)
     roots = (seen + LEAST).sqrt()  # whose gradient is finite at black

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from platelight.images.sanitize import Counts, sanitize
 from platelight.models.cavity import DEEPEST, HIGHEST, cavity
 from platelight.models.form import lit_as
-from platelight.models.networks import FLOOR, MIDDLE, diffuse_shading, exposure_of_sums, luminance
+from platelight.models.networks import FLOOR, diffuse_shading, exposure_of_sums, luminance
 from platelight.pipeline import matting
 from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.face_form import faces_in, with_faces
@@ -37,8 +37,7 @@ from platelight.protocol.requests import Decompose
 # docs/training.md has the figures by which it was chosen.
 CAST_TRUST = 0.25
 BRIGHT, LARGEST_ALBEDO = 0.98, 0.92  # fresh snow reflects 0.9; the brightest two percent may be glints
-BRIGHTEST = 1e4  # radiance of a subject that networks see, where its mean is MIDDLE
-DAZZLING = 100.0  # mean of one in other units than a plate's
+DAZZLING = 30.0  # times the square of the mean root: nothing lit reaches it
 VEIL = 0.03  # of white light, which a rough dielectric (f0 = 0.04) reflects beside its paint
 LEAST_LEFT = 1 / 3  # of what is nearly black: its hue is mostly noise
 USUAL_BRIGHT, MOST_BRIGHTENED = 0.7, 1.6  # white cloth and paper; dark subjects stay dark
@@ -294,8 +293,8 @@ def normalized(
 
 
 def exposure_over(plate: Large, matte: Large) -> Tensor:
-    """``exposure_of`` in bands, at any scale: of a picture far brighter than that expects, only what glints far above the rest is
-    cut off."""
+    """``exposure_of`` in bands, at any scale: of what glints or shines itself, a lamp in the picture, no more counts than ``DAZZLING``
+    times what is usual."""
 
     def summed(brightest: float, power: float = 1.0) -> Tensor:
         sums = []
@@ -305,10 +304,9 @@ def exposure_over(plate: Large, matte: Large) -> Tensor:
             sums.append(torch.cat([seen * cover, cover], 1).sum((0, 2, 3)).double())
         return torch.stack(sums).sum(0)
 
-    total, weight = summed(BRIGHTEST)
-    if float(total) > DAZZLING * float(weight):
-        roots, _ = summed(math.inf, 0.5)
-        total, weight = summed(BRIGHTEST * float(roots / weight) ** 2 / MIDDLE)
+    roots, weight = summed(math.inf, 0.5)
+    usual = float(roots / weight.clamp_min(1e-12)) ** 2
+    total, weight = summed(DAZZLING * usual)
     return exposure_of_sums(total, weight).float().view(1, 1, 1, 1)
 
 

@@ -93,5 +93,6 @@ def _share(ground: Raster, beam: Beam, matte: Tensor) -> Tensor:
     away = apart.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
     reach = math.sqrt(beam.size[0] * beam.size[1] / math.pi) if beam.kind == "area" else beam.radius
     radius = away.new_full((1, 1), beam.half_angle) if beam.kind == "sun" else torch.atan(reach / away)
-    share = ground.grown(shadow.cast(surface, apart / away, radius))
+    far = None if beam.kind == "sun" else away
+    share = ground.grown(shadow.cast(surface, apart / away, radius, far))
     return ground.window.paste(share, torch.ones_like(matte))

@@ -37,6 +37,8 @@ OWN, FADED = (
 LEAST = 0.02  # a share that is not worth the time
 FINE = 0.05  # of the subject's size: what is broader is the render's
 FARTHEST = 1.5  # a change of the logarithm
+FEW, FLAT = 32, 0.1  # pixels; deviation of normals
+KNOWN = 0.02  # of a blur's weight: with less of the subject around nothing is known of what is broad
 DARK_PAINT, DARK = 0.01, 2e-3  # albedo; a normalized picture
 
 
@@ -69,7 +71,10 @@ def change_of_light(
     apart = float(
         ((before - after).square().sum(1, keepdim=True) * cover).sum() / cover.sum().clamp_min(1e-6)
     )
-    return Change(exponent.clamp(0, MOST), OWN * math.exp(-apart / FADED))
+    # Hair alone, or a wall, does not tell where light comes from.
+    solid = facing[(cover > 0.5).expand_as(facing)].view(3, -1)
+    tells = solid.shape[1] >= FEW and float(solid.std(1).norm()) > FLAT
+    return Change(exponent.clamp(0, MOST), OWN * math.exp(-apart / FADED) if tells else 0.0)
 
 
 def gradient(seen: Tensor, paint: Tensor, normal: Tensor, matte: Tensor) -> Tensor:
@@ -105,29 +110,33 @@ def own_detail(plate: Large, made: Large, matte: Large, share: float) -> Callabl
 
     size = (plate.shape[-2], plate.shape[-1])
     least = fitted(size, SIDE)
-    solid = (resize(matte, least) > 0.5).to(torch.float32)
-    small = resize(Large(gap, plate.shape, plate.bands), least)
-    broad = _blurred(small, solid, FINE * math.sqrt(float(solid.sum())))
+    cover = resize(matte, least)
+    inside = Large(lambda a, b: gap(a, b) * matte.rows(a, b), plate.shape, plate.bands)
+    small = resize(inside, least) / cover.clamp_min(1e-3)
+    solid = (cover > 0.5).to(torch.float32)
+    broad, weight = _blurred(small, solid, FINE * math.sqrt(float(solid.sum())))
+    known = share * (weight / KNOWN).clamp(0, 1)
 
     def change(top: int, bottom: int) -> Tensor:
         fine = gap(top, bottom) - enlarged(broad, size, top, bottom)
-        return (share * fine).clamp(-FARTHEST, FARTHEST)
+        return (enlarged(known, size, top, bottom) * fine).clamp(-FARTHEST, FARTHEST)
 
     return change
 
 
-def _blurred(values: Tensor, solid: Tensor, sigma: float) -> Tensor:
-    """Values (1, C, h, w), known where ``solid`` (1, 1, h, w) is 1, under a Gaussian."""
+def _blurred(values: Tensor, solid: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Values (1, C, h, w), known where ``solid`` (1, 1, h, w) is 1, under a Gaussian; and what of its weight is known (1, 1, h, w)."""
     sigma = max(sigma, 0.3)
     reach = int(3 * sigma) + 1
     place = torch.arange(-reach, reach + 1, device=values.device)
     bell = torch.exp(-0.5 * (place / sigma) ** 2).to(values)
+    bell = bell / bell.sum()
     both = torch.cat([values * solid, solid], 1)
     channels = both.shape[1]
     for kernel in (bell.view(1, 1, -1, 1), bell.view(1, 1, 1, -1)):
         pad = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
         both = F.conv2d(both, kernel.expand(channels, 1, -1, -1), padding=pad, groups=channels)
-    return both[:, :-1] / both[:, -1:].clamp_min(1e-3 * float(bell.sum()) ** 2)
+    return both[:, :-1] / both[:, -1:].clamp_min(1e-3), both[:, -1:]
 
 
 __all__ = ["Change", "change_of_light", "gradient", "own_detail"]

@@ -32,6 +32,11 @@ from platelight.shading import doubt, parallel
 from platelight.shading.environment import enlarged, expose, rotate, sample
 from platelight.shading.integrate import shade, view_directions
 
+LEAST_PAINT = 1e-3
+REFINED = 0.7
+"""Share of what is refined in what is returned: the render and what RenderNet makes of it are wrong in ways of their own, and their mean is
+less wrong than both (docs/training.md has the figures)."""
+
 Pixels = npt.NDArray[np.float32]
 Progress = Callable[[float, str], None]
 
@@ -104,7 +109,8 @@ def tally_over(image: Large, matte: Large) -> Tensor:
 def refined(
     networks: Networks, maps: Maps, passes: Passes, out: Map, strength: float, working: int, room: Room
 ) -> None:
-    """RenderNet's relit foreground, linear, into ``out`` (H, W, 3 or more), in the physical render's tone (:mod:`platelight.models.tone`).
+    """RenderNet's relit foreground, linear, into ``out`` (H, W, 3 or more), in the physical render's tone
+    (:mod:`platelight.models.tone`), with a part of that render.
 
     Its diffuse pass is in doubt first, as normals are (:mod:`platelight.shading.doubt`), and of the plate's relief it keeps what holds in
     its light (:mod:`.other_light`); without ``strength`` nothing is changed.
@@ -130,8 +136,10 @@ def refined(
         softer = doubt.softened(lit, painted, normal, change)
         if "cavity" not in cut:
             return softer
-        deep = cut["cavity"].rows(top, bottom).clamp_min(1e-3)
-        return softer * deep ** (resample.enlarged(other.exponent, size, top, bottom) - 1)
+        # Of paint as it is lit, which is white at most.
+        deep = cut["cavity"].rows(top, bottom) ** resample.enlarged(other.exponent, size, top, bottom)
+        held = (cut["albedo"].rows(top, bottom) * deep).clamp(0, 1)
+        return softer * (held + LEAST_PAINT) / (painted + LEAST_PAINT)
 
     diffuse = Large(soft, (1, 3, *size), bands)
     given = Large(lambda a, b: sharp.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
@@ -162,20 +170,26 @@ def refined(
         return torch.lerp(given.rows(top, bottom), band, strength) * torch.exp(strength * here)
 
     into = out[window.top : window.top + window.height, columns, :3]
-    sums = []
     for top, bottom in bands:
-        band = relit(top, bottom)
-        sums.append(tally(band * gain, matte.rows(top, bottom)))
-        put(into, top, band)
-    # Its tone is known when all of it is.
-    level = tone(tally_over(times(given, gain), matte), torch.stack(sums).sum(0))
-    made = Large(lambda a, b: tensor_of(into[a:b], maps.device) * level, (1, 3, *size), bands)
+        put(into, top, relit(top, bottom))
+    made = Large(lambda a, b: tensor_of(into[a:b], maps.device), (1, 3, *size), bands)
     detail = None
     if strength * other.share > LEAST:
         detail = own_detail(inputs[0], times(made, gain), matte, strength * other.share)
+    sums = []
     for top, bottom in bands:
         band = made.rows(top, bottom)
-        put(into, top, band if detail is None else band * torch.exp(detail(top, bottom)))
+        if detail is not None:
+            put(into, top, band := band * torch.exp(detail(top, bottom)))
+        sums.append(tally(band * gain, matte.rows(top, bottom)))
+    # Its tone is known when all of it is.
+    level = tone(tally_over(times(given, gain), matte), torch.stack(sums).sum(0))
+    for top, bottom in bands:
+        put(
+            into,
+            top,
+            torch.lerp(given.rows(top, bottom), tensor_of(into[top:bottom], maps.device) * level, REFINED),
+        )
 
 
 def _behind(

@@ -99,7 +99,10 @@ def shadowed(
     size = (fine.inside.shape[0], fine.inside.shape[1])
     # Averages of what is inside only, so that the rim is neither bright nor dark.
     spread = resize(coarse.spread(torch.cat((left / whole, sums.specular), 1)), size)
-    spread = spread / resize(coarse.inside[None, None].to(rest.dtype), size).clamp_min(1e-3)
+    known = resize(coarse.inside[None, None].to(rest.dtype), size)
+    spread = spread / known.clamp_min(1e-3)
+    # A finger is solid on the fine raster only: what is not known of it is lit.
+    spread[:, :6] = torch.where(known > 1e-3, spread[:, :6], 1.0)
     soft = spread[0].flatten(1).T[fine.inside.flatten()]
     roughness = found.at_pixels(cut["roughness"], fine)
     shares = shadow.shares(fine, rest, keys, soft[:, :6].clamp(0.0, 1.0), soft[:, 6:], roughness)

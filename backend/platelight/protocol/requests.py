@@ -199,7 +199,7 @@ def maps_of(request: Relight | Refine) -> tuple[str, ...]:
     """The names of a plate's maps that a request reads; ``cavity`` may be lacking. Others need not be sent."""
     maps = ("foreground", "matte", "normal", "albedo")
     if isinstance(request, Refine):
-        return maps  # the passes hold what the others tell
+        return (*maps, "cavity")  # the passes hold what the others tell
     deep = ("depth",) if request.lamps or request.shadows == "on" else ()
     return (*maps, "roughness", "reflectivity", "cavity", *deep)
 

@@ -165,16 +165,18 @@ def shares(
     return ((left + 1e-6 * scale) / (whole + 1e-6 * scale)).clamp(0.0, 1.0)
 
 
-def cast(surface: Relief, towards: Tensor, radius: Tensor) -> Tensor:
+def cast(surface: Relief, towards: Tensor, radius: Tensor, away: Tensor | None = None) -> Tensor:
     """The share ``(P, 1)`` of one lamp that is seen.
 
     Args:
         surface: of P pixels, fine.
         towards: ``(P or 1, 3)`` unit, from the surface to the lamp.
         radius: ``(P or 1, 1)`` its angular radius in rad.
+        away: ``(P, 1)`` its distance, None where nothing lies beyond it.
     """
     way, theta = visibility.heading(surface, towards)
-    return 1.0 - visibility.blocked(surface, way, theta[:, None], radius.clamp_min(_SHARPEST), _GROWTH)
+    hidden = visibility.blocked(surface, way, theta[:, None], radius.clamp_min(_SHARPEST), _GROWTH, away)
+    return 1.0 - hidden
 
 
 def _lobe(nl: Tensor, nv: Tensor, lv: Tensor, alpha: Tensor) -> Tensor:

@@ -103,7 +103,14 @@ def tangent(surface: Relief, azimuth: float) -> Tensor:
     return across / across.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
 
 
-def blocked(surface: Relief, way: Tensor, theta: Tensor, width: float | Tensor, growth: float) -> Tensor:
+def blocked(
+    surface: Relief,
+    way: Tensor,
+    theta: Tensor,
+    width: float | Tensor,
+    growth: float,
+    away: Tensor | None = None,
+) -> Tensor:
     """The share ``(P, S)`` of lights at angles to the line of sight that the surface itself hides.
 
     Args:
@@ -111,6 +118,7 @@ def blocked(surface: Relief, way: Tensor, theta: Tensor, width: float | Tensor, 
         theta: ``(P or 1, S)`` angles in rad between light and line of sight.
         width: half the angle in rad over which a light goes from seen to hidden, a number or ``(P, 1)``.
         growth: factor between one step of the march and the next; steps are one pixel at least.
+        away: ``(P, 1)`` distance of the lights: what lies beyond hides none.
     """
     height, columns = surface.inside.shape
     out = surface.point.new_zeros(surface.point.shape[0], theta.shape[1])
@@ -125,6 +133,8 @@ def blocked(surface: Relief, way: Tensor, theta: Tensor, width: float | Tensor, 
         lift = (apart * surface.normal).sum(1) / distance
         # From nothing at the bias to all at twice the bias, so that no edge shows where it begins.
         counts = ((lift - NEAR_BIAS / reach) / BIAS - 1.0).clamp(0.0, 1.0) * (thickness[:, 0] > 0.0)
+        if away is not None:
+            counts = counts * (distance < away[:, 0])
         front = _angle(apart, surface.view)
         back = _angle(apart - thickness * surface.view, surface.view)
         share = ((theta - front) / (2.0 * width) + 0.5).clamp(0.0, 1.0)
