@@ -189,10 +189,13 @@ def blender_ext() -> Path:
     spec = importlib.util.find_spec("bpy")
     places = [Path(spec.origin).parent] if spec is not None and spec.origin else []
     if blender := os.environ.get("BLENDER") or shutil.which("blender"):
-        places.append(Path(blender).resolve().parent)
+        beside = Path(blender).resolve().parent
+        # Beside the program as blender.org packs it, in macOS' bundle, and where Linux distributions have it.
+        places += [beside, beside.parent / "Resources", beside.parent / "share" / "blender"]
     for place in places:
-        for found in sorted(place.glob("*/scripts/addons_core/bl_pkg/cli/blender_ext.py")):
-            return found
+        for version in ("*/", ""):
+            for found in sorted(place.glob(f"{version}scripts/addons_core/bl_pkg/cli/blender_ext.py")):
+                return found
     raise BuildError("Neither the bpy wheel nor a Blender is here: pip install bpy, or set BLENDER.")
 
 

@@ -64,12 +64,18 @@ def find_command(configured: str = "", managed: Path | None = None) -> list[str]
 
     Looked up in this order: the setting, the environment variable ``PLATELIGHT_BACKEND``, the managed one, next to
     this Python (a bpy wheel in the backend's own environment), the search path.
+
+    Raises:
+        ConnectionFailed: what was set is not there.
     """
     for choice in (configured, os.environ.get("PLATELIGHT_BACKEND", "")):
         if choice:
             path = Path(choice).expanduser()
             if not path.is_file():
-                return None
+                raise ConnectionFailed(
+                    f"The Backend Program {path} is not there.",
+                    "Clear or correct it in the preferences (or PLATELIGHT_BACKEND).",
+                )
             return (
                 [str(path), "-m", "platelight.server"]
                 if path.stem.startswith("python")

@@ -1,11 +1,13 @@
 """Install the backend: a virtual environment of its own in the user's folder, from the wheel that the extension
 carries. torch never enters Blender's Python. No bpy module use.
 
-A marker file says ``incomplete`` first and the version last, so that an installation that was cut short is known.
+A marker file says ``incomplete`` first, and last the version with the wheel's SHA-256: an installation that was cut short
+is known, and a build of the same version that holds other code too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import queue
@@ -30,6 +32,19 @@ INCOMPLETE = "incomplete"
 _PYTHONS = ("python3.13", "python3.12", "python3.11", "python3", "python")
 _OLDEST = (3, 11)
 _TORCH = "https://download.pytorch.org/whl/"
+# cu128 is the first that knows RTX 50.
+_BUILDS = {"cpu": "cpu", "cuda": "cu128", "rocm": "rocm6.4"}
+_RANGE = "torch>=2.6,<2.14"  # up to what constraints.txt has figures of
+# Where a user's option says from where packages come, or that none do, PyTorch comes from there as well.
+_ELSEWHERE = frozenset({"--index-url", "-i", "--no-index", "--find-links", "-f", "--no-deps"})
+_TRY = """
+import importlib.util, platelight
+print("platelight", platelight.__version__)
+if importlib.util.find_spec("torch"):
+    import torch
+    kind = "rocm" if torch.version.hip else "cuda" if torch.version.cuda else "cpu"
+    print("PyTorch", torch.__version__, "for", kind)
+"""
 
 
 class InstallState(StrEnum):
@@ -59,16 +74,18 @@ def devices(platform: str = sys.platform) -> tuple[Device, ...]:
     )
 
 
-def torch_options(device: Device, platform: str = sys.platform) -> list[str]:
-    """Where pip finds the PyTorch for a device; PyPI's own has CUDA on Linux and Metal on macOS."""
-    if device is Device.METAL or (device is Device.CUDA and platform.startswith("linux")):
+def torch_options(device: Device, own: Sequence[str] = ()) -> list[str]:
+    """What of PyTorch pip installs for a device, and from where; nothing where it comes with the wheel's other needs.
+
+    One index and no other beside it: pip would take the newest of all, which PyPI has, and for another device.
+
+    Args:
+        own: the user's options of pip.
+    """
+    build = _BUILDS.get(device)
+    if build is None or _ELSEWHERE & {option.partition("=")[0] for option in own}:
         return []
-    found = [
-        "--extra-index-url",
-        _TORCH + {Device.CPU: "cpu", Device.CUDA: "cu126", Device.ROCM: "rocm6.3"}[device],
-    ]
-    # PyPI is looked at as well, and what is newer there would be taken though it is for processors.
-    return [*found, "torch<2.15"] if device is Device.CUDA else found
+    return ["--index-url", _TORCH + build, _RANGE]
 
 
 @dataclass(frozen=True)
@@ -93,18 +110,30 @@ def bundled_wheel(addon: Path) -> tuple[Path, str] | None:
     return (found[-1], found[-1].name.split("-")[1]) if found else None
 
 
+def digest(wheel: Path) -> str:
+    """SHA-256 of a wheel: its version stays where its code changes between releases."""
+    with wheel.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def environment_python(folder: Path) -> Path:
     """The Python of the managed environment."""
     return folder / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def installed_version(folder: Path) -> str | None:
-    """Version of the managed backend; "" if its installation was cut short, None if there is none."""
+def _marker(folder: Path) -> str | None:
+    """What the marker of the managed backend says; "" if its installation was cut short, None if there is none."""
     try:
         text = (folder / MARKER).read_text("utf-8").strip()
     except OSError:
         return None
     return "" if text == INCOMPLETE or not environment_python(folder).exists() else text
+
+
+def installed_version(folder: Path) -> str | None:
+    """Version of the managed backend; "" if its installation was cut short, None if there is none."""
+    text = _marker(folder)
+    return text and text.split()[0]
 
 
 def _installed_for(folder: Path) -> Device:
@@ -115,14 +144,14 @@ def _installed_for(folder: Path) -> Device:
         return Device.CPU
 
 
-def install_state(folder: Path, version: str) -> InstallState:
-    """What the panel shows, for the ``version`` that the extension carries."""
-    found = installed_version(folder)
+def install_state(folder: Path, version: str, wheel_digest: str) -> InstallState:
+    """What the panel shows, for the wheel that the extension carries."""
+    found = _marker(folder)
     if found is None:
         return InstallState.MISSING
     if found == "":
         return InstallState.INCOMPLETE
-    return InstallState.READY if found == version else InstallState.OUTDATED
+    return InstallState.READY if found == f"{version} {wheel_digest}" else InstallState.OUTDATED
 
 
 def find_python(configured: str = "") -> Path:
@@ -164,7 +193,7 @@ def install(plan: Plan, reporter: Reporter) -> str:
 
     Raises:
         InputError: the folder cannot be written.
-        JobFailed: a step failed; the sentence has its last words.
+        JobFailed: a step failed; the sentence has its last words. Or PyTorch is one for another device.
         Cancelled: the reporter asked for it; the marker says incomplete.
     """
     if not plan.wheel.is_file():
@@ -179,31 +208,31 @@ def install(plan: Plan, reporter: Reporter) -> str:
     reporter.progress(0.01, "making the environment")
     if not whole:
         _step([str(plan.python), "-I", "-m", "venv", str(plan.folder / "venv")], plan, reporter, 0.01, 0.05)
-    command = [str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    command += [
-        "--progress-bar",
-        "off",
-        "--upgrade",
-        *torch_options(plan.device),
-        *plan.options,
-        str(plan.wheel),
-    ]
-    _step(command, plan, reporter, 0.05, 0.95)
+    pip = [str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    pip += ["--progress-bar", "off", *plan.options]
+    if torch := torch_options(plan.device, plan.options):
+        mirror = "For a mirror set --index-url in Options of pip."
+        _step([*pip, *torch], plan, reporter, 0.05, 0.6, mirror)
+    _step([*pip, "--upgrade", str(plan.wheel)], plan, reporter, 0.6 if torch else 0.05, 0.9)
+    # The step before gets what the wheel needs, but leaves a wheel of the same version as it is.
+    _step([*pip, "--force-reinstall", "--no-deps", str(plan.wheel)], plan, reporter, 0.9, 0.95)
     reporter.progress(0.97, "trying it")
-    _step(
-        [str(python), "-I", "-c", "import platelight; print(platelight.__version__)"],
-        plan,
-        reporter,
-        0.97,
-        0.99,
-    )
+    said = _step([str(python), "-I", "-c", _TRY], plan, reporter, 0.97, 0.99)
+    wanted = plan.device in (Device.CUDA, Device.ROCM)
+    if wanted and said.startswith("PyTorch") and not said.endswith(plan.device):
+        raise JobFailed(
+            f"What pip installed is {said}, not for {plan.device}.",
+            "Change Options of pip or Install For in the preferences, and install again.",
+        )
     exr_write.write_atomically(plan.folder / _DEVICE, plan.device.value.encode())
-    exr_write.write_atomically(plan.folder / MARKER, plan.version.encode())
+    exr_write.write_atomically(plan.folder / MARKER, f"{plan.version} {digest(plan.wheel)}".encode())
     return plan.version
 
 
-def _step(command: Sequence[str], plan: Plan, reporter: Reporter, start: float, end: float) -> None:
-    """Run a program, its output into the log, each line a little progress; ended when the job is."""
+def _step(
+    command: Sequence[str], plan: Plan, reporter: Reporter, start: float, end: float, hint: str = ""
+) -> str:
+    """Run a program, its output into the log, each line a little progress; ended when the job is. Returns its last words."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     options = {} if sys.platform == "win32" else {"start_new_session": True}
     try:
@@ -250,8 +279,10 @@ def _step(command: Sequence[str], plan: Plan, reporter: Reporter, start: float, 
                 reporter.progress(end - left, words[:80])
     if process.wait() != 0:
         raise JobFailed(
-            f"The installation failed: {said.rstrip('.')}.", f"Its log is {plan.folder / 'install.log'}."
+            f"The installation failed: {said.rstrip('.')}.",
+            f"Its log is {plan.folder / 'install.log'}. {hint}".rstrip(),
         )
+    return said
 
 
 def _end(process: subprocess.Popen[str]) -> None:

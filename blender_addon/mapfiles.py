@@ -5,7 +5,10 @@ Handing arrays to Blender's images costs the main thread a copy of every map, 0.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import platform
 import re
 import shutil
 import time
@@ -16,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import exr
+from . import exr, wire
 from .exr import Pixels
 from .wire import InputError
 
@@ -36,8 +39,12 @@ def directly(function: Callable[[], Any]) -> Any:
 
 
 def new_folder(root: Path, uid: str) -> Path:
-    """A folder that nothing else uses: earlier maps stay, so that undo finds them."""
-    return root / "maps" / uid / f"{time.time_ns():x}"
+    """A folder that nothing else uses: earlier maps stay, so that undo finds them. Its name tells whose it is."""
+    return root / "maps" / uid / f"{time.time_ns():x}-{os.getpid()}-{_machine()}"
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a name may hold what no file's may
 
 
 def map_path(folder: Path, name: str, frame: int | None = None) -> Path:
@@ -217,13 +224,24 @@ def _entries(root: Path) -> list[tuple[float, int, Path]]:
     return sorted(found)
 
 
+def _is_anothers(folder: Path, changed: float) -> bool:
+    """Whether another Blender that runs has made these maps; one on another machine may run for a day after that."""
+    _, pid, machine = (*folder.name.split("-"), "", "")[:3]
+    if not (machine and pid.isdecimal() and folder.is_dir()):
+        return False
+    if machine != _machine():
+        return changed > time.time() - _UNDO_AGE
+    return int(pid) != os.getpid() and wire.lives(int(pid))
+
+
 def used_bytes(root: Path) -> int:
     """Size of all kept maps and downloads that may be deleted."""
     return sum(size for _, size, _ in _entries(root))
 
 
 def clear(root: Path, keep: set[Path]) -> int:
-    """Remove kept maps and downloads but what is in ``keep`` (folders of maps, HDRI files); returns the freed bytes."""
+    """Remove kept maps and downloads but what is in ``keep`` (folders of maps, HDRI files) and the maps of other Blenders that
+    run; returns the freed bytes."""
     return trim(root, keep, 0, age=0.0)
 
 
@@ -232,7 +250,7 @@ def trim(root: Path, keep: set[Path], quota: int, age: float = _UNDO_AGE) -> int
 
     Args:
         keep: folders of maps and HDRI files that stay.
-        age: seconds since the last change within which nothing is removed: undo or another Blender may need it.
+        age: seconds since the last change within which nothing is removed: undo may need it.
     """
     entries = _entries(root)
     left, freed, limit = sum(size for _, size, _ in entries), 0, time.time() - age
@@ -240,7 +258,7 @@ def trim(root: Path, keep: set[Path], quota: int, age: float = _UNDO_AGE) -> int
         if left - freed <= quota and quota:
             break
         owner = entry.with_suffix("") if entry.suffix == ".sha256" else entry  # a sum stays with its HDRI
-        if owner in keep or changed > limit:
+        if owner in keep or changed > limit or _is_anothers(entry, changed):
             continue
         shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
         freed += size

@@ -20,6 +20,7 @@ class Settings(NamedTuple):
     device: str
     folder: Path
     start_timeout: float
+    quota: int | None
 
 
 class InstallChoice(NamedTuple):
@@ -102,8 +103,8 @@ class PlatelightPreferences(bpy.types.AddonPreferences):
     )
     cache_gib: bpy.props.FloatProperty(
         name="Cache Quota (GiB)",
-        description="GiB on disk for maps and downloaded HDRIs; beyond it the oldest that are a day old and not in use go. "
-        "0 sets no limit",
+        description="GiB on disk for maps and downloaded HDRIs, and as many again, at least 4, for what a backend started here "
+        "keeps; beyond it the oldest that are a day old and not in use go. 0 sets no limit, but 20 for the backend",
         default=20.0,
         min=0.0,
         soft_max=500.0,
@@ -216,6 +217,5 @@ def settings() -> Settings:
     if chosen is not None:
         endpoint, backend, start = chosen.endpoint, bpy.path.abspath(chosen.backend), chosen.start_backend
         device, timeout = chosen.device, chosen.start_timeout
-    return Settings(
-        os.environ.get("PLATELIGHT_ENDPOINT", endpoint), backend, start, device, user_folder(), timeout
-    )
+    endpoint = os.environ.get("PLATELIGHT_ENDPOINT", endpoint)
+    return Settings(endpoint, backend, start, device, user_folder(), timeout, cache_quota())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from .session import Facts, session
 
 if TYPE_CHECKING:
     from .wire import Client
+
+log = logging.getLogger(__name__)
+_LEAST_GIB = 4.0  # of a backend's store: with less it could not take a large plate
 
 
 class BackendSettings(Protocol):
@@ -33,6 +37,8 @@ class BackendSettings(Protocol):
     def folder(self) -> Path: ...
     @property
     def start_timeout(self) -> float: ...
+    @property
+    def quota(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,9 @@ def local_backend(settings: BackendSettings) -> BackendProcess:
     command = _installed(settings)
     # Any free port: the backend's connection file tells it, and two Blenders do not get in each other's way.
     arguments = ["--endpoint", settings.endpoint] if settings.endpoint else ["--port", "0"]
-    if settings.device != "auto":
-        arguments += ["--device", settings.device]
+    arguments += ["--device", settings.device]
+    if settings.quota is not None:
+        arguments += ["--quota-gib", f"{max(_LEAST_GIB, settings.quota / (1 << 30)):g}"]
     return BackendProcess(
         [*command, *arguments],
         ready=lambda: reachable(settings),
@@ -145,9 +152,33 @@ def ask(
 ) -> Answer:
     """Run one request on the backend and wait for its planes; in a job's thread.
 
+    Where another Blender had started the backend and ends it, one of our own goes on with the request.
+
     Raises:
         PlatelightError: as the backend or the client says; ``Cancelled`` when the reporter asked for it.
     """
+    try:
+        return _ask(settings, process, request, planes, reporter)
+    except wire.ConnectionFailed as error:
+        if process is not None or not (settings.start_backend and is_local(settings.endpoint)):
+            raise
+        log.warning("The other backend is gone, one is started here: %s", error.sentence)
+
+    def start() -> BackendProcess | None:
+        session.backend = ensure_backend(settings, session.backend)
+        session.other_backend = session.backend is None
+        return session.backend
+
+    return _ask(settings, reporter.on_main(start), request, planes, reporter)
+
+
+def _ask(
+    settings: BackendSettings,
+    process: BackendProcess | None,
+    request: wire.Decompose | wire.Refine | wire.Relight,
+    planes: dict[str, Pixels],
+    reporter: Reporter,
+) -> Answer:
     if process is not None and process.poll() is not BackendState.RUNNING:
         reporter.progress(0.0, "starting the backend")
         process.wait_ready(settings.start_timeout, reporter.cancelled)

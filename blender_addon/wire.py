@@ -88,6 +88,13 @@ def local_endpoint() -> str:
         return ""
 
 
+def lives(pid: int) -> bool:
+    """Whether a process of this user's runs on this computer."""
+    from platelight.client import processes
+
+    return processes.lives(pid)
+
+
 def public_key() -> str:
     """This computer's public key, which a server elsewhere has to know; the pair is made at first need.
 
@@ -119,7 +126,7 @@ def trust(endpoint: str, key: str) -> None:
     from platelight.client import keys
 
     keys.check_address(endpoint)
-    keys.remember_server(endpoint, keys.check_key(key.strip().strip("'\"")))
+    keys.remember_server(endpoint, keys.check_key(key))
 
 
 def distrust(endpoint: str) -> bool:
@@ -151,6 +158,7 @@ __all__ = [
     "describe",
     "distrust",
     "ledger",
+    "lives",
     "local_endpoint",
     "options_of",
     "positive",

@@ -210,13 +210,23 @@ def save_pictures(out: Path, stem: str, plate: Path, lights: list[dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """The command; returns its exit code.
+
+    Raises:
+        PlatelightError: an option cannot be used, or a step failed.
+    """
     parser = argparse.ArgumentParser(prog="platelight demo", description="Relight a portrait in Blender.")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results")
     parser.add_argument("--plate", type=Path, help="a portrait of your own instead of the astronaut")
     parser.add_argument("--samples", type=int, default=24, help="Cycles samples a pixel")
-    parser.add_argument("--lights", type=int, default=len(LIGHTS), help="how many of the HDRIs")
+    parser.add_argument(
+        "--lights", type=int, default=len(LIGHTS), help=f"how many of the {len(LIGHTS)} HDRIs (default all)"
+    )
     options = parser.parse_args(argv)
+    if not 1 <= options.lights <= len(LIGHTS):
+        raise InputError(f"--lights {options.lights} is out of range.", f"Give 1 to {len(LIGHTS)}.")
+    if options.plate is not None and not options.plate.is_file():
+        raise InputError(f"{options.plate} is not a file.", "Check the path of --plate.")
     console = Console()
     started = time.monotonic()
     root, out = repository(), options.out.resolve()
@@ -226,10 +236,12 @@ def main(argv: list[str] | None = None) -> int:
         write_portrait(plate)
     else:
         plate = out / options.plate.name
-        shutil.copyfile(options.plate, plate)
+        if not (plate.exists() and plate.samefile(options.plate)):
+            shutil.copyfile(options.plate, plate)
     hdris = blender_lights()
     lights = [
-        {"name": n, "path": str(hdris / f"{n}.exr"), "rotation": r, "exposure": e} for n, r, e in LIGHTS
+        {"name": n, "path": str(hdris / f"{n}.exr"), "rotation": r, "exposure": e}
+        for n, r, e in LIGHTS[: options.lights]
     ]
     columns = (
         TextColumn("{task.description:<44}"),

@@ -119,7 +119,7 @@ class PLATELIGHT_OT_stop_backend(bpy.types.Operator):
 
 
 class PLATELIGHT_OT_clear_cache(bpy.types.Operator):
-    """Delete kept maps and downloads that this file does not use; undo cannot reach deleted maps"""
+    """Delete kept maps and downloads that this file does not use, but no maps of another open Blender; undo cannot reach deleted maps"""
 
     bl_idname = "platelight.clear_cache"
     bl_label = "Clear Cache"
@@ -131,9 +131,11 @@ class PLATELIGHT_OT_clear_cache(bpy.types.Operator):
 
     def execute(self, _context: Any) -> set[str]:
         """Delete them."""
-        freed = mapfiles.clear(preferences.user_folder(), maps.in_use())
-        session.cache_bytes = None
-        self.report({"INFO"}, f"Freed {freed / 1e6:.0f} MB")
+        root = preferences.user_folder()
+        freed, left = mapfiles.clear(root, maps.in_use()), mapfiles.used_bytes(root)
+        session.cache_bytes = left
+        stay = f"; {left / 1e6:.0f} MB stay, which this or another open Blender uses" if left else ""
+        self.report({"INFO"}, f"Freed {freed / 1e6:.0f} MB{stay}")
         return {"FINISHED"}
 
 

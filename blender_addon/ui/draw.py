@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import compat
 from ..backend_process import BackendState
-from ..installer import InstallState, bundled_wheel, install_state
+from ..installer import InstallState, bundled_wheel, digest, install_state
 from ..languages import translate
 from ..lens import frustum
 from ..plate_properties import is_built
@@ -55,9 +55,10 @@ FINISHED = (("result", "Result"), ("composite", "Composite"))
 
 
 @functools.cache
-def bundled() -> tuple[Path, str] | None:
-    """The wheel that this extension carries; looked for once, as panels are drawn often."""
-    return bundled_wheel(Path(__file__).resolve().parents[1])
+def bundled() -> tuple[str, str] | None:
+    """Version and SHA-256 of the wheel that this extension carries; looked for once, as panels are drawn often."""
+    found = bundled_wheel(Path(__file__).resolve().parents[1])
+    return (found[1], digest(found[0])) if found is not None else None
 
 
 def wrap(layout: Any, text: str, width: int, icon: str = "NONE") -> None:
@@ -108,7 +109,7 @@ def backend(layout: Any, context: Any) -> None:
     """State of the backend, start, stop, and the last message."""
     state = session.backend.poll() if session.backend is not None else BackendState.STOPPED
     found = bundled()
-    install = install_state(user_folder() / "backend", found[1]) if found is not None else InstallState.READY
+    install = install_state(user_folder() / "backend", *found) if found is not None else InstallState.READY
     icon, words = ICONS[state]
     if state is BackendState.STOPPED and session.other_backend:
         icon, words = "LINKED", "Running, started elsewhere"

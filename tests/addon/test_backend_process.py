@@ -161,7 +161,12 @@ def test_a_backend_is_started_on_this_computer_only(
     monkeypatch.setattr(remote, "answers", lambda _: False)
     folder = tmp_path / "user"
     settings = types.SimpleNamespace(
-        endpoint=endpoint, backend=sys.executable, start_backend=True, device="auto", folder=folder
+        endpoint=endpoint,
+        backend=sys.executable,
+        start_backend=True,
+        device="auto",
+        folder=folder,
+        quota=None,
     )
     if not local:
         with pytest.raises(remote.wire.ConnectionFailed) as error:
@@ -171,11 +176,93 @@ def test_a_backend_is_started_on_this_computer_only(
     process = remote.ensure_backend(settings, None)
     try:
         assert process.pid is not None
+        assert process.command[-2:] == [
+            "--device",
+            "auto",
+        ]  # left out, it would be the processor
     finally:
         process.stop()
+    for quota, said in ((1 << 30, "4"), (10 << 30, "10"), (int(6.5 * (1 << 30)), "6.5")):
+        settings.quota = quota
+        assert remote.local_backend(settings).command[-4:] == ["--device", "auto", "--quota-gib", said]
     settings.start_backend = False
     with pytest.raises(remote.wire.ConnectionFailed):
         remote.ensure_backend(settings, None)
+
+
+class Asked:
+    """A job's reporter on the main thread, and a backend that is gone for the first ``losses`` requests."""
+
+    def __init__(self, remote: Any, losses: int) -> None:
+        self.remote, self.losses = remote, losses
+        self.runs = self.mains = 0
+        self.stopped = False
+
+    def progress(self, *_: Any) -> None:
+        pass
+
+    def cancelled(self) -> bool:
+        return self.stopped
+
+    def on_main(self, function: Callable[[], Any]) -> Any:
+        self.mains += 1
+        return function()
+
+    def connect(self, _endpoint: str) -> Any:
+        return self
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run(self, *_: Any, **__: Any) -> Any:
+        self.runs += 1
+        if self.runs <= self.losses:
+            raise self.remote.wire.ConnectionFailed("The connection to tcp://127.0.0.1:1 was lost.")
+        return types.SimpleNamespace(planes={"relit": 1}, meta={})
+
+    def status(self, _seconds: float) -> Any:
+        return types.SimpleNamespace(workers=(), memory=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "losses", "runs", "answered"),
+    [
+        ({}, 1, 2, True),  # another Blender had started it, and was closed
+        ({}, 2, 2, False),
+        ({"start_backend": False}, 1, 1, False),
+        ({"endpoint": "tcp://192.168.1.2:5599"}, 1, 1, False),
+        ({"own": True}, 1, 1, False),
+    ],
+)
+def test_a_job_outlives_the_blender_that_started_its_backend(
+    addon: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    losses: int,
+    runs: int,
+    answered: bool,
+) -> None:
+    remote = addon("remote")
+    told = Asked(remote, losses)
+    started = types.SimpleNamespace(poll=lambda: remote.BackendState.RUNNING, pid=2)
+    monkeypatch.setattr(remote.wire, "connect", told.connect)
+    monkeypatch.setattr(remote, "ensure_backend", lambda _settings, _running: started)
+    monkeypatch.setattr(remote.session, "backend", None)
+    process = started if "own" in changes else None
+    settings = types.SimpleNamespace(
+        **{"endpoint": "", "start_backend": True, "start_timeout": 1.0, **changes}
+    )
+    arguments = settings, process, remote.wire.Relight(), {}, told
+    if answered:
+        assert remote.ask(*arguments).planes == {"relit": 1}
+        assert remote.session.backend is started
+    else:
+        with pytest.raises(remote.wire.ConnectionFailed):
+            remote.ask(*arguments)
+    assert told.runs == runs
 
 
 def test_find_command_prefers_the_setting(bp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +271,12 @@ def test_find_command_prefers_the_setting(bp: Any, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PLATELIGHT_BACKEND", "")
     assert bp.find_command(str(program)) == [str(program), "serve"]
     assert bp.find_command(sys.executable) == [sys.executable, "-m", "platelight.server"]
-    assert bp.find_command(str(tmp_path / "nothing")) is None
+    with pytest.raises(bp.ConnectionFailed) as error:
+        bp.find_command(str(tmp_path / "nothing"))
+    assert str(error.value) == (
+        f"The Backend Program {tmp_path / 'nothing'} is not there. "
+        "Clear or correct it in the preferences (or PLATELIGHT_BACKEND)."
+    )
     monkeypatch.setenv("PLATELIGHT_BACKEND", str(program))
     assert bp.find_command() == [str(program), "serve"]
 

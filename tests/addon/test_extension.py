@@ -260,7 +260,7 @@ def test_the_managed_backend_starts_and_stops(run_blender: Callable[..., Any], b
 @pytest.mark.slow
 def test_the_backend_is_installed_from_the_zip(run_blender: Callable[..., Any], built_zip: Path) -> None:
     seen = run_blender("install_backend.py", built_zip, environment={"PYTHONPATH": ""})
-    assert (seen["before"], seen["after"]) == ("missing", "ready")
+    assert (seen["before"], seen["after"], seen["version"]) == ("missing", "ready", True)
     assert "stay offline" in seen["offline"]
     assert seen["installed"] == ["FINISHED"]
     assert seen["inside"]

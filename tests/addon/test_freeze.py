@@ -21,7 +21,7 @@ def test_a_4k_job_never_holds_the_main_thread(run_blender: Callable[..., Any]) -
     assert seen["dirty"]
     assert seen["result"] == [2160, 3840, 4]
     # Maps travel as their files hold them; the plate behind, and a map that was painted on, are floats.
-    halves = {"foreground", "matte", "normal", "albedo", "diffuse", "specular"}
+    halves = {"foreground", "matte", "normal", "albedo", "cavity", "diffuse", "specular"}
     plain, painted = ({name for name, kind in sent.items() if kind == "<f2"} for sent in seen["sent"])
     assert plain == halves
     assert painted == halves - {"albedo"}

@@ -167,6 +167,23 @@ def test_a_chunk_of_one_frame_is_steadied_as_in_the_whole(shot: Path) -> None:
         assert maps(shot / mode)["shot.0009.maps.exr"] == maps(shot / "whole")["shot.0009.maps.exr"]
 
 
+def test_a_chunk_needs_lights_and_backdrops_of_its_own_frames_only(shot: Path) -> None:
+    for number in range(1, FRAMES + 1):
+        images.write_light(shot / f"wall.{number:04d}.exr", np.full((8, 16, 3), 2.0, np.float32), {})
+    line = LINE.replace("sky", "wall.####") + " --backdrop wall.####.exr --frames 9-18"
+    assert finished(shot, f"{line} --shot 1-{FRAMES} -o all")[0] == 0
+    for number in (*range(1, 9), *range(19, FRAMES + 1)):
+        (shot / f"wall.{number:04d}.exr").unlink()
+    code, _, err = finished(shot, f"{line} --shot 1-{FRAMES} -o chunk")
+    assert (code, err) == (0, "")
+    assert maps(shot / "chunk") == maps(shot / "all")
+    (shot / "shot.0020.exr").write_bytes(b"\x76\x2f\x31\x01 and no more")
+    code, _, err = finished(shot, f"{line} --shot 1-{FRAMES} -o broken")
+    assert code == 0
+    assert "shot.0020.exr is not a readable EXR file" in err
+    assert "The frames near it do without it." in err
+
+
 def test_stills_have_nothing_to_steady(shot: Path) -> None:
     code, _, err = finished(shot, "decompose shot.0001.exr --matte full --temporal on -o out")
     assert code == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from platelight import cli, demo
 from platelight.images import read_maps, read_plate
 from platelight.images.exr import read_exr
 
@@ -40,6 +41,40 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=560, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return folder
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--lights", "0", "--lights 0 is out of range. Give 1 to 5."),
+        ("--lights", "6", "--lights 6 is out of range. Give 1 to 5."),
+        ("--plate", "nowhere.png", "nowhere.png is not a file. Check the path of --plate."),
+        ("--plate", ".", ". is not a file. Check the path of --plate."),
+    ],
+)
+def test_bad_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, sentence: str
+) -> None:
+    assert cli.main(["demo", "--out", str(tmp_path / "out"), option, value]) == 2
+    assert capsys.readouterr().err == f"platelight: {sentence}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plate_that_is_in_the_folder_already_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> Path:
+        raise InterruptedError
+
+    monkeypatch.setattr(demo, "blender_lights", stop)
+    plate = tmp_path / "mine.png"
+    plate.write_bytes(b"a plate")
+    for out in (tmp_path, tmp_path / "other"):
+        with pytest.raises(InterruptedError):
+            demo.main(["--out", str(out), "--plate", str(plate)])
+        assert (out / "mine.png").read_bytes() == b"a plate"
+
+
+def test_as_many_lights_as_were_asked_for(out: Path) -> None:
+    assert [path.name for path in out.glob("*.relit.exr")] == ["astronaut.relit.exr"]
 
 
 def test_files_are_there_and_whole(out: Path) -> None:

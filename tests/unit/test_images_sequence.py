@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from platelight.images import expand, parse_frames
-from platelight.images.sequence import missing_numbers, numbered
+from platelight.images.sequence import missing_numbers, numbered, usual_step
 from platelight.protocol.errors import InputError
 
 
@@ -61,6 +61,8 @@ def test_gaps_are_told_and_a_shot_on_twos_has_none(shot: Path, caplog: pytest.Lo
     assert missing_numbers([1, 3, 5, 7]) == ""
     assert missing_numbers([1, 3, 7, 9]) == "5"
     assert missing_numbers([4]) == ""
+    assert usual_step([1, 3, 5, 7, 8, 9]) == 2  # a stray frame between twos
+    assert usual_step([4]) == usual_step([]) == 1
 
 
 def test_missing_frames_are_listed_when_not_strict(shot: Path) -> None:

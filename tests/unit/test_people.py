@@ -80,6 +80,22 @@ def test_hair_of_one_is_not_on_anothers_cheek() -> None:
     assert float(both[middle].max()) == pytest.approx(0.4, abs=0.02)
 
 
+def test_a_doubtful_face_makes_rough_by_degrees_and_takes_nothing_from_others() -> None:
+    albedo, matte = head(BROWN)
+    given = torch.full((1, 1, SIDE, SIDE), 0.4)
+    sure, enough, half, none = (
+        with_hair_and_clothes(given, albedo, matte, [Face(face().points, probability)])
+        for probability in (1.0, 0.98, 0.84, 0.7)
+    )
+    assert torch.equal(enough, sure)
+    torch.testing.assert_close(none, given)
+    torch.testing.assert_close(half - given, (sure - given) / 2, atol=0.03, rtol=0)
+    other = face()
+    other.points[:, 0] += 34  # beside the first one's, where its hair is
+    both = with_hair_and_clothes(given, albedo, matte, [face(), Face(other.points, 0.7)])
+    torch.testing.assert_close(both, sure)
+
+
 def test_a_bald_head_and_rough_hair_stay() -> None:
     given = torch.full((1, 1, SIDE, SIDE), 0.4)
     albedo, matte = head(SKIN)

@@ -183,6 +183,39 @@ def test_albedo_is_of_one_level_along_the_shot() -> None:
     np.testing.assert_allclose(leveled(frame, half).level, DOUBT / 2, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "stops",
+    [[0] * 10 + [1.5] + [0] * 10, [0] * 10 + [1.0] + [0] * 10, [-0.3 * k for k in range(21)]],
+    ids=["flash", "weak flash", "fade"],
+)
+def test_light_that_changes_stays_out_of_albedo(stops: list[float]) -> None:
+    """Albedo that does not follow the plate is not divided by what the plate does."""
+    shot = [maps(k) for k in range(21)]
+    for one, stop in zip(shot, stops, strict=True):
+        one["plate"] = one["foreground"] = one["plate"] * np.float32(2.0**stop)
+    inner = (slice(8, -8), slice(16, -16))
+    for k in (2, 6, 9, 10, 11, 14, 18):
+        off = np.log2(result(shot, k)["albedo"][inner] / shot[k]["albedo"][inner])
+        assert abs(float(off.mean())) < 0.08, k
+
+
+def test_frames_too_faint_to_tell_a_reflectance_tell_none() -> None:
+    shot = [maps(k, level=0.5) for k in range(KEYS)]
+    sure = shot_of([still(one) for one in shot])
+    for one in shot[:3]:
+        one["matte"] = one["matte"] * np.float32(0.4)
+    stills = [still(one) for one in shot]
+    np.testing.assert_allclose(shot_of(stills).reflectance, sure.reflectance, atol=1e-3)
+    faint = leveled(stills[0], sure)
+    assert faint.share == 0
+    assert not faint.level.any()
+    nothing = shot_of(stills[:3])
+    assert np.isnan(nothing.reflectance).all()
+    assert leveled(stills[5], nothing) is stills[5]
+    assert np.isnan(Still.from_bytes(stills[0].to_bytes()).reflectance).all()
+    assert all(np.isfinite(group).all() for group in averaged(faint, []).values())
+
+
 def test_no_ghost_of_what_passes() -> None:
     shot = [maps(k, square=True) for k in range(13)]
     made = result(shot, 6)

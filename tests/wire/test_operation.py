@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
+import types
 from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing.process import BaseProcess
@@ -24,7 +26,7 @@ from platelight.protocol.errors import AccessDenied, Busy, InputError
 from platelight.protocol.requests import Decompose
 from platelight.server import pool
 from platelight.server.config import ServeConfig, build_config, read_config
-from platelight.server.devices import Device, parse_devices, pin
+from platelight.server.devices import Device, found, parse_devices, pin
 from prometheus_client.parser import text_string_to_metric_families
 from test_life import Background
 
@@ -104,6 +106,59 @@ def test_devices() -> None:
         pin(parse_devices(("cpu:9999",))[0])
     with pytest.raises(InputError):
         build_config({"devices": []})
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "name"),
+    [
+        ("works", "", "cuda"),
+        ("", "works", "mps"),
+        ("no kernel image is available", "", "cpu"),
+        ("no kernel image is available", "works", "mps"),
+        ("", "", "cpu"),
+    ],
+)
+def test_automatic_is_the_best_that_is_found(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cuda: str, mps: str, name: str
+) -> None:
+    says = {"cuda": cuda, "mps": mps}
+
+    def ones(_size: int, device: str) -> np.ndarray:
+        if says[device] != "works":
+            raise RuntimeError(f"{says[device]}\nand more")
+        return np.ones(1)
+
+    torch = types.SimpleNamespace(
+        ones=ones,
+        cuda=types.SimpleNamespace(is_available=lambda: bool(cuda)),
+        backends=types.SimpleNamespace(mps=types.SimpleNamespace(is_available=lambda: bool(mps))),
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    (device,) = parse_devices(("auto",))
+    assert (found(device).name, found(device).torch) == (name, name)
+    assert ("the cuda device is passed over: no kernel image is available" in caplog.messages) == (
+        "no" in cuda
+    )
+    monkeypatch.setitem(sys.modules, "torch", None)  # what is named is not looked at
+    for device in parse_devices(("cpu:0-1", "cuda:1")):
+        assert found(device) == device
+
+
+def test_a_server_tells_what_automatic_is_and_leaves_torch_to_its_workers(
+    make_server: Callable[..., Server],
+) -> None:
+    import torch
+
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    server = make_server("--device", "auto", "--spares", "0")
+    with server.client() as client:
+        client.run(Decompose(fov=toys.DOUBLE), PLANE, timeout=60)
+        (worker,) = client.status().workers
+    assert worker.device == expected
+    assert f"ready on {expected} after" in server.log
+    if Path("/proc/self/maps").exists():
+        assert "libtorch" in Path(f"/proc/{worker.pid}/maps").read_text()
+        assert "libtorch" not in Path(f"/proc/{server.pid}/maps").read_text()
 
 
 def test_several_devices_share_one_queue(make_server: Callable[..., Server]) -> None:

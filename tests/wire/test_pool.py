@@ -33,7 +33,7 @@ class Stage:
             socket = self._workers[one.name] = self._context.socket(zmq.DEALER)
             socket.setsockopt(zmq.IDENTITY, one.name.encode())
             socket.connect(self.pool._endpoint)
-            socket.send(encode(Ready(1)))
+            socket.send(encode(Ready(1, one.device)))
         wait_for(lambda: self.pool.events() or {one.state for one in self.pool.report()} == {"idle"})
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import stat
 import struct
 import sys
@@ -21,6 +22,8 @@ from urllib.parse import urlsplit
 import zmq
 from zmq.utils import z85
 
+from platelight.client.processes import lives, this_machine
+from platelight.client.samehost import is_loopback
 from platelight.protocol.errors import ConnectionFailed, InputError, InsecureKeys
 
 CLIENT_KEY = "client.key.json"
@@ -39,11 +42,29 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class ConnectionInfo:
-    """Where a server listens, and the public key it must prove to own."""
+    """Where a server listens, the public key it must prove to own, its process and its machine ("": not told)."""
 
     endpoint: str
     server_key: str
     pid: int = 0
+    host: str = ""
+
+    @property
+    def elsewhere(self) -> bool:
+        """True when the server listens on another machine's loopback address: the file is in a home that both have."""
+        # A laptop's name changes with its network, but not who runs on it.
+        return self.host not in ("", this_machine()) and is_loopback(self.endpoint) and not lives(self.pid)
+
+    @property
+    def runs(self) -> bool:
+        """True when the server's process is on this machine and something listens where it does."""
+        if self.host != this_machine() or not lives(self.pid):
+            return False
+        try:
+            with socket.create_connection(check_address(self.endpoint), 0.5):
+                return True
+        except (OSError, InputError):
+            return False
 
 
 def config_dir() -> Path:
@@ -161,7 +182,12 @@ def write_connection(info: ConnectionInfo, path: Path | None = None) -> Path:
 
 
 def read_connection(path: Path | None = None) -> ConnectionInfo:
-    """Return what a local server wrote. Raises ConnectionFailed when no server has, InsecureKeys when loose."""
+    """Return what a local server wrote.
+
+    Raises:
+        ConnectionFailed: none has, or one of another machine whose home this is too.
+        InsecureKeys: the file is damaged or open to others.
+    """
     path = path or connection_file()
     try:
         content = read_private(path)
@@ -170,11 +196,20 @@ def read_connection(path: Path | None = None) -> ConnectionInfo:
             f"No server has written a connection file at {path}.", "Start one with: platelight serve"
         ) from error
     try:
-        return ConnectionInfo(
-            str(content["endpoint"]), str(content["server_key"]), int(content.get("pid", 0))
+        info = ConnectionInfo(
+            str(content["endpoint"]),
+            str(content["server_key"]),
+            int(content.get("pid", 0)),
+            str(content.get("host", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InsecureKeys(f"The file {path} is no connection file.", "Start the server again.") from error
+    if info.elsewhere:
+        raise ConnectionFailed(
+            f"The connection file {path} is that of a server on {info.host}.",
+            "Start one here with: platelight serve",
+        )
+    return info
 
 
 def remember_server(endpoint: str, server_key: str, folder: Path | None = None) -> None:
@@ -205,9 +240,8 @@ def server_key_of(endpoint: str, folder: Path | None = None) -> str:
         ConnectionFailed: the endpoint is not known.
     """
     folder = folder or config_dir()
-    local = folder / CONNECTION
-    if local.exists():
-        info = read_connection(local)
+    with contextlib.suppress(ConnectionFailed):
+        info = read_connection(folder / CONNECTION)
         if info.endpoint == endpoint:
             return info.server_key
     key = known_servers(folder).get(endpoint)
@@ -220,8 +254,8 @@ def server_key_of(endpoint: str, folder: Path | None = None) -> str:
 
 
 def check_key(key: str) -> str:
-    """Return a public key, less the ``key=`` before it. Raises InputError when the text is none."""
-    key = key.removeprefix("key=")
+    """Return a public key, less the ``key=`` before it and quotes around it. Raises InputError when the text is none."""
+    key = key.strip().strip("'\"").removeprefix("key=")  # Windows' shell leaves what quotes it does not know
     try:
         if len(key) == 40 and len(z85.decode(key.encode("ascii"))) == 32:  # type: ignore[no-untyped-call]
             return key

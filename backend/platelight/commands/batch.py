@@ -54,10 +54,11 @@ Computing = Generator[tuple[Frame, "Made[W] | Exception"], None, None]
 class Work(Generic[P, W]):
     """A command's part of a batch.
 
-    ``files`` names all files that a frame's outputs depend on, by role; ``extra`` its own settings (an animated
+    ``files`` names the files that are read for a frame, by role; ``extra`` its own settings (an animated
     light's); ``read``, ``compute`` and ``write`` are the stages, as :func:`platelight.pipeline.batch.overlapped`
-    has them. Where frames need others: ``plan`` turns the frames to make into those to read, ``stored`` gives what
-    stands for reading one, ``finish`` is called when all is made.
+    has them. Where frames need others: ``near`` names the others' files that a frame's outputs depend on too, ``plan``
+    turns the frames to make into those to read, given whether ``--overwrite`` asks for them, ``stored`` gives what stands
+    for reading one, ``finish`` is called when all is made.
     """
 
     files: Callable[[Frame], list[tuple[str, Path]]]
@@ -65,7 +66,8 @@ class Work(Generic[P, W]):
     compute: Callable[[Stream[P], Meter], Computing[W]]
     write: Callable[[Frame, W], Iterable[Path]]
     extra: Callable[[Frame], dict[str, Any]] = field(default=lambda frame: {})
-    plan: Callable[[list[Frame]], list[Frame]] = field(default=lambda frames: frames)
+    near: Callable[[Frame], list[tuple[str, Path]]] = field(default=lambda frame: [])
+    plan: Callable[[list[Frame], bool], list[Frame]] = field(default=lambda frames, overwrite: frames)
     stored: Callable[[Frame], Loaded[Any] | None] = field(default=lambda frame: None)
     finish: Callable[[], None] = field(default=lambda: None)
 
@@ -114,8 +116,36 @@ def run(
         PlatelightError: the first failure, without ``--keep-going``; the frames before it are whole.
         Cancelled: by Ctrl-C or SIGTERM; what was computed is written.
     """
-    give_back_large_blocks()  # frames that wait and frames that are done lie side by side
     report = Report()
+    try:
+        failure = _carry_out(frames, parsed, ledger, work, cancelled, report)
+    finally:  # whatever ended it
+        if parsed.report:
+            write_bytes(parsed.report, report.as_json())
+    if len(frames) > 1 and (
+        parsed.progress != "auto" or sys.stderr.isatty() or report.failed or report.skipped
+    ):
+        print(f"platelight: {report.sentence()}", file=sys.stderr)
+    if failure is not None:
+        raise failure
+    if report.failed:
+        if report.done or report.skipped:
+            return PARTLY
+        # Not worth another try, if it was all the frames' own fault.
+        return 2 if all(one["code"] in ("bad_input", "no_subject") for one in report.failed) else 1
+    return 0
+
+
+def _carry_out(
+    frames: list[Frame],
+    parsed: argparse.Namespace,
+    ledger: Ledger,
+    work: Work[P, W],
+    cancelled: Callable[[], bool],
+    report: Report,
+) -> PlatelightError | None:
+    """Make what is to be made, noting it in the report; returns what ended it early."""
+    give_back_large_blocks()  # frames that wait and frames that are done lie side by side
     failure: PlatelightError | None = None
     todo, shapes = _plan(frames, parsed, ledger, work, report)
     if todo:
@@ -127,8 +157,10 @@ def run(
         def read(frame: Frame) -> Loaded[P]:
             if (kept := work.stored(frame)) is not None:
                 return kept
-            value, shape = work.read(frame)
-            return Loaded(value, shape, ledger.look(work.files(frame)))
+            # Looked at before they are read, so that the record of what is replaced meanwhile does not fit.
+            inputs = ledger.look([pair for pair in work.files(frame) if pair[1].is_file()])
+            value, shape = work.read(frame)  # tells what is missing
+            return Loaded(value, shape, inputs)
 
         def compute(stream: Stream[P]) -> Computing[W]:
             return work.compute(
@@ -141,7 +173,7 @@ def run(
             return files
 
         try:
-            order = work.plan(todo) if todo else []
+            order = work.plan(todo, parsed.overwrite) if todo else []
             results = overlapped(
                 order,
                 read,
@@ -173,20 +205,7 @@ def run(
             failure = error
     if failure is None and not report.failed:
         work.finish()
-    if parsed.report:
-        write_bytes(parsed.report, report.as_json())
-    if len(frames) > 1 and (
-        parsed.progress != "auto" or sys.stderr.isatty() or report.failed or report.skipped
-    ):
-        print(f"platelight: {report.sentence()}", file=sys.stderr)
-    if failure is not None:
-        raise failure
-    if report.failed:
-        if report.done or report.skipped:
-            return PARTLY
-        # Not worth another try, if it was all the frames' own fault.
-        return 2 if all(one["code"] in ("bad_input", "no_subject") for one in report.failed) else 1
-    return 0
+    return failure
 
 
 def _plan(
@@ -199,7 +218,7 @@ def _plan(
         record = None
         if not parsed.overwrite and ledger.path(frame.stem).is_file():
             try:
-                record = ledger.done(frame.stem, work.files(frame), work.extra(frame))
+                record = ledger.done(frame.stem, work.files(frame) + work.near(frame), work.extra(frame))
             except PlatelightError:
                 record = None  # the frame's own turn tells what is wrong with it
         if record is None:

@@ -23,7 +23,7 @@ from platelight.protocol.errors import InputError, PlatelightError
 
 log = logging.getLogger(__name__)
 
-VERSION = 6
+VERSION = 7
 """Rises with every change of the method that changes bytes."""
 
 
@@ -38,38 +38,45 @@ class Kept:
     files: Callable[[Frame], list[tuple[str, Path]]]
     settings: Mapping[str, Any]
 
-    def still(self, frame: Frame) -> Still | None:
-        """What neighbors need of a frame, where this run or an earlier one left it."""
+    def inputs(self, frame: Frame) -> list[Input]:
+        """The files on which a frame's own maps depend, as they are now; none where the frame itself is missing.
+
+        Raises:
+            InputError: one of them cannot be read.
+        """
+        if not frame.path.is_file():
+            return []
+        return self.ledger.look([pair for pair in self.files(frame) if pair[1].is_file()])
+
+    def still(self, frame: Frame) -> tuple[Still, list[Input]] | None:
+        """What neighbors need of a frame, where this run or an earlier one left it, and what that was made from."""
         try:
-            return Still.from_bytes(self._path(frame).read_bytes())
+            inputs = self.inputs(frame)
+            return Still.from_bytes(self._path(frame, inputs).read_bytes()), inputs
         except (OSError, SafetensorError, KeyError, InputError):
             return None
 
-    def keep_still(self, frame: Frame, still: Still) -> None:
+    def keep_still(self, frame: Frame, inputs: list[Input], still: Still) -> None:
         """Leave it for other runs."""
-        _written(self._path(frame), still.to_bytes())
+        _written(self._path(frame, inputs), still.to_bytes())
 
-    def put_aside(self, frame: Frame, maps: Mapping[str, npt.NDArray[Any]]) -> bool:
-        """Maps made long before their turn, out of memory. False: there is no room."""
+    def put_aside(
+        self, frame: Frame, inputs: list[Input], maps: Mapping[str, npt.NDArray[Any]]
+    ) -> Path | None:
+        """Maps made long before their turn, out of memory: where they are. None: there is no room."""
+        path = self._path(frame, inputs, ".maps")
         data = save({name: np.ascontiguousarray(plane) for name, plane in maps.items()})
-        return _written(self._path(frame, ".maps"), data)
+        return path if _written(path, data) else None
 
-    def take_back(self, frame: Frame) -> dict[str, npt.NDArray[Any]]:
-        """Maps that were put aside, whose file goes."""
-        path = self._path(frame, ".maps")
-        found: dict[str, npt.NDArray[Any]] = load(path.read_bytes())
-        path.unlink()
-        return found
-
-    def shot(self, keys: list[Frame], turns: Any) -> Shot | None:
-        """Light and level of a shot, where they were found before, by key frames whose cameras stood so."""
+    def shot(self, keys: Mapping[Frame, list[Input]], turns: Any) -> Shot | None:
+        """Light and level of a shot, where they were found before, by key frames with these files whose cameras stood so."""
         try:
             found = load(self._shot_path(keys, turns).read_bytes())
             return Shot(np.asarray(found["light"], np.float32), np.asarray(found["reflectance"], np.float32))
         except (OSError, SafetensorError, KeyError):
             return None
 
-    def keep_shot(self, keys: list[Frame], turns: Any, shot: Shot) -> None:
+    def keep_shot(self, keys: Mapping[Frame, list[Input]], turns: Any, shot: Shot) -> None:
         """Leave them for other runs."""
         _written(self._shot_path(keys, turns), save({"light": shot.light, "reflectance": shot.reflectance}))
 
@@ -86,24 +93,39 @@ class Kept:
             stem = name.removesuffix(".maps").rpartition(".")[0]
             if stem in own or (stem in others and not name.endswith(".maps")):
                 path.unlink(missing_ok=True)
+        for path in self._folder.parent.glob(".light.*.part.*"):  # likewise half-written
+            path.unlink(missing_ok=True)
 
     @property
     def _folder(self) -> Path:
         return self.ledger.folder / HIDDEN / "steady"
 
-    def _path(self, frame: Frame, kind: str = "") -> Path:
-        return self._folder / f"{frame.stem}.{self._digest([frame])}{kind}.safetensors"
+    def _path(self, frame: Frame, inputs: list[Input], kind: str = "") -> Path:
+        return self._folder / f"{frame.stem}.{self._digest({frame: inputs})}{kind}.safetensors"
 
-    def _shot_path(self, keys: list[Frame], turns: Any) -> Path:
+    def _shot_path(self, keys: Mapping[Frame, list[Input]], turns: Any) -> Path:
         return self.ledger.folder / HIDDEN / f"light.{self._digest(keys, turns)}.safetensors"
 
-    def _digest(self, frames: list[Frame], turns: Any = None) -> str:
-        inputs: list[list[Any]] = []
-        for frame in frames:
-            here: list[Input] = self.ledger.look([pair for pair in self.files(frame) if pair[1].is_file()])
-            inputs.append([frame.stem, [[one.role, one.name, one.sha256] for one in here]])
+    def _digest(self, frames: Mapping[Frame, list[Input]], turns: Any = None) -> str:
+        inputs = [
+            [frame.stem, [[one.role, one.name, one.sha256] for one in here]] for frame, here in frames.items()
+        ]
         said = json.dumps([VERSION, self.settings, inputs, turns], sort_keys=True, default=str)
         return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def take_back(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Maps that were put aside, whose file goes.
+
+    Raises:
+        PlatelightError: the file is gone or damaged.
+    """
+    try:
+        found: dict[str, npt.NDArray[Any]] = load(path.read_bytes())
+        path.unlink()
+    except (OSError, SafetensorError) as error:
+        raise PlatelightError(f"{path} cannot be read back ({error}).", "Run the batch again.") from error
+    return found
 
 
 def _written(path: Path, data: bytes) -> bool:

@@ -20,6 +20,7 @@ from platelight.client.keys import (
     read_connection,
     remember_server,
 )
+from platelight.client.samehost import is_loopback
 from platelight.commands.options import Parser
 from platelight.protocol.errors import ConnectionFailed, InputError
 from platelight.server.gate import ALLOWED, allow, disallow, read_allowed
@@ -62,8 +63,7 @@ def _allow(parsed: argparse.Namespace) -> None:
     key = check_key(parsed.key)
     allow(config_dir() / ALLOWED, key, parsed.name)
     print(f"Clients with the key {key} ({parsed.name}) are let in, at once.")
-    print("On their machine, for the endpoint that this server listens on:")
-    print(f"  platelight pair trust tcp://HOST:5599 {_quoted(load_or_make_keys(SERVER_KEY).public)}")
+    _print_trust("On their machine")
 
 
 def _trust(parsed: argparse.Namespace) -> None:
@@ -88,21 +88,33 @@ def _forget(parsed: argparse.Namespace) -> None:
 
 def _show(parsed: argparse.Namespace) -> None:
     folder = config_dir()
-    client, server = load_or_make_keys(CLIENT_KEY), load_or_make_keys(SERVER_KEY)
     print("To let this machine's user in elsewhere, run on the server's machine:")
-    print(f"  platelight pair allow {_quoted(client.public)} NAME")
-    try:
-        endpoint = read_connection().endpoint
-    except ConnectionFailed:
-        endpoint = "tcp://HOST:5599"
-    print("To use this machine's server from elsewhere, run on the client's machine:")
-    print(f"  platelight pair trust {endpoint} {_quoted(server.public)}")
+    print(f"  platelight pair allow {_quoted(load_or_make_keys(CLIENT_KEY).public)} NAME")
+    _print_trust("To use this machine's server from elsewhere, run on the client's machine")
     path = folder / ALLOWED
     listed = read_allowed(path) if path.exists() else {}
     for key, name in listed.items():
         print(f"let in: {key} {name}")
     for endpoint, key in known_servers().items():
         print(f"known server: {endpoint} {key}")
+
+
+def _print_trust(lead: str) -> None:
+    endpoint = _reached()
+    note = ", with the name or address of this machine for HOST" if "//HOST:" in endpoint else ""
+    print(f"{lead}{note}:")
+    print(f"  platelight pair trust {endpoint} {_quoted(load_or_make_keys(SERVER_KEY).public)}")
+
+
+def _reached() -> str:
+    """Where other machines reach this one's server, as far as it is known here; by which name, they know."""
+    try:
+        endpoint = read_connection().endpoint
+    except ConnectionFailed:
+        return "tcp://HOST:5599"
+    host, port = check_address(endpoint)
+    inside = is_loopback(endpoint) or host in ("0.0.0.0", "::")  # as servers of earlier versions wrote it
+    return f"tcp://HOST:{port}" if inside else endpoint
 
 
 def _quoted(key: str) -> str:

@@ -164,6 +164,7 @@ class Ledger:
     def sweep(self, stems: Iterable[str]) -> None:
         """Remove what a killed run left half-written of these frames: nobody else may be writing them now."""
         wanted = set(stems)
+        wanted |= {stem.removesuffix(".maps") for stem in wanted}  # outputs of maps are not named maps
         for folder in (self.folder, self.folder / HIDDEN):
             if not folder.is_dir():
                 continue

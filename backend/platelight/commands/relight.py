@@ -100,7 +100,7 @@ def run(parsed: argparse.Namespace) -> int:
             steady = temporal.Steady(
                 frames, parsed.shot, ledger, lambda frame: taking_apart.plate_files(frame, parsed),
                 taking_apart.temporal_settings(settings, parsed), take_apart, lambda given: replace(given, source=None),
-                None if camera is None else camera.axes,
+                None if camera is None else camera.axes, lambda frame: read_plate_only(frame, parsed),
             )  # fmt: skip
 
             def relit(frame: Frame, taken: temporal.Taken, display: Meter) -> batch.Made[Relit] | Exception:
@@ -166,6 +166,12 @@ def read(frame: Frame, lighting: Lighting, parsed: argparse.Namespace) -> tuple[
         behind = read_plate(numbered(parsed.backdrop, frame.number), parsed.backdrop_colorspace)
         backdrop = _covering(over_black(behind).pixels, height, width)
     return Given(source, lighting.read(frame), backdrop), (height, width)
+
+
+def read_plate_only(frame: Frame, parsed: argparse.Namespace) -> tuple[Given, tuple[int, int]]:
+    """Read what taking a frame apart needs: one that others need may have no light or backdrop."""
+    source, shape = taking_apart.read(frame, parsed)
+    return Given(source, {}, None), shape
 
 
 def _covering(picture: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from platelight.commands.batch import Computing, Loaded, Stream, Work
+from platelight.commands.batch import Computing, Loaded, Stream, Work, named
 from platelight.commands.camera import Axes, seen
-from platelight.commands.kept import VERSION, Kept
+from platelight.commands.kept import VERSION, Kept, take_back
 from platelight.commands.progress import Meter, Progress
-from platelight.commands.records import Ledger
-from platelight.commands.window import Place, Waiting, around, let_go
+from platelight.commands.records import Input, Ledger
+from platelight.commands.window import Place, Waiting, around, let_go, made_from
 from platelight.commands.work import Apart, as_files_hold
-from platelight.images import Frame, expand, parse_frames
+from platelight.images import Frame, parse_frames
+from platelight.images.sequence import usual_step, whole_shots
 from platelight.pipeline.temporal import (
     AFTER,
     BEFORE,
@@ -34,7 +34,7 @@ from platelight.pipeline.temporal import (
     still,
 )
 from platelight.pipeline.temporal_flow import Step, both_ways, is_cut
-from platelight.protocol.errors import Cancelled, InputError
+from platelight.protocol.errors import Cancelled, InputError, PlatelightError
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Steady:
         apart: takes one frame apart, given what was read.
         rest: what of that is still needed afterwards.
         axes: a frame's camera's axes in the world, where they are known; the shot's light then stays in the world.
+        read: reads what ``apart`` takes of a frame that is not to be made; the command's own reading, unless given.
 
     Raises:
         InputError: a frame is not in the whole shot, or a key frame has no camera.
@@ -89,30 +90,22 @@ class Steady:
         files: Callable[[Frame], list[tuple[str, Path]]], settings: Mapping[str, Any],
         apart: Callable[[Frame, Any, Progress], Apart], rest: Callable[[Any], Any],
         axes: Callable[[Frame], Axes] | None = None,
+        read: Callable[[Frame], tuple[Any, tuple[int, int]]] | None = None,
     ) -> None:  # fmt: skip
         self.kept = Kept(ledger, files, settings)
-        self.files, self.apart, self.rest = files, apart, rest
+        self.files, self.apart, self.rest, self.read = files, apart, rest, read
         self.frames = frames
-        self.shots: dict[str, list[Frame]] = {}
-        for name in dict.fromkeys(frame.shot for frame in frames if frame.shot):
-            own = [frame for frame in frames if frame.shot == name]
-            shot = expand([name], whole, strict=False) if whole else own
-            missing = [frame for frame in own if frame not in set(shot)]
-            if missing:
-                raise InputError(
-                    f"Frame {missing[0].number} of {name} is not in --shot {whole}.", "Widen --shot."
-                )
-            self.shots[name] = shot
+        self.shots = whole_shots(frames, whole)
         self.place = {frame: k for shot in self.shots.values() for k, frame in enumerate(shot)}
-        # More than the least step between a shot's frames is a hole.
+        # More than the usual step between a shot's frames is a hole.
         self.step = {
-            name: min((b - a for a, b in itertools.pairwise(frame.number or 0 for frame in shot)), default=1)
-            for name, shot in self.shots.items()
+            name: usual_step([frame.number or 0 for frame in shot]) for name, shot in self.shots.items()
         }
         self.axes = axes
         self.turns = {frame: self.turn(frame) for name in self.shots for frame in self.keys(name)}
-        self.todo: set[Frame] = set()
+        self.todo = set(frames)
         self.known: dict[str, Shot] = {}
+        self.lit: dict[Frame, list[Input]] = {}  # key frames that made a shot's light, and from what
 
     def neighbors(self, frame: Frame) -> list[tuple[int, Frame]]:
         """The frames within reach, by distance."""
@@ -139,54 +132,58 @@ class Steady:
         turns = [self.turn(frame), *(self.turns[key] for key in self.keys(frame.shot))]
         return {"turns": _told(turns)}
 
-    def all_files(self, frame: Frame) -> list[tuple[str, Path]]:
-        """All files on which a frame's steady maps depend: its own, its neighbors' and the key frames'."""
-        found = self.files(frame)
+    def others(self, frame: Frame) -> list[tuple[str, Frame]]:
+        """The frames on which a frame's steady maps depend beside itself, by role: neighbors and key frames."""
         if not frame.shot:
-            return found
-        others = [(f"{distance:+d}", other) for distance, other in self.neighbors(frame)]
-        others += [(f"key{k}", other) for k, other in enumerate(self.keys(frame.shot))]
-        for name, other in others:
-            if other.path.is_file():
-                found += [(f"{name} {role}", path) for role, path in self.files(other) if path.is_file()]
-        return found
+            return []
+        found = [(f"{distance:+d}", other) for distance, other in self.neighbors(frame)]
+        return found + [(f"key{k}", other) for k, other in enumerate(self.keys(frame.shot))]
+
+    def near(self, frame: Frame) -> list[tuple[str, Path]]:
+        """The files of those frames, as far as they are there."""
+        return [
+            (f"{name} {role}", path)
+            for name, other in self.others(frame)
+            if other.path.is_file()
+            for role, path in self.files(other)
+            if path.is_file()
+        ]
 
     def fitted(
         self, work: Work[Any, Any], compute: Callable[[Stream[Any], Meter], Computing[Any]]
     ) -> Work[Any, Any]:
         """A command's part of a batch, made to go over shots: ``compute`` is to draw from :meth:`stream`."""
-        own, extra = work.files, work.extra
-
-        def files(frame: Frame) -> list[tuple[str, Path]]:
-            seen = {path for _, path in self.files(frame)}
-            return self.all_files(frame) + [(role, path) for role, path in own(frame) if path not in seen]
-
+        files, extra, read = work.files, work.extra, self.read or work.read
         return replace(
-            work, files=files, extra=lambda frame: {**extra(frame), **self.turns_of(frame)}, compute=compute,
-            plan=self.plan, stored=self.stored, finish=self.finish,
+            work, compute=compute, plan=self.plan, stored=self.stored, finish=self.finish, near=self.near,
+            files=lambda frame: (files if frame in self.todo else self.files)(frame),
+            read=lambda frame: (work.read if frame in self.todo else read)(frame),
+            extra=lambda frame: {**extra(frame), **self.turns_of(frame)},
         )  # fmt: skip
 
-    def plan(self, todo: list[Frame]) -> list[Frame]:
+    def plan(self, todo: list[Frame], overwrite: bool) -> list[Frame]:
         """The frames to read for those to make, in the order in which they are read: of each shot first the key
         frames, unless its light is known, then all within reach of a frame to make."""
         self.todo = set(todo)
-        # Looked for here only: another machine may find the light of the same shot at any time.
-        found = {name: self.kept.shot(self.keys(name), self._keys_turns(name)) for name in self.shots}
-        self.known = {name: shot for name, shot in found.items() if shot is not None}
         order = [frame for frame in todo if not frame.shot]
         for name, shot in self.shots.items():
             near = {frame for frame in todo if frame.shot == name}
             if not near:
                 continue
             near |= {other for frame in near for _, other in self.neighbors(frame)}
-            order += [] if name in self.known else self.keys(name)
+            # Looked for here only: another machine may find the light of the same shot at any time.
+            found = None if overwrite else self._kept_shot(name)
+            if found is None:
+                order += self.keys(name)
+            else:
+                self.known[name] = found
             order += [frame for frame in shot if frame in near]
         return order
 
     def stored(self, frame: Frame) -> Loaded[Any] | None:
         """What neighbors need of a frame, where an earlier run left it and the frame itself is not to be made."""
         found = None if frame in self.todo else self.kept.still(frame)
-        return None if found is None else Loaded(found, found.shape, [])
+        return None if found is None else Loaded(found[0], found[0].shape, found[1])
 
     def stream(self, stream: Stream[Any], display: Meter) -> Iterator[tuple[Frame, Taken | Exception]]:
         """Yield the frames to make, in order, with their steady maps and the shot's light.
@@ -200,7 +197,7 @@ class Steady:
         made = 0
         for frame, loaded in stream:
             if not frame.shot:
-                yield from self._alone(frame, loaded, display)
+                yield frame, self._alone(frame, loaded, display)
                 continue
             if frame.shot not in common and frame.shot not in failed:
                 early[frame] = self._put_aside(frame, self._taken(frame, loaded, display))
@@ -222,10 +219,12 @@ class Steady:
             if state is None:
                 state = self._taken(frame, loaded, display)
             elif isinstance(state, Waiting):
-                state = self._taken_back(frame, state, loaded)
+                state = self._taken_back(state, loaded)
             shared = common[frame.shot]
             if isinstance(state, Waiting) and shared is not None:
                 state = replace(state, still=leveled(state.still, shared))
+            if isinstance(state, Exception) and frame not in self.todo:  # nobody else tells of it
+                log.warning("%s The frames near it do without it.", named(frame, state))
             del loaded
             window.append(Place(frame, state, self._step(window[-1], frame, state) if window else None))
             yield from self._ready(window, made, common, frame)
@@ -245,54 +244,59 @@ class Steady:
         if isinstance(loaded, Exception):
             return loaded
         if isinstance(loaded.value, Still):
-            return Waiting(loaded.value, None, None)
+            return Waiting(loaded.value, loaded.inputs)
+        apart = self._apart(frame, loaded, display)
+        if isinstance(apart, Exception):
+            return apart
+        roles = {role for role, _ in self.files(frame)}
+        inputs = [one for one in loaded.inputs if one.role in roles]
+        small = still(apart.maps)
+        self.kept.keep_still(frame, inputs, small)
+        if frame not in self.todo:
+            return Waiting(small, inputs)
+        held = Apart(as_files_hold(apart.maps), apart.attributes)
+        return Waiting(small, inputs, held, replace(loaded, value=self.rest(loaded.value)))
+
+    def _apart(self, frame: Frame, loaded: Loaded[Any], display: Meter) -> Apart | Exception:
         try:
-            apart = self.apart(frame, loaded.value, display.begin(frame.stem))
+            return self.apart(frame, loaded.value, display.begin(frame.stem))
         except Cancelled:
             raise
         except Exception as error:  # a frame is a job: the batch decides whether to go on
             return error
-        small = still(apart.maps)
-        self.kept.keep_still(frame, small)
-        if frame not in self.todo:
-            return Waiting(small, None, None)
-        return Waiting(
-            small,
-            Apart(as_files_hold(apart.maps), apart.attributes),
-            replace(loaded, value=self.rest(loaded.value)),
-        )
 
     def _put_aside(self, frame: Frame, state: Waiting | Exception) -> Waiting | Exception:
         """A key frame's state with its maps on the disk: its turn may be a thousand frames away."""
-        if isinstance(state, Exception) or state.apart is None:
+        if isinstance(state, Exception):
             return state
-        if not self.kept.put_aside(frame, state.apart.maps):
+        self.lit[frame] = state.inputs
+        if state.apart is None:
             return state
-        return Waiting(state.still, replace(state.apart, maps={}), None)
+        aside = self.kept.put_aside(frame, state.inputs, state.apart.maps)
+        if aside is None:
+            return state
+        return Waiting(state.still, state.inputs, replace(state.apart, maps={}), aside=aside)
 
-    def _taken_back(
-        self, frame: Frame, state: Waiting, loaded: Loaded[Any] | Exception
-    ) -> Waiting | Exception:
+    def _taken_back(self, state: Waiting, loaded: Loaded[Any] | Exception) -> Waiting | Exception:
         """A key frame's state at its turn; it was read once more, for what is written beside its maps."""
-        if state.apart is None or isinstance(loaded, Exception):
-            return loaded if isinstance(loaded, Exception) else state
-        apart = replace(state.apart, maps=state.apart.maps or self.kept.take_back(frame))
-        return Waiting(state.still, apart, replace(loaded, value=self.rest(loaded.value)))
-
-    def _alone(
-        self, frame: Frame, loaded: Loaded[Any] | Exception, display: Meter
-    ) -> Iterator[tuple[Frame, Taken | Exception]]:
+        if state.apart is None:
+            return state
         if isinstance(loaded, Exception):
-            yield frame, loaded
-            return
+            return loaded
         try:
-            apart = self.apart(frame, loaded.value, display.begin(frame.stem))
-        except Cancelled:
-            raise
-        except Exception as error:
-            yield frame, error
-            return
-        yield frame, (replace(loaded, value=self.rest(loaded.value)), apart)
+            maps = state.apart.maps if state.aside is None else take_back(state.aside)
+        except PlatelightError as error:
+            return error
+        rest = replace(loaded, value=self.rest(loaded.value))
+        return Waiting(state.still, state.inputs, replace(state.apart, maps=maps), rest)
+
+    def _alone(self, frame: Frame, loaded: Loaded[Any] | Exception, display: Meter) -> Taken | Exception:
+        if isinstance(loaded, Exception):
+            return loaded
+        apart = self._apart(frame, loaded, display)
+        if isinstance(apart, Exception):
+            return apart
+        return replace(loaded, value=self.rest(loaded.value)), apart
 
     def _step(self, last: Place, frame: Frame, state: Waiting | Exception) -> Step | None:
         """Ways between two frames, where they follow each other in the shot and both are there."""
@@ -329,7 +333,7 @@ class Steady:
         small, apart, loaded = state.still, state.apart, state.loaded
         assert apart is not None
         assert loaded is not None
-        window[k].state = Waiting(small, None, None)
+        window[k].state = Waiting(small, state.inputs)
         steady = averaged(small, around(window, k))
         let_go(window, k)
         shared, turn = common[frame.shot], self.turn(frame)
@@ -337,17 +341,24 @@ class Steady:
         if shared is not None and turn is not None:
             light = seen(light, turn)
         maps = steadied(apart.maps, small, steady, light)
-        return loaded, Apart(maps, apart.attributes)
+        inputs = made_from(window, k, loaded.inputs, self.others(frame), self.lit)
+        return replace(loaded, inputs=inputs), Apart(maps, apart.attributes)
 
     def _find_shot(self, shot: str, early: Mapping[Frame, Waiting | Exception]) -> Shot | None:
         """What a shot's frames share by its key frames; None where none of them shows a subject."""
-        states = [(early[frame], self.turns[frame]) for frame in self.keys(shot)]
+        keys = self.keys(shot)
+        states = [(early[frame], self.turns[frame]) for frame in keys]
         there = [(state.still, turn) for state, turn in states if isinstance(state, Waiting)]
         if not there:
             raise next(state for state, _ in states if isinstance(state, Exception))
+        lost = {key: early[key] for key in keys if key not in self.lit}
+        for key, error in lost.items():
+            assert isinstance(error, Exception)
+            count = f"{len(there)} of {len(keys)} key frames"
+            log.warning("%s The light of %s is that of %s.", named(key, error), shot, count)
         there = [(one, turn) for one, turn in there if not one.empty]
         if not there:
-            numbers = ", ".join(str(key.number) for key in self.keys(shot))
+            numbers = ", ".join(str(key.number) for key in keys)
             log.warning(
                 "%s: frames %s show no subject, so that each frame keeps its own light.", shot, numbers
             )
@@ -356,7 +367,20 @@ class Steady:
         found = shot_of(
             [one if turn is None else replace(one, light=seen(one.light, turn.T)) for one, turn in there]
         )
-        self.kept.keep_shot(self.keys(shot), self._keys_turns(shot), found)
+        # What failed may be there the next time, when a light that was found without it is not the shot's.
+        if not any(key.path.is_file() for key in lost):
+            self.kept.keep_shot({key: self.lit.get(key, []) for key in keys}, self._keys_turns(shot), found)
+        return found
+
+    def _kept_shot(self, shot: str) -> Shot | None:
+        """What an earlier run or another machine left of a shot."""
+        try:
+            inputs = {key: self.kept.inputs(key) for key in self.keys(shot)}
+        except InputError:  # the key frame's own turn tells what is wrong with it
+            return None
+        found = self.kept.shot(inputs, self._keys_turns(shot))
+        if found is not None:
+            self.lit.update(inputs)
         return found
 
     def _keys_turns(self, shot: str) -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from platelight.commands.batch import Loaded
+from platelight.commands.records import Input
 from platelight.commands.work import Apart
 from platelight.images import Frame
 from platelight.pipeline.temporal import FUTURE, PAST, Still, ways_from
@@ -19,11 +23,14 @@ NOTHING = View(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
 
 @dataclass
 class Waiting:
-    """A frame taken apart: what its neighbors need, and what is written, for the frames that are to be made."""
+    """A frame taken apart: what its neighbors need, the files that it was made from, and what is written, for the frames
+    that are to be made; ``aside`` is the file that holds a key frame's maps until its turn."""
 
     still: Still
-    apart: Apart | None
-    loaded: Loaded[Any] | None
+    inputs: list[Input]
+    apart: Apart | None = None
+    loaded: Loaded[Any] | None = None
+    aside: Path | None = None
 
 
 @dataclass
@@ -68,6 +75,27 @@ def _calmed(window: list[Place], k: int) -> Step | None:
         before, after = window[max(0, k - CALM) : k][::-1], window[k + 1 : k + 1 + CALM]
         window[k].calm = calmed(last.still.view, here.still.view, step, _unbroken(before), _unbroken(after))
     return window[k].calm
+
+
+def made_from(
+    window: list[Place], here: int, read: list[Input], others: list[tuple[str, Frame]],
+    lit: Mapping[Frame, list[Input]],
+) -> list[Input]:  # fmt: skip
+    """What a frame's steady maps were made from, each file as it was when its frame was taken apart. What failed is not
+    among it: the record then does not fit the files that are there, and the next run makes the frame again.
+
+    Args:
+        read: what was read of the frame itself.
+        others: neighbors and key frames by role.
+        lit: what the key frames were, of which the shot's light is.
+    """
+    known = {one.frame: one.state.inputs for one in window if isinstance(one.state, Waiting)}
+    own = {one.role: one for one in known[window[here].frame]}
+    found = [own.get(one.role, one) for one in read]
+    for name, other in others:
+        inputs = (lit if name.startswith("key") else known).get(other, [])
+        found += [msgspec.structs.replace(one, role=f"{name} {one.role}") for one in inputs]
+    return found
 
 
 def let_go(window: list[Place], made: int) -> None:

@@ -125,6 +125,31 @@ def expand(arguments: Iterable[str], frames: str | None = None, strict: bool = T
     return found
 
 
+def whole_shots(frames: Sequence[Frame], whole: str | None) -> dict[str, list[Frame]]:
+    """All frames of the shots that ``frames`` are of, there or not, by the range of ``--shot``; without it ``frames``.
+
+    Raises:
+        InputError: a frame is outside of the range.
+    """
+    found: dict[str, list[Frame]] = {}
+    for name in dict.fromkeys(frame.shot for frame in frames if frame.shot):
+        own = [frame for frame in frames if frame.shot == name]
+        found[name] = shot = expand([name], whole, strict=False) if whole else own
+        known = set(shot)
+        if missing := [frame for frame in own if frame not in known]:
+            raise InputError(
+                f"Frame {missing[0].number} of {name} is not in --shot {whole}.", "Widen --shot."
+            )
+        here = sum(frame.path.is_file() for frame in shot) if whole else len(shot)
+        if here < len(shot) and 2 * here <= len(shot) + 1:
+            log.warning(
+                "%s: only %d of the %d frames of --shot %s are there, and those without a neighbor are not steadied. "
+                "Give a shot on twos as 1001-1100x2.",
+                name, here, len(shot), whole,
+            )  # fmt: skip
+    return found
+
+
 def color_space_of(frame: Frame, chosen: Sequence[str] | None) -> str:
     """The color space that ``--colorspace`` gives a frame: of ``NAME`` and ``GLOB=NAME``, the last that fits."""
     space = "auto"
@@ -197,13 +222,15 @@ def _sequence(pattern: str, numbers: list[int] | None, strict: bool) -> list[Fra
     return matches
 
 
+def usual_step(numbers: list[int]) -> int:
+    """The most frequent step between ascending numbers, the least of several: 2 of a shot on twos, stray frames or not."""
+    steps = Counter(after - before for before, after in itertools.pairwise(numbers))
+    return max(steps, key=lambda step: (steps[step], -step), default=1)
+
+
 def missing_numbers(numbers: list[int]) -> str:
     """Gaps in ascending numbers as ranges, ``1004-1009,1012``; a shot on twos, by its usual step, has none."""
-    steps = Counter(after - before for before, after in itertools.pairwise(numbers))
-    if not steps:
-        return ""
-    usual = max(steps, key=lambda step: (steps[step], -step))
-    gaps = []
+    usual, gaps = usual_step(numbers), []
     for before, after in itertools.pairwise(numbers):
         if after - before > usual:
             first, last = before + usual, after - usual if (after - before) % usual == 0 else after - 1

@@ -21,6 +21,7 @@ from platelight.pipeline.depth import integrate_normals
 from platelight.pipeline.face_form import faces_in, with_faces
 from platelight.pipeline.form import of_a_surface
 from platelight.pipeline.gloss import no_brighter_than_seen
+from platelight.pipeline.hair import darkened_hair, dulled_hair
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
 from platelight.pipeline.neutral import GROWN, NEUTRAL
 from platelight.pipeline.paint import evened
@@ -222,6 +223,8 @@ def decompose(
     paint = evened(reflectance, small_plate, small_matte, normal)
     normal = turned_by_shading(normal, paint, small_plate, small_matte)
     reflectance = evened(reflectance, small_plate, small_matte, normal)
+    if faces:
+        reflectance = darkened_hair(reflectance, small_plate, small_matte, normal, faces)
     reflectance, cast = white_balanced(reflectance, small_matte)
     reflectance, brighter = believable(reflectance, small_plate, small_matte)
     veiled = (small_plate + FLOOR) * torch.exp(reflectance)
@@ -242,8 +245,9 @@ def decompose(
     with networks.half_precision():
         specular = in_passes(finish, working, small_plate, small_matte, normal, small_albedo)
     roughness = with_hair_and_clothes(specular[:, :1], small_albedo, small_matte, faces)
+    f0 = dulled_hair(specular[:, 1:], small_albedo, small_matte, faces)
     view = view_through(window, (height, width), request.fov, size).to(normal.device)
-    f0 = no_brighter_than_seen(specular[:, 1:], roughness, normal, small_plate, inferred, view)
+    f0 = no_brighter_than_seen(f0, roughness, normal, small_plate, inferred, view)
     check_cancelled(cancelled)
 
     progress(0.75, "upsampling")

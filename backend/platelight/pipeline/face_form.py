@@ -74,7 +74,7 @@ def with_faces(normal: Tensor, matte: Tensor, faces: list[Face]) -> Tensor:
         spread = SPACING * face.size
         broad = _blurred(field[rows, columns], cover[rows, columns], spread)
         told = _blurred(shape.normal, np.linalg.norm(shape.normal, axis=-1), spread / 2)
-        trust = TRUST * (shape.trust * cover[rows, columns])[..., None]
+        trust = TRUST * face.belief * (shape.trust * cover[rows, columns])[..., None]
         changed = field[rows, columns] + trust * (told - broad)
         length = np.linalg.norm(changed, axis=-1, keepdims=True)
         field[rows, columns] = np.where(

@@ -21,9 +21,11 @@ from platelight.models import packaged
 Array = npt.NDArray[Any]
 Picture = npt.NDArray[np.float32]
 
-# The least probability of a detection, which is a hint of where to look; of a face, once its points were sought; and how
-# many hints are followed.
-DETECTED, SURE, TRIES = 0.5, 0.95, 24
+# The least probability of a detection, which is a hint of where to look; and how many hints are followed.
+DETECTED, TRIES = 0.5, 24
+# Of a face, once its points were sought: the least, one that unlikelier faces give way to, and one that is believed fully.
+# Between the first and the last it is believed by degrees: a shot's frames would switch at a gate.
+MAYBE, SURE, CERTAIN = 0.7, 0.95, 0.98
 LIKELY = 0.1  # probability of a face at which a second look, better placed, is worth its time
 SEEN, CROP = 128, 192  # pixels that detector and regressor look at
 AROUND = 1.5  # how much larger than the face its crop is
@@ -49,6 +51,12 @@ class Face:
         """Pixels of the longer side of its box."""
         return float(np.ptp(self.points[:, :2], axis=0).max())
 
+    @property
+    def belief(self) -> float:
+        """How far what it tells is believed, 0 to 1."""
+        at = min(max((self.probability - MAYBE) / (CERTAIN - MAYBE), 0.0), 1.0)
+        return at * at * (3 - 2 * at)
+
     def scaled(self, by: Array) -> Face:
         """The face in a picture whose width and height are ``by`` (2,) times this one's."""
         return Face(self.points * [by[0], by[1], float(np.mean(by))], self.probability)
@@ -65,12 +73,17 @@ def find_faces(encoded: Picture) -> list[Face]:
     if min(encoded.shape[:2]) < SMALLEST:
         return []
     kept: list[Face] = []
+    unsure: list[Face] = []  # gives way to sure ones, which are known when all were looked at
     for eyes, size in _candidates(encoded)[:TRIES]:
         middle = eyes.mean(0)
         if any(_within(middle, face) for face in kept):
             continue
         face = _look(encoded, eyes, size)
-        if face is not None and all(_overlap(face, other) < SAME for other in kept):
+        if face is None or any(_overlap(face, other) >= SAME for other in kept):
+            continue
+        (kept if face.probability >= SURE else unsure).append(face)
+    for face in sorted(unsure, key=lambda face: -face.probability):
+        if not any(_within(_middle(face), other) or _within(_middle(other), face) for other in kept):
             kept.append(face)
     return sorted(kept, key=lambda face: -face.probability)
 
@@ -136,7 +149,7 @@ def _look(encoded: Picture, eyes: Array, size: float) -> Face | None:
         box = face.points[:, :2]
         center, size = (box.max(0) + box.min(0)) / 2, face.size
         eyes = box[[RIGHT_CORNER, LEFT_CORNER]]
-    return face if face is not None and face.probability >= SURE else None
+    return face if face is not None and face.probability >= MAYBE else None
 
 
 def _down(eyes: Array) -> Array:
@@ -169,6 +182,10 @@ def _cut(encoded: Picture, to_picture: Array, side: int) -> Picture:
         encoded, to_picture = np.asarray(shrunk, np.float32), to_picture * share
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(encoded, to_picture, (side, side), flags=flags), np.float32)
+
+
+def _middle(face: Face) -> Array:
+    return np.asarray(face.points[:, :2].mean(0))
 
 
 def _within(place: Array, face: Face) -> bool:

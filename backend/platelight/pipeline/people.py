@@ -35,20 +35,24 @@ DARK = (0.05, 0.1)  # albedo of the brightest channel: maybe not cloth, and clot
 
 
 @dataclass(frozen=True)
-class _Head:
+class Head:
     """Of each pixel (h, w), in heights of the face: how far it is ``along`` its up and ``across``, from its middle.
 
-    ``other``: how surely it is not skin, 0 to 1; ``beside``: that it is not within the outline. ``height`` is in pixels.
+    ``skin``: what lies within its outline. ``other``: how surely it is not skin, 0 to 1;
+    ``beside``: that it is not within the outline. ``height`` is in pixels,
+    ``belief`` how far the face itself is believed.
     """
 
+    belief: float
     height: float
     along: Array
     across: Array
+    skin: npt.NDArray[np.bool_]
     beside: Array
     other: Array
 
     @classmethod
-    def of(cls, face: Face, paint: Array, cover: Array) -> _Head | None:
+    def of(cls, face: Face, paint: Array, cover: Array) -> Head | None:
         """Of log albedo (h, w, 3) and matte (h, w); None where the face is too small to tell."""
         outline = face.points[list(OVAL), :2]
         skin = filled(outline, cover.shape[0], cover.shape[1])
@@ -62,15 +66,18 @@ class _Head:
         middle = outline.mean(0)
         across = ((x - middle[0]) * -up[1] + (y - middle[1]) * up[0]) / height
         along = ((x - middle[0]) * up[0] + (y - middle[1]) * up[1]) / height
-        beside = _smooth(cv2.distanceTransform(1 - skin, cv2.DIST_L2, 5) / height, *OUTSIDE)
+        beside = smooth_step(cv2.distanceTransform(1 - skin, cv2.DIST_L2, 5) / height, *OUTSIDE)
         unlike = np.linalg.norm(paint - np.median(paint[inside], axis=0), axis=-1)
-        return cls(height, along, across, beside, beside * _smooth(unlike, *UNLIKE))
+        return cls(face.belief, height, along, across, inside, beside, beside * smooth_step(unlike, *UNLIKE))
 
-    def hair(self, cover: Array) -> Array:
-        """How surely each pixel is this face's hair, (h, w)."""
+    def hair(self, cover: Array, other: Array | None = None) -> Array:
+        """How surely each pixel is this face's hair, (h, w); ``other`` in place of its own."""
         away = np.hypot(self.across / ABOUT, self.along / ABOVE)
         return self.spread(
-            _smooth(self.along, LOWEST, FULL) * (1 - _smooth(away, 0.8, 1.0)) * self.other, cover
+            smooth_step(self.along, LOWEST, FULL)
+            * (1 - smooth_step(away, 0.8, 1.0))
+            * (self.other if other is None else other),
+            cover,
         )
 
     def spread(self, share: Array, cover: Array) -> Array:
@@ -78,7 +85,25 @@ class _Head:
         sigma = max(1.0, 0.04 * self.height)
         weight = cv2.GaussianBlur(cover, (0, 0), sigma)
         blurred = cv2.GaussianBlur((share * cover).astype(np.float32), (0, 0), sigma)
-        return np.asarray(blurred / np.maximum(weight, 1e-3) * self.beside, np.float32)
+        return np.asarray(blurred / np.maximum(weight, 1e-3) * self.beside * self.belief, np.float32)
+
+    def doubted(self, share: Array) -> Array:
+        """``other`` or ``beside`` as the rest of the picture sees it: what may be no face has no skin to spare."""
+        return np.asarray(share + (1 - self.belief) * (1 - share))
+
+
+def heads_in(albedo: Tensor, matte: Tensor, faces: list[Face]) -> list[Head]:
+    """The heads of faces that are large enough to tell; arguments as below."""
+    paint = np.log(np.maximum(albedo[0].permute(1, 2, 0).float().cpu().numpy(), 0.01))
+    cover = matte[0, 0].float().cpu().numpy()
+    return [head for face in faces if (head := Head.of(face, paint, cover)) is not None]
+
+
+def hair_over(heads: list[Head], matte: Tensor) -> Array:
+    """How surely each pixel (h, w) is anybody's hair; skin of one in front of another's is none."""
+    cover = matte[0, 0].float().cpu().numpy()
+    beside = np.min([head.doubted(head.beside) for head in heads], axis=0)
+    return np.asarray(np.minimum(np.max([head.hair(cover) for head in heads], axis=0), beside), np.float32)
 
 
 def with_hair_and_clothes(roughness: Tensor, albedo: Tensor, matte: Tensor, faces: list[Face]) -> Tensor:
@@ -87,19 +112,23 @@ def with_hair_and_clothes(roughness: Tensor, albedo: Tensor, matte: Tensor, face
     Args:
         albedo: (1, 3, h, w), linear. matte: (1, 1, h, w). faces: with points in pixels of this size.
     """
-    if not faces:
-        return roughness
-    paint = np.log(np.maximum(albedo[0].permute(1, 2, 0).float().cpu().numpy(), 0.01))
-    cover = matte[0, 0].float().cpu().numpy()
-    heads = [head for face in faces if (head := _Head.of(face, paint, cover)) is not None]
+    heads = heads_in(albedo, matte, faces)
     if not heads:
         return roughness
-    beside = np.min([head.beside for head in heads], axis=0)
-    hair = np.minimum(np.max([head.hair(cover) for head in heads], axis=0), beside)
+    cover = matte[0, 0].float().cpu().numpy()
+    hair = hair_over(heads, matte)
+    beside = np.min([head.doubted(head.beside) for head in heads], axis=0)
     # One's clothes may lie behind another's face: skin of any is none.
-    worn = _smooth(paint.max(-1), *np.log(DARK)) * np.min([head.other for head in heads], axis=0)
+    other = np.min([head.doubted(head.other) for head in heads], axis=0)
+    worn = smooth_step(np.log(np.maximum(albedo[0].amax(0).float().cpu().numpy(), 0.01)), *np.log(DARK))
     cloth = np.max(
-        [head.spread(worn * (1 - _smooth(head.along, WORN, COLLAR)), cover) for head in heads], axis=0
+        [
+            head.spread(
+                worn * np.minimum(other, head.other) * (1 - smooth_step(head.along, WORN, COLLAR)), cover
+            )
+            for head in heads
+        ],
+        axis=0,
     )
     cloth = np.minimum(cloth, beside)
     for share, rough in ((hair, HAIR), (cloth, CLOTH)):
@@ -108,9 +137,9 @@ def with_hair_and_clothes(roughness: Tensor, albedo: Tensor, matte: Tensor, face
     return roughness
 
 
-def _smooth(value: Array, low: float, high: float) -> Array:
+def smooth_step(value: Array, low: float, high: float) -> Array:
     at = np.clip((value - low) / (high - low), 0, 1)
     return np.asarray(at * at * (3 - 2 * at))
 
 
-__all__ = ["CLOTH", "HAIR", "with_hair_and_clothes"]
+__all__ = ["CLOTH", "HAIR", "Head", "hair_over", "heads_in", "smooth_step", "with_hair_and_clothes"]

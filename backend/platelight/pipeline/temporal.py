@@ -48,8 +48,9 @@ class Still:
 
     Groups: unit ``normal`` (3), logarithm of ``albedo`` (3), ``finish`` roughness, f0 and cavity (3), logarithm of ``depth``
     (1). The view's values are such as half floats hold too, so that one read back is the one that was stored. ``reflectance`` (3,)
-    is the median logarithm of albedo over plate; ``level`` (3,) what must be added to the logarithm of albedo for the
-    shot's, see :func:`leveled`; it is not stored.
+    is the median logarithm of albedo over plate, NaN where the matte is too faint to tell it; ``level`` (3,) what must be
+    added to the logarithm of albedo for the shot's, and ``share`` how far that was believed, see :func:`leveled`; neither
+    is stored.
     """
 
     view: View
@@ -58,6 +59,7 @@ class Still:
     reflectance: Pixels
     shape: tuple[int, int]
     level: Pixels = field(default_factory=lambda: np.zeros(3, np.float32))
+    share: float = 0.0
 
     @property
     def empty(self) -> bool:
@@ -108,7 +110,8 @@ def key_places(count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Shot:
-    """What all frames of a shot share: ``light`` (h, 2h, 3) and ``reflectance`` (3,), the logarithm of albedo over plate."""
+    """What all frames of a shot share: ``light`` (h, 2h, 3) and ``reflectance`` (3,), the logarithm of albedo over
+    plate, NaN where no key frame tells it."""
 
     light: Pixels
     reflectance: Pixels
@@ -123,7 +126,10 @@ def shot_of(frames: Sequence[Still]) -> Shot:
     level = np.log(strengths)
     strength = np.exp(_robust(level, np.abs(level - np.median(level))))
     each = np.stack([one.reflectance for one in frames])
-    reflectance = _robust(each, np.abs(each - np.median(each, axis=0)).mean(1, dtype=np.float64))
+    each = each[np.isfinite(each).all(1)]
+    reflectance = np.full(3, np.nan)
+    if len(each):
+        reflectance = _robust(each, np.abs(each - np.median(each, axis=0)).mean(1, dtype=np.float64))
     return Shot(np.asarray(_robust(shapes, off) * strength, np.float32), np.asarray(reflectance, np.float32))
 
 
@@ -141,7 +147,10 @@ def leveled(frame: Still, shot: Shot) -> Still:
     theirs. A difference beyond ``DOUBT`` is taken for a change of the light, or of the camera's exposure, and is left.
     """
     more = np.asarray(shot.reflectance - frame.reflectance, np.float32)
-    return replace(frame, level=more / (1 + (np.abs(more).max() / np.float32(DOUBT)) ** 4))
+    if not np.isfinite(more).all():
+        return frame
+    share = 1 / (1 + (np.abs(more).max() / np.float32(DOUBT)) ** 4)
+    return replace(frame, level=more * share, share=float(share))
 
 
 def still(maps: Mapping[str, Pixels]) -> Still:
@@ -172,7 +181,7 @@ def still(maps: Mapping[str, Pixels]) -> Still:
         matte > 0.5
     ]
     part = part[:: max(1, len(part) // 100_000)]
-    reflectance = np.median(part, axis=0) if len(part) else np.zeros(3)
+    reflectance = np.median(part, axis=0) if len(part) else np.full(3, np.nan)
 
     def rounded(plane: Pixels) -> Pixels:
         return plane.astype(np.float16).astype(np.float32)
@@ -206,22 +215,22 @@ def averaged(frame: Still, neighbors: Sequence[tuple[int, Still, Way]]) -> dict[
     one = np.ones((*frame.view.gray.shape, 1))
     # Hann: no frame enters with a jump.
     hann = [_hann(distance) for distance, _, _ in neighbors]
-    # Levels come from plates; where lamp or iris flicker, the plate does along the flow: that is not albedo's.
+    # Levels come from plates; where lamp or iris flicker, the plate does along the flow: that is not albedo's. Of a frame
+    # whose level was not believed, as under a flash, albedo is the networks' own, and has nothing of the plate's gain.
+    gains = [np.float32(way.gain * min(frame.share, other.share)) for _, other, way in neighbors]
     # A neighbor that cannot be followed, as beyond a cut, says nothing of them.
     cover = frame.view.matte.astype(np.float64) + 1e-6
     said = [
         near * float(np.average(way.trust, weights=cover))
         for near, (_, _, way) in zip(hann, neighbors, strict=True)
     ]
-    usual = np.float32(
-        sum(share * way.gain for share, (_, _, way) in zip(said, neighbors, strict=True)) / (1 + sum(said))
-    )
+    usual = np.float32(sum(one * gain for one, gain in zip(said, gains, strict=True)) / (1 + sum(said)))
     own = {name: frame.group(name) + (usual if name == "albedo" else 0) for name in names}
     # Sums of weight, weight * d, weight * d^2, weight * value, weight * d * value over distances d in time.
     sums = {name: [one.copy(), 0 * one, 0 * one, own[name].astype(np.float64), 0 * frame.group(name)]
             for name in names}  # fmt: skip
-    for near, (distance, other, way) in zip(hann, neighbors, strict=True):
-        there = [other.group(name) + (usual - way.gain if name == "albedo" else 0) for name in names]
+    for near, gain, (distance, other, way) in zip(hann, gains, neighbors, strict=True):
+        there = [other.group(name) + (usual - gain if name == "albedo" else 0) for name in names]
         stack = carry(np.asarray(np.concatenate(there, 2), np.float32), way.flow)
         for name, values in zip(names, np.split(stack, np.cumsum(widths)[:-1], axis=2), strict=True):
             off = np.linalg.norm(values - own[name], axis=-1) / OUTLIER[name]

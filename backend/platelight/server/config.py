@@ -33,7 +33,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Args:
         endpoint: where to listen; port 0 takes any free one. Beyond loopback only with ``allow_remote``.
         devices: what workers compute on, one worker each: ``cpu``, ``cpu:0-3`` (that set of cores), ``cuda``,
-            ``cuda:1``, ``mps``. They share one queue.
+            ``cuda:1``, ``mps``, or ``auto``: a GPU where torch finds one, else ``cpu``. They share one queue.
         threads: threads a worker may use; None leaves it to the pipeline, or to the size of its set of cores.
         store: folder of jobs and planes; None is ``store`` in the config folder.
         connection_file: where endpoint and public key are told to local clients; None is the config folder's.

@@ -1,7 +1,8 @@
-"""What a worker computes on: a set of processor cores, or an accelerator by its index."""
+"""What a worker computes on: a set of processor cores, an accelerator by its index, or the best that is found."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 from platelight.protocol.errors import InputError
 
+log = logging.getLogger(__name__)
+AUTO = "auto"
 _PLAIN = re.compile(r"(cpu|mps|cuda(:\d+)?|[a-z]+)")
 _CORES = re.compile(r"cpu:\d+(-\d+)?(\+\d+(-\d+)?)*")
 
@@ -23,7 +26,7 @@ class Device:
 
 
 def parse_devices(names: Sequence[str]) -> tuple[Device, ...]:
-    """Return devices of ``cpu``, ``cpu:0-3``, ``cpu:0-1+4-5``, ``cuda``, ``cuda:1`` or ``mps``, each once.
+    """Return devices of ``auto``, ``cpu``, ``cpu:0-3``, ``cpu:0-1+4-5``, ``cuda``, ``cuda:1`` or ``mps``, each once.
 
     Raises:
         InputError: a name that is none of these, one that is named twice, or sets of cores that overlap.
@@ -50,7 +53,28 @@ def _parse(name: str) -> Device:
         return Device(name, "cpu", frozenset(cores))
     if _PLAIN.fullmatch(name):
         return Device(name, name)
-    raise InputError(f"'{name}' is no device.", "Write cpu, cpu:0-3, cuda, cuda:1 or mps.")
+    raise InputError(f"'{name}' is no device.", "Write auto, cpu, cpu:0-3, cuda, cuda:1 or mps.")
+
+
+def found(device: Device) -> Device:
+    """What ``auto`` is on this machine: a GPU that torch can compute on, else the processor; any other device as it is.
+
+    For a worker's own process: torch is imported, which the server does without.
+    """
+    if device.name != AUTO:
+        return device
+    import torch
+
+    for name, there in (("cuda", torch.cuda.is_available), ("mps", torch.backends.mps.is_available)):
+        if not there():
+            continue
+        try:
+            (torch.ones(1, device=name) + 1.0).item()
+        except RuntimeError as error:  # a GPU that this PyTorch has no code for, say
+            log.warning("the %s device is passed over: %s", name, str(error).partition("\n")[0])
+        else:
+            return Device(name, name)
+    return Device("cpu", "cpu")
 
 
 def pin(device: Device) -> int | None:

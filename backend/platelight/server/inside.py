@@ -16,9 +16,10 @@ class Inside(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=str.lo
 
 
 class Ready(Inside, frozen=True):
-    """The worker has loaded its code and waits for a job."""
+    """The worker has loaded its code and waits for a job; ``device`` is what it computes on, never ``auto``."""
 
     pid: int
+    device: Label
 
 
 class Unable(Inside, frozen=True):

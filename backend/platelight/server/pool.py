@@ -92,9 +92,10 @@ class Event:
 
 @dataclass
 class _Place:
-    """A device and how starting workers on it went."""
+    """A device and how starting workers on it went; ``shown`` is what ``auto`` turned out to be."""
 
     device: Device
+    shown: str = ""
     failed_starts: int = 0
     not_before: float = 0.0
 
@@ -220,7 +221,7 @@ class Pool:
         """Return the state of every worker."""
         return tuple(
             WorkerReport(
-                one.name, one.place.device.name, "silent" if one.silent else one.state.value, one.memory,
+                one.name, one.place.shown or one.place.device.name, "silent" if one.silent else one.state.value, one.memory,
                 one.key[:12], (one.process.pid or 0) if one.process else 0,
             )
             for one in self._processes.values()
@@ -302,7 +303,8 @@ class Pool:
         match message:
             case Ready():
                 process.state, process.place.failed_starts = WorkerState.IDLE, 0
-                log.info("worker %s: ready after %.2f s", process.name, time.monotonic() - process.since)
+                process.place.shown, taken = message.device, time.monotonic() - process.since
+                log.info("worker %s: ready on %s after %.2f s", process.name, message.device, taken)
             case Unable():
                 self.unable = message
                 process.place.failed_starts = STARTS_ALLOWED  # it would say the same again

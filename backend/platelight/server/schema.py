@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
@@ -151,8 +152,16 @@ def open_database(folder: Path) -> sqlite3.Connection:
 
 
 def lock_folder(folder: Path) -> int:
-    """Take a store for this process; returns the file that holds the lock. Raises InputError if it is taken."""
-    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    """Take a store for this process; returns the file that holds the lock.
+
+    Raises:
+        InputError: it is taken, also by another machine's server, or the file cannot be locked.
+    """
+    path = folder / "lock"
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened: {error.strerror}.", "Use another --store.") from error
     try:
         if os.name == "posix":
             import fcntl
@@ -164,7 +173,13 @@ def lock_folder(folder: Path) -> int:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
     except OSError as error:
         os.close(file)
+        if error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES):
+            raise InputError(
+                f"{path} cannot be locked: {error.strerror}.", "Use a --store on a disk of this machine."
+            ) from error
         raise InputError(
-            f"Another server uses the store {folder}.", "Stop it, or give this one a --store of its own."
+            f"Another server uses the store {folder}.",
+            "Stop it, here or on another machine with this home, or give this one a --store or "
+            "PLATELIGHT_CONFIG_DIR of its own.",
         ) from error
     return file

@@ -21,9 +21,10 @@ from platelight.client.keys import (
     config_dir,
     connection_file,
     load_or_make_keys,
-    read_private,
+    read_connection,
     write_connection,
 )
+from platelight.client.processes import this_machine
 from platelight.protocol.errors import InputError, PlatelightError
 from platelight.resources import prefer_systems_libsodium
 from platelight.server.broker import Broker
@@ -76,9 +77,9 @@ def serve(config: ServeConfig) -> None:
                 f"Cannot listen on {config.endpoint}: {error}.",
                 "Take another --port, or stop the other server.",
             ) from error
-        path = config.connection_file or connection_file()
-        write_connection(ConnectionInfo(endpoint, server_keys.public, os.getpid()), path)
-        stack.callback(_remove_connection, path)
+        here = ConnectionInfo(_from_here(endpoint), server_keys.public, os.getpid(), this_machine())
+        if _tell(here, path := config.connection_file or connection_file()):
+            stack.callback(_remove_connection, here, path)
         own = prefer_systems_libsodium()
         log.info("encrypting with %s", f"the system's libsodium {own}" if own else "pyzmq's libsodium")
         print(f"listening on {endpoint}", flush=True)
@@ -118,9 +119,30 @@ def _when_stdin_ends(ask: Callable[[], None]) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _remove_connection(path: Path) -> None:
+def _from_here(endpoint: str) -> str:
+    """Where clients on this machine reach a server that listens on all addresses, which is no address to connect to."""
+    return endpoint.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+
+def _tell(own: ConnectionInfo, path: Path) -> bool:
+    """Write the connection file, unless it is that of another server that runs here; True when it was written."""
+    with contextlib.suppress(PlatelightError):
+        other = read_connection(path)
+        if other.runs:
+            log.warning(
+                "%s stays that of the server at %s; for this one give another --connection-file",
+                path, other.endpoint,
+            )  # fmt: skip
+            return False
+    write_connection(own, path)
+    return True
+
+
+def _remove_connection(own: ConnectionInfo, path: Path) -> None:
     with contextlib.suppress(FileNotFoundError, PlatelightError):
-        if read_private(path).get("pid") == os.getpid():  # a newer server may have written its own by now
+        if (
+            read_connection(path) == own
+        ):  # another server, or another machine's, may have written its own by now
             path.unlink()
 
 
@@ -131,7 +153,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="listen on this port of 127.0.0.1; 0 takes any free one")
     parser.add_argument(
         "--device", dest="devices", action="append", metavar="D",
-        help="what to compute on: cpu, cpu:0-3, cuda, cuda:1, mps; again for a further worker (default cpu)",
+        help="what to compute on: auto (a GPU if there is one), cpu, cpu:0-3, cuda, cuda:1, mps; again for a further "
+        "worker (default cpu)",
     )  # fmt: skip
     parser.add_argument("--threads", type=int, help="threads a worker may use")
     parser.add_argument("--store", help="folder of jobs and results")

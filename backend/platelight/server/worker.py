@@ -30,7 +30,7 @@ from platelight.protocol.messages import Limits, PlaneInfo
 from platelight.protocol.requests import Request
 from platelight.resources import keep_freed_memory, resident_memory
 from platelight.server.blobs import BlobFolder
-from platelight.server.devices import Device, pin
+from platelight.server.devices import Device, found, pin
 from platelight.server.inside import (
     Beat,
     Broken,
@@ -182,9 +182,9 @@ class Worker:
         self._send(Unable(error.sentence[:2000], error.remedy[:2000]))
         self._context.destroy(linger=1000)
 
-    def serve(self, code: JobCode) -> None:
+    def serve(self, code: JobCode, device: Device) -> None:
         """Wait for jobs and run them, one by one."""
-        self._send(Ready(os.getpid()))
+        self._send(Ready(os.getpid(), device.name))
         while True:
             if not self._socket.poll(int(BEAT_SECONDS * 1000)):
                 while code.idle() and not self._socket.poll(0):
@@ -306,10 +306,11 @@ def work(options: WorkerOptions) -> None:
     try:
         if options.memory is None:
             keep_freed_memory()
-        cores = pin(options.device)
+        device = found(options.device)
+        cores = pin(device)
         threads = options.threads or cores
-        code = load_job(options.job, options.device.torch, threads, options.memory, options.engine)
+        code = load_job(options.job, device.torch, threads, options.memory, options.engine)
     except PlatelightError as error:
         worker.refuse(error)
         raise SystemExit(1) from None
-    worker.serve(code)
+    worker.serve(code, device)

@@ -17,10 +17,8 @@ from torch.nn import functional as F
 from platelight.protocol.errors import InputError
 from platelight.training.materials import unit
 from platelight.training.parts import Part
-from platelight.training.standing import stood
 
 FLIPPED_SH = {-1: (3, 4, 7), -2: (1, 4, 5)}  # coefficients odd in x, odd in y
-STANDING = 0.5  # of things, not of people
 LEAN, PEOPLE_LEAN = 0.15, 0.05  # standard deviation of the slope by which bodies are made to lean
 BANDS = (1.0, *[2 / 3] * 3, *[0.25] * 5)  # cosine lobe, divided by pi (Ramamoorthi, Hanrahan 2001)
 
@@ -173,9 +171,6 @@ class Bank:
             return float(torch.rand((), generator=generator))
 
         full = self.size
-        people = bool((raw["part"] == int(Part.SKIN)).any())
-        if not people and chance() < STANDING:
-            raw["part"] = stood(raw["part"], raw["rest"], raw["normal"], generator)
         part = torch.from_numpy(raw["part"].astype(np.int64))
         ys, xs = torch.nonzero(part, as_tuple=True)
         # Most pictures show the whole subject, as a plate's crop about its matte does; some a part of it.
@@ -240,6 +235,7 @@ class Bank:
         # A bank holds few bodies: the same one deeper or flatter, mirrored or upside down is another to a network.
         # Things are as deep as photographed ones: their normals face the camera by 0.67 in the mean, as seen flat by 0.73.
         middle_side = math.sqrt(height * width)
+        people = bool((raw["part"] == int(Part.SKIN)).any())
         deep = math.exp(0.4 * (chance() - 0.5) if people else 0.5 * chance())
         stretch = torch.diag(torch.tensor([middle_side / width, middle_side / height, deep]))
         made = deformed(made, leaning(parts, generator) @ stretch)

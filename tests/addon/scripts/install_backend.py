@@ -14,7 +14,8 @@ installer, preferences, wire = (
     sys.modules[f"{PACKAGE}.{name}"] for name in ("installer", "preferences", "wire")
 )
 folder = preferences.user_folder() / "backend"
-out: dict[str, object] = {"before": installer.install_state(folder, wire.version)}
+bundled = sys.modules[f"{PACKAGE}.ui.draw"].bundled()
+out: dict[str, object] = {"before": installer.install_state(folder, *bundled)}
 bpy.context.preferences.system.use_online_access = False
 try:
     bpy.ops.platelight.install_backend()
@@ -22,6 +23,7 @@ except RuntimeError as error:
     out["offline"] = str(error)
 bpy.context.preferences.addons[PACKAGE].preferences.install_options = "--no-index --no-deps"
 out["installed"] = sorted(bpy.ops.platelight.install_backend())
-out["after"] = installer.install_state(folder, wire.version)
+out["after"] = installer.install_state(folder, *bundled)
+out["version"] = installer.installed_version(folder) == wire.version
 out["inside"] = str(installer.environment_python(folder)).startswith(str(preferences.user_folder()))
 print("\nRESULT " + json.dumps(out), flush=True)
