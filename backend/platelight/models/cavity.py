@@ -9,11 +9,10 @@ and reflections of the plate's own light, which must not come back under another
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from platelight.models.form import cubic, fit, raster, trust_of
+from platelight.models.form import blurred, cubic, fit, raster, trust_of
 from platelight.models.networks import luminance
 
 BROAD = 0.1  # of the subject's long side: what is smoother is left out
@@ -37,23 +36,13 @@ def cavity(reflectance: Tensor, plate: Tensor, matte: Tensor, normal: Tensor) ->
     ]
     rest = small - (terms @ weights)[..., 0][:, None]
     broad = F.interpolate(
-        _smooth(rest, inside), size=shading.shape[-2:], mode="bilinear", align_corners=False
+        blurred(rest, inside, BROAD * max(rest.shape[-2:]))[0],
+        size=shading.shape[-2:],
+        mode="bilinear",
+        align_corners=False,
     )
     explained = (cubic(normal.permute(0, 2, 3, 1)) @ weights)[..., 0][:, None]
     return (shading - explained - broad).clamp(DEEPEST, HIGHEST)
-
-
-def _smooth(values: Tensor, inside: Tensor) -> Tensor:
-    """Values (N, 1, h, w), known where ``inside`` is 1, blurred by a Gaussian of ``BROAD``."""
-    sigma = BROAD * max(values.shape[-2:])
-    reach = int(3 * sigma) + 1
-    place = torch.arange(-reach, reach + 1, device=values.device)
-    bell = torch.exp(-0.5 * (place / sigma) ** 2).to(values)
-    both = torch.cat([values * inside, inside], 1)
-    for kernel in (bell.view(1, 1, -1, 1), bell.view(1, 1, 1, -1)):
-        pad = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
-        both = F.conv2d(both, kernel.expand(2, 1, -1, -1), padding=pad, groups=2)
-    return both[:, :1] / both[:, 1:].clamp_min(1e-3 * float(bell.sum()) ** 2)
 
 
 __all__ = ["cavity"]

@@ -67,6 +67,23 @@ def raster(image: Tensor) -> Tensor:
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
+def blurred(values: Tensor, inside: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Values (N, C, h, w), known where ``inside`` (N, 1, h, w) is 1, under a Gaussian of so many pixels, and the share of its weight
+    (N, 1, h, w) that is known.
+    """
+    sigma = max(sigma, 0.3)
+    reach = int(3 * sigma) + 1
+    place = torch.arange(-reach, reach + 1, device=values.device)
+    bell = torch.exp(-0.5 * (place / sigma) ** 2).to(values)
+    bell = bell / bell.sum()
+    both = torch.cat([values * inside, inside], 1)
+    channels = both.shape[1]
+    for kernel in (bell.view(1, 1, -1, 1), bell.view(1, 1, 1, -1)):
+        pad = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
+        both = F.conv2d(both, kernel.expand(channels, 1, -1, -1), padding=pad, groups=channels)
+    return both[:, :-1] / both[:, -1:].clamp_min(1e-3), both[:, -1:]
+
+
 def lit_as(plate: Tensor, matte: Tensor, normal: Tensor, shading: Tensor) -> Tensor:
     """Shading with what of the plate's difference from it the normals explain: the light fitted to the plate.
 

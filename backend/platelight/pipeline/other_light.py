@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from platelight.models.form import SIDE, fit, slope, trust_of
+from platelight.models.form import SIDE, blurred, fit, slope, trust_of
 from platelight.models.networks import MIDDLE, luminance
 from platelight.pipeline.resample import enlarged, fitted, resize
 from platelight.pipeline.room import Large
@@ -114,7 +114,7 @@ def own_detail(plate: Large, made: Large, matte: Large, share: float) -> Callabl
     inside = Large(lambda a, b: gap(a, b) * matte.rows(a, b), plate.shape, plate.bands)
     small = resize(inside, least) / cover.clamp_min(1e-3)
     solid = (cover > 0.5).to(torch.float32)
-    broad, weight = _blurred(small, solid, FINE * math.sqrt(float(solid.sum())))
+    broad, weight = blurred(small, solid, FINE * math.sqrt(float(solid.sum())))
     known = share * (weight / KNOWN).clamp(0, 1)
 
     def change(top: int, bottom: int) -> Tensor:
@@ -122,21 +122,6 @@ def own_detail(plate: Large, made: Large, matte: Large, share: float) -> Callabl
         return (enlarged(known, size, top, bottom) * fine).clamp(-FARTHEST, FARTHEST)
 
     return change
-
-
-def _blurred(values: Tensor, solid: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """Values (1, C, h, w), known where ``solid`` (1, 1, h, w) is 1, under a Gaussian; and what of its weight is known (1, 1, h, w)."""
-    sigma = max(sigma, 0.3)
-    reach = int(3 * sigma) + 1
-    place = torch.arange(-reach, reach + 1, device=values.device)
-    bell = torch.exp(-0.5 * (place / sigma) ** 2).to(values)
-    bell = bell / bell.sum()
-    both = torch.cat([values * solid, solid], 1)
-    channels = both.shape[1]
-    for kernel in (bell.view(1, 1, -1, 1), bell.view(1, 1, 1, -1)):
-        pad = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
-        both = F.conv2d(both, kernel.expand(channels, 1, -1, -1), padding=pad, groups=channels)
-    return both[:, :-1] / both[:, -1:].clamp_min(1e-3), both[:, -1:]
 
 
 __all__ = ["Change", "change_of_light", "gradient", "own_detail"]
