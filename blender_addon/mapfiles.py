@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import platform
 import re
 import shutil
 import time
@@ -44,7 +43,7 @@ def new_folder(root: Path, uid: str) -> Path:
 
 
 def _machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a name may hold what no file's may
+    return hashlib.sha256(wire.this_machine().encode()).hexdigest()[:8]  # a name may hold what no file's may
 
 
 def map_path(folder: Path, name: str, frame: int | None = None) -> Path:

@@ -88,6 +88,13 @@ def local_endpoint() -> str:
         return ""
 
 
+def this_machine() -> str:
+    """The name of this computer."""
+    from platelight.client import processes
+
+    return processes.this_machine()
+
+
 def lives(pid: int) -> bool:
     """Whether a process of this user's runs on this computer."""
     from platelight.client import processes
@@ -166,6 +173,7 @@ __all__ = [
     "public_key",
     "read_tracks",
     "sequences",
+    "this_machine",
     "trust",
     "trusted_key",
     "version",

@@ -176,10 +176,8 @@ def test_a_backend_is_started_on_this_computer_only(
     process = remote.ensure_backend(settings, None)
     try:
         assert process.pid is not None
-        assert process.command[-2:] == [
-            "--device",
-            "auto",
-        ]  # left out, it would be the processor
+        # Left out, it would be the processor.
+        assert process.command[-2:] == ["--device", "auto"]
     finally:
         process.stop()
     for quota, said in ((1 << 30, "4"), (10 << 30, "10"), (int(6.5 * (1 << 30)), "6.5")):

@@ -38,9 +38,8 @@ def test_maps_of_another_blender_that_runs_stay(
         patch.undo()
         assert mapfiles.clear(tmp_path, {used}) == 1000
         assert (own.exists(), used.exists(), theirs.exists(), old.exists()) == (False, True, True, True)
-        assert (
-            mapfiles.trim(tmp_path, {used}, 1) == 0
-        )  # nor for the quota, in a Blender that is open for days
+        # Nor for the quota, in a Blender that is open for days.
+        assert mapfiles.trim(tmp_path, {used}, 1) == 0
         assert mapfiles.used_bytes(tmp_path) == 3000
         other.communicate(b"\n")
     assert mapfiles.clear(tmp_path, {used}) == 2000  # it has ended
@@ -51,7 +50,7 @@ def test_maps_of_another_machine_stay_for_a_day(
 ) -> None:
     mapfiles = addon("mapfiles")
     with monkeypatch.context() as patch:
-        patch.setattr(mapfiles.platform, "node", lambda: "elsewhere")
+        patch.setattr(mapfiles.wire, "this_machine", lambda: "elsewhere")
         folder = mapfiles.new_folder(tmp_path, "plate")
     folder.mkdir(parents=True)
     (folder / "albedo.exr").write_bytes(bytes(1000))

@@ -42,7 +42,7 @@ def test_the_cavity_map_is_a_factor_of_the_albedo(run_blender: Callable[..., Any
     assert seen["keys"] == 3  # without, with, painted on: the instant preview reads each
     # Cycles' passes hold what these maps tell; depth is for shadows and lamps alone
     with_map = ["Relight", "cavity", "roughness"]
-    assert seen["sent"] == [["Refine"], ["Relight", "roughness"], ["Refine"], with_map]
+    assert seen["sent"] == [["Refine"], ["Relight", "roughness"], ["Refine", "cavity"], with_map]
 
 
 def test_single_pixels_stay_sharp(run_blender: Callable[..., Any]) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from platelight.models.networks import RenderNet
+from platelight.pipeline import service
 from platelight.pipeline.other_light import MOST, OWN, Change, change_of_light, own_detail
+from platelight.pipeline.relight import REFINED
 from platelight.pipeline.room import Large
+from platelight.protocol.requests import Refine
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -149,3 +154,49 @@ def test_what_cannot_tell_is_not_taken_for_the_same_light() -> None:
     for way, cover in ((wall, torch.ones_like(matte)), (normal, hair)):
         images = (image, paint, image, paint, way, cover)
         assert change_of_light(*map(large, images)).share == 0.0
+
+
+def test_the_refiner_keeps_a_part_of_the_render_and_the_plates_detail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a network that changes nothing, under the plate's own light and under one from the other side."""
+    normal, matte = ball()
+    solid = (F.avg_pool2d(matte, 31, 1, 15) > 0.99)[0, 0].numpy()
+    lines = 1 + 0.3 * torch.sin(torch.arange(SIZE) * 1.5).view(1, 1, 1, SIZE)
+    paint, lit, far = torch.full((1, 3, SIZE, SIZE), 0.4), 0.4 * shaded(RIGHT), 0.4 * shaded(LEFT)
+    monkeypatch.setattr(RenderNet, "predict", lambda self, p, m, n, a, d, s: d + s)
+
+    def planes(passed: Tensor) -> dict[str, np.ndarray]:
+        given = {
+            "foreground": lit * lines,
+            "normal": normal,
+            "albedo": paint,
+            "diffuse": passed,
+            "specular": 0 * passed,
+        }
+        return {"matte": matte[0, 0].numpy(), **{k: v[0].permute(1, 2, 0).numpy() for k, v in given.items()}}
+
+    def stripes(passed: Tensor) -> float:
+        """How much of the lines' contrast is in what comes out."""
+        out = service.run_job(Refine(working_size=SIZE, backdrop="none"), planes(passed)).planes["relit"][
+            ..., 1
+        ]
+        seen = np.log(np.maximum(out, 1e-4) / passed[0, 1].numpy().clip(1e-4))[solid]
+        wave = np.log(lines.expand(1, 1, SIZE, SIZE)[0, 0].numpy())[solid]
+        return float(np.cov(seen, wave)[0, 1] / wave.var())
+
+    assert stripes(lit) == pytest.approx(OWN * REFINED, abs=0.12)
+    assert abs(stripes(far)) < 0.15
+
+    def refined() -> np.ndarray:
+        return service.run_job(Refine(working_size=SIZE, backdrop="none"), planes(far)).planes["relit"][
+            ..., 1
+        ]
+
+    same = refined()
+    monkeypatch.setattr(
+        RenderNet, "predict", lambda self, p, m, n, a, d, s: (d + s) * torch.exp(0.5 * n[:, :1])
+    )
+    told = np.log(refined()[solid] / same[solid])
+    slope = np.polyfit(normal[0, 0].numpy()[solid], told, 1)[0]
+    assert slope == pytest.approx(0.5 * REFINED, abs=0.08)

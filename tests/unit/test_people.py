@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from platelight.pipeline.faces import OVAL, Face
-from platelight.pipeline.people import CLOTH, HAIR, with_hair_and_clothes
+from platelight.pipeline.people import CLOTH, HAIR, heads_in, with_hair_and_clothes
 from torch import Tensor
 
 SIDE = 128
@@ -38,7 +38,7 @@ def head(hair: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
 def test_hair_and_clothes_are_rough_and_skin_is_not() -> None:
     albedo, matte = head(BROWN)
     given = torch.full((1, 1, SIDE, SIDE), 0.4)
-    found = with_hair_and_clothes(given, albedo, matte, [face()])[0, 0]
+    found = with_hair_and_clothes(given, albedo, matte, heads_in(albedo, matte, [face()]))[0, 0]
     assert float(found[32, 64]) == pytest.approx(HAIR, abs=0.02)  # above
     assert float(found[55, 40]) == pytest.approx(HAIR, abs=0.02)  # beside
     assert float(found[50:80, 54:74].max()) == pytest.approx(0.4)  # skin
@@ -48,7 +48,9 @@ def test_hair_and_clothes_are_rough_and_skin_is_not() -> None:
 
 def test_black_clothes_keep_their_gloss_and_black_hair_does_not() -> None:
     albedo, matte = head(BLACK)
-    found = with_hair_and_clothes(torch.full((1, 1, SIDE, SIDE), 0.4), albedo, matte, [face()])[0, 0]
+    found = with_hair_and_clothes(
+        torch.full((1, 1, SIDE, SIDE), 0.4), albedo, matte, heads_in(albedo, matte, [face()])
+    )[0, 0]
     assert float(found[32, 64]) == pytest.approx(HAIR, abs=0.02)
     assert float(found[100:].max()) < 0.42
 
@@ -61,8 +63,8 @@ def test_a_face_of_another_color_in_front_of_clothes_is_no_cloth() -> None:
     dark = torch.from_numpy(np.hypot((x - 64) / 10.2, (y - 108) / 12) < 1)
     albedo[0][:, dark] = torch.tensor((0.2, 0.1, 0.06))[:, None]
     given = torch.full((1, 1, SIDE, SIDE), 0.4)
-    alone = with_hair_and_clothes(given, albedo, matte, [face()])[0, 0]
-    both = with_hair_and_clothes(given, albedo, matte, [face(), other])[0, 0]
+    alone = with_hair_and_clothes(given, albedo, matte, heads_in(albedo, matte, [face()]))[0, 0]
+    both = with_hair_and_clothes(given, albedo, matte, heads_in(albedo, matte, [face(), other]))[0, 0]
     assert float(alone[108, 64]) > 0.6
     assert float(both[100:117, 58:70].max()) == pytest.approx(0.4)
     assert float(both[108, 20]) == pytest.approx(CLOTH, abs=0.02)
@@ -73,8 +75,8 @@ def test_hair_of_one_is_not_on_anothers_cheek() -> None:
     other = face()
     other.points[:, 0] += 34  # beside the first one's, where its hair would be
     given = torch.full((1, 1, SIDE, SIDE), 0.4)
-    alone = with_hair_and_clothes(given, albedo, matte, [other])[0, 0]
-    both = with_hair_and_clothes(given, albedo, matte, [face(), other])[0, 0]
+    alone = with_hair_and_clothes(given, albedo, matte, heads_in(albedo, matte, [other]))[0, 0]
+    both = with_hair_and_clothes(given, albedo, matte, heads_in(albedo, matte, [face(), other]))[0, 0]
     middle = (slice(60, 72), slice(90, 106))
     assert float(alone[middle].max()) == pytest.approx(0.4, abs=0.02)
     assert float(both[middle].max()) == pytest.approx(0.4, abs=0.02)
@@ -84,7 +86,9 @@ def test_a_doubtful_face_makes_rough_by_degrees_and_takes_nothing_from_others() 
     albedo, matte = head(BROWN)
     given = torch.full((1, 1, SIDE, SIDE), 0.4)
     sure, enough, half, none = (
-        with_hair_and_clothes(given, albedo, matte, [Face(face().points, probability)])
+        with_hair_and_clothes(
+            given, albedo, matte, heads_in(albedo, matte, [Face(face().points, probability)])
+        )
         for probability in (1.0, 0.98, 0.84, 0.7)
     )
     assert torch.equal(enough, sure)
@@ -92,23 +96,31 @@ def test_a_doubtful_face_makes_rough_by_degrees_and_takes_nothing_from_others() 
     torch.testing.assert_close(half - given, (sure - given) / 2, atol=0.03, rtol=0)
     other = face()
     other.points[:, 0] += 34  # beside the first one's, where its hair is
-    both = with_hair_and_clothes(given, albedo, matte, [face(), Face(other.points, 0.7)])
+    both = with_hair_and_clothes(
+        given, albedo, matte, heads_in(albedo, matte, [face(), Face(other.points, 0.7)])
+    )
     torch.testing.assert_close(both, sure)
 
 
 def test_a_bald_head_and_rough_hair_stay() -> None:
     given = torch.full((1, 1, SIDE, SIDE), 0.4)
     albedo, matte = head(SKIN)
-    torch.testing.assert_close(with_hair_and_clothes(given, albedo, matte, [face()]), given)
+    torch.testing.assert_close(
+        with_hair_and_clothes(given, albedo, matte, heads_in(albedo, matte, [face()])), given
+    )
     albedo, matte = head(BROWN)
     rough = torch.full_like(given, 0.9)
-    torch.testing.assert_close(with_hair_and_clothes(rough, albedo, matte, [face()]), rough)
+    torch.testing.assert_close(
+        with_hair_and_clothes(rough, albedo, matte, heads_in(albedo, matte, [face()])), rough
+    )
 
 
 def test_a_head_upside_down_has_its_hair_below() -> None:
     albedo, matte = head(BROWN)
     matte = torch.ones_like(matte)
-    found = with_hair_and_clothes(torch.full((1, 1, SIDE, SIDE), 0.4), albedo, matte, [face(math.pi)])[0, 0]
+    found = with_hair_and_clothes(
+        torch.full((1, 1, SIDE, SIDE), 0.4), albedo, matte, heads_in(albedo, matte, [face(math.pi)])
+    )[0, 0]
     assert float(found[94, 64]) > 0.72
     assert float(found[10, 64]) == pytest.approx(CLOTH, abs=0.02)  # below the chin
 
@@ -117,5 +129,7 @@ def test_a_head_upside_down_has_its_hair_below() -> None:
 def test_pictures_without_a_face_and_faces_outside_change_nothing(shape: tuple[int, int]) -> None:
     given, albedo = torch.full((1, 1, *shape), 0.4), torch.full((1, 3, *shape), 0.2)
     matte = torch.ones(1, 1, *shape)
-    assert with_hair_and_clothes(given, albedo, matte, []) is given
-    torch.testing.assert_close(with_hair_and_clothes(given, albedo, matte, [face()]), given)
+    assert with_hair_and_clothes(given, albedo, matte, heads_in(albedo, matte, [])) is given
+    torch.testing.assert_close(
+        with_hair_and_clothes(given, albedo, matte, heads_in(albedo, matte, [face()])), given
+    )

@@ -22,7 +22,7 @@ from platelight.client.keys import (
 )
 from platelight.client.samehost import is_loopback
 from platelight.commands.options import Parser
-from platelight.protocol.errors import ConnectionFailed, InputError
+from platelight.protocol.errors import ConnectionFailed, InputError, InsecureKeys
 from platelight.server.gate import ALLOWED, allow, disallow, read_allowed
 
 
@@ -110,7 +110,7 @@ def _reached() -> str:
     """Where other machines reach this one's server, as far as it is known here; by which name, they know."""
     try:
         endpoint = read_connection().endpoint
-    except ConnectionFailed:
+    except (ConnectionFailed, InsecureKeys):
         return "tcp://HOST:5599"
     host, port = check_address(endpoint)
     inside = is_loopback(endpoint) or host in ("0.0.0.0", "::")  # as servers of earlier versions wrote it

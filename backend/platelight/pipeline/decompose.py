@@ -25,7 +25,7 @@ from platelight.pipeline.hair import darkened_hair, dulled_hair
 from platelight.pipeline.networks import Networks, in_passes, predict_light, predict_normal, read_again
 from platelight.pipeline.neutral import GROWN, NEUTRAL
 from platelight.pipeline.paint import evened
-from platelight.pipeline.people import with_hair_and_clothes
+from platelight.pipeline.people import heads_in, with_hair_and_clothes
 from platelight.pipeline.relief import turned_by_shading
 from platelight.pipeline.resample import Guided, Window, fov_of, middle_of, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, put, tensor_of, unit
@@ -38,7 +38,7 @@ from platelight.protocol.requests import Decompose
 # docs/training.md has the figures by which it was chosen.
 CAST_TRUST = 0.25
 BRIGHT, LARGEST_ALBEDO = 0.98, 0.92  # fresh snow reflects 0.9; the brightest two percent may be glints
-DAZZLING = 30.0  # times the square of the mean root: nothing lit reaches it
+DAZZLING = 30.0  # times the square of the mean root: but for a rim on black, nothing lit reaches it
 VEIL = 0.03  # of white light, which a rough dielectric (f0 = 0.04) reflects beside its paint
 LEAST_LEFT = 1 / 3  # of what is nearly black: its hue is mostly noise
 USUAL_BRIGHT, MOST_BRIGHTENED = 0.7, 1.6  # white cloth and paper; dark subjects stay dark
@@ -244,8 +244,9 @@ def decompose(
 
     with networks.half_precision():
         specular = in_passes(finish, working, small_plate, small_matte, normal, small_albedo)
-    roughness = with_hair_and_clothes(specular[:, :1], small_albedo, small_matte, faces)
-    f0 = dulled_hair(specular[:, 1:], small_albedo, small_matte, faces)
+    heads = heads_in(small_albedo, small_matte, faces)
+    roughness = with_hair_and_clothes(specular[:, :1], small_albedo, small_matte, heads)
+    f0 = dulled_hair(specular[:, 1:], small_matte, heads)
     view = view_through(window, (height, width), request.fov, size).to(normal.device)
     f0 = no_brighter_than_seen(f0, roughness, normal, small_plate, inferred, view)
     check_cancelled(cancelled)
@@ -297,8 +298,8 @@ def normalized(
 
 
 def exposure_over(plate: Large, matte: Large) -> Tensor:
-    """``exposure_of`` in bands, at any scale: of what glints or shines itself, a lamp in the picture, no more counts than ``DAZZLING``
-    times what is usual."""
+    """``exposure_of`` in bands and at any scale. What glints or shines itself, a lamp in the picture, counts as ``DAZZLING`` times what is
+    usual at most; pictures that networks are trained on have no lamps in them."""
 
     def summed(brightest: float, power: float = 1.0) -> Tensor:
         sums = []

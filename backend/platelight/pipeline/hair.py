@@ -18,7 +18,7 @@ from torch import Tensor
 from platelight.models.networks import FLOOR, luminance
 from platelight.pipeline.faces import Face
 from platelight.pipeline.form import Array, array_of, facing
-from platelight.pipeline.people import Head, hair_over, heads_in, smooth_step
+from platelight.pipeline.people import Head, hair_over, heads_in, no_skin, smooth_step
 from platelight.pipeline.resample import fitted, resize
 
 Mask = npt.NDArray[np.bool_]
@@ -45,21 +45,19 @@ def darkened_hair(
     target = fitted(size, SIDE)
     scale = np.array([target[1] / size[1], target[0] / size[0]])
     small = resize(plate.clamp_min(0), target)
-    albedo = resize(torch.log(plate.clamp_min(0) + FLOOR) + reflectance, target)
-    cover = resize(matte, target)[0, 0].float().cpu().numpy()
-    seen = array_of(torch.log(luminance(small) + FLOOR))
-    level = array_of(albedo.mean(1, keepdim=True))
+    albedo = torch.exp(resize(torch.log(plate.clamp_min(0) + FLOOR) + reflectance, target))
+    small_matte = resize(matte, target)
+    cover = small_matte[0, 0].float().cpu().numpy()
+    heads = heads_in(albedo, small_matte, [face.scaled(scale) for face in faces])
+    # Both by luminance, or a color would tell of another level.
+    seen, level = (array_of(torch.log(luminance(image) + FLOOR)) for image in (small, albedo))
     ways = facing(normal, target)
-    paint = np.maximum(albedo[0].permute(1, 2, 0).float().cpu().numpy(), math.log(0.01))
     change = np.zeros(target, np.float32)
-    for face in faces:
-        head = Head.of(face.scaled(scale), paint, cover)
-        if head is None:
-            continue
+    for head in heads:
         against, known = _against_skin(head.skin, cover > 0.5, seen, ways)
         # Told by what it shows, too: paint in the networks' albedo may be that of skin.
         darker = head.beside * smooth_step(-against, *DARKER)
-        hair = head.hair(cover, np.maximum(head.other, darker))
+        hair = np.minimum(head.hair(cover, np.maximum(head.other, darker)), no_skin(heads))
         sure = (hair > SURE) & known
         if sure.sum() < FEW:
             continue
@@ -71,13 +69,12 @@ def darkened_hair(
     return reflectance + resize(torch.from_numpy(change)[None, None].to(reflectance), size)
 
 
-def dulled_hair(f0: Tensor, albedo: Tensor, matte: Tensor, faces: list[Face]) -> Tensor:
-    """The reflectivity (1, 1, h, w) of hair: what a strand reflects falls on others, and its light on none of them in their shade.
+def dulled_hair(f0: Tensor, matte: Tensor, heads: list[Head]) -> Tensor:
+    """The reflectivity (1, 1, h, w) with that of hair: what a strand reflects falls on others, and lies in their shade.
 
     Args:
-        albedo: (1, 3, h, w), linear. matte: (1, 1, h, w). faces: with points in pixels of this size.
+        matte: (1, 1, h, w). heads: of this size.
     """
-    heads = heads_in(albedo, matte, faces)
     if not heads:
         return f0
     hair = torch.from_numpy(hair_over(heads, matte))[None, None].to(f0)
@@ -85,7 +82,7 @@ def dulled_hair(f0: Tensor, albedo: Tensor, matte: Tensor, faces: list[Face]) ->
 
 
 def _against_skin(skin: Mask, inside: Mask, seen: Array, ways: Array) -> tuple[Array, Mask]:
-    """Log luminance (h, w) over that of a face's skin of the same normal, and where that is known: where some skin faces so."""
+    """Log luminance (h, w) over that of a face's skin of the nearest normals, and where those are near enough to tell."""
     against, known = np.zeros(seen.shape), np.zeros(seen.shape, np.bool_)
     skins = np.flatnonzero(skin)
     if len(skins) < FEW:
@@ -95,7 +92,7 @@ def _against_skin(skin: Mask, inside: Mask, seen: Array, ways: Array) -> tuple[A
     weight = np.exp((alike - 1) / ALIKE**2)
     against[inside] = seen[inside] - weight @ seen.ravel()[skins] / weight.sum(1)
     known[inside] = alike.max(1) > CLOSEST
-    return against * known, known
+    return against, known
 
 
 __all__ = ["darkened_hair", "dulled_hair"]

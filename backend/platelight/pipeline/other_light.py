@@ -15,7 +15,7 @@ normal along the surface: A in the plate, B in the new light. Both are those of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,20 +26,21 @@ from platelight.models.form import SIDE, blurred, fit, slope, trust_of
 from platelight.models.networks import MIDDLE, luminance
 from platelight.pipeline.resample import enlarged, fitted, resize
 from platelight.pipeline.room import Large
+from platelight.shading import doubt
 
 RELIEF = 0.2  # r above
 STEEPEST = 2.0  # a gradient of log shading: what is steeper is the edge of a shadow
 MOST = 1.2  # exponent of the cavity map
-OWN, FADED = (
-    0.8,
-    0.8,
-)  # share of the plate's detail in the same light; mean of |A - B|² where it is a third of that
+OWN = 0.8  # share of the plate's detail in the same light
+FADED = 0.8  # mean of |A - B|² where it is a third of that
 LEAST = 0.02  # a share that is not worth the time
 FINE = 0.05  # of the subject's size: what is broader is the render's
 FARTHEST = 1.5  # a change of the logarithm
-FEW, FLAT = 32, 0.1  # pixels; deviation of normals
+# Of places and of normals' deviation: less does not tell where light comes from.
+FEW, FLAT = 32, 0.1
 KNOWN = 0.02  # of a blur's weight: with less of the subject around nothing is known of what is broad
 DARK_PAINT, DARK = 0.01, 2e-3  # albedo; a normalized picture
+LEAST_PAINT = 1e-3  # that what is black has a ratio
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,31 @@ class Change:
 
     exponent: Tensor
     share: float
+
+
+def in_doubt(cut: Mapping[str, Large], sharp: Large, paint: Large) -> tuple[Large, Change]:
+    """A diffuse pass as the refiner gets it: in doubt as its normals are, with as much of the cavity map as holds; and what changes.
+
+    Args:
+        cut: foreground, matte, normal, albedo, and cavity if there is one. sharp: the pass (1, 3, H, W). paint: what it was lit with.
+    """
+    least = fitted((sharp.shape[-2], sharp.shape[-1]), doubt.SIDE)
+    small = (resize(image, least) for image in (sharp, paint, cut["normal"], cut["matte"]))
+    softening = doubt.softening(*small)
+    change = change_of_light(cut["foreground"], cut["albedo"], sharp, paint, cut["normal"], cut["matte"])
+    size = (sharp.shape[-2], sharp.shape[-1])
+
+    def rows(top: int, bottom: int) -> Tensor:
+        lit, painted, normal = (image.rows(top, bottom) for image in (sharp, paint, cut["normal"]))
+        soft = doubt.softened(lit, painted, normal, softening)
+        if "cavity" not in cut:
+            return soft
+        # Of paint as it is lit, which is white at most.
+        deep = cut["cavity"].rows(top, bottom) ** enlarged(change.exponent, size, top, bottom)
+        held = (cut["albedo"].rows(top, bottom) * deep).clamp(0, 1)
+        return soft * (held + LEAST_PAINT) / (painted + LEAST_PAINT)
+
+    return Large(rows, sharp.shape, sharp.bands), change
 
 
 def change_of_light(
@@ -124,4 +150,4 @@ def own_detail(plate: Large, made: Large, matte: Large, share: float) -> Callabl
     return change
 
 
-__all__ = ["Change", "change_of_light", "gradient", "own_detail"]
+__all__ = ["Change", "change_of_light", "gradient", "in_doubt", "own_detail"]

@@ -93,31 +93,40 @@ class Head:
 
 
 def heads_in(albedo: Tensor, matte: Tensor, faces: list[Face]) -> list[Head]:
-    """The heads of faces that are large enough to tell; arguments as below."""
+    """The heads of faces that are large enough to tell.
+
+    Args:
+        albedo: (1, 3, h, w), linear. matte: (1, 1, h, w). faces: with points in pixels of this size.
+    """
+    if not faces:
+        return []
     paint = np.log(np.maximum(albedo[0].permute(1, 2, 0).float().cpu().numpy(), 0.01))
     cover = matte[0, 0].float().cpu().numpy()
     return [head for face in faces if (head := Head.of(face, paint, cover)) is not None]
 
 
+def no_skin(heads: list[Head]) -> Array:
+    """How surely each pixel (h, w) lies beside all faces: skin of one in front of another's hair is none."""
+    return np.asarray(np.min([head.doubted(head.beside) for head in heads], axis=0))
+
+
 def hair_over(heads: list[Head], matte: Tensor) -> Array:
-    """How surely each pixel (h, w) is anybody's hair; skin of one in front of another's is none."""
+    """How surely each pixel (h, w) is anybody's hair."""
     cover = matte[0, 0].float().cpu().numpy()
-    beside = np.min([head.doubted(head.beside) for head in heads], axis=0)
-    return np.asarray(np.minimum(np.max([head.hair(cover) for head in heads], axis=0), beside), np.float32)
+    hair = np.max([head.hair(cover) for head in heads], axis=0)
+    return np.asarray(np.minimum(hair, no_skin(heads)), np.float32)
 
 
-def with_hair_and_clothes(roughness: Tensor, albedo: Tensor, matte: Tensor, faces: list[Face]) -> Tensor:
+def with_hair_and_clothes(roughness: Tensor, albedo: Tensor, matte: Tensor, heads: list[Head]) -> Tensor:
     """Roughness (1, 1, h, w) that is at least that of hair where hair is, and of cloth where people wear it.
 
     Args:
-        albedo: (1, 3, h, w), linear. matte: (1, 1, h, w). faces: with points in pixels of this size.
+        albedo: (1, 3, h, w), linear. matte: (1, 1, h, w). heads: of this size.
     """
-    heads = heads_in(albedo, matte, faces)
     if not heads:
         return roughness
     cover = matte[0, 0].float().cpu().numpy()
     hair = hair_over(heads, matte)
-    beside = np.min([head.doubted(head.beside) for head in heads], axis=0)
     # One's clothes may lie behind another's face: skin of any is none.
     other = np.min([head.doubted(head.other) for head in heads], axis=0)
     worn = smooth_step(np.log(np.maximum(albedo[0].amax(0).float().cpu().numpy(), 0.01)), *np.log(DARK))
@@ -130,7 +139,7 @@ def with_hair_and_clothes(roughness: Tensor, albedo: Tensor, matte: Tensor, face
         ],
         axis=0,
     )
-    cloth = np.minimum(cloth, beside)
+    cloth = np.minimum(cloth, no_skin(heads))
     for share, rough in ((hair, HAIR), (cloth, CLOTH)):
         surely = torch.from_numpy(share.astype(np.float32))[None, None].to(roughness)
         roughness = torch.maximum(roughness, torch.lerp(roughness, torch.full_like(roughness, rough), surely))
@@ -142,4 +151,13 @@ def smooth_step(value: Array, low: float, high: float) -> Array:
     return np.asarray(at * at * (3 - 2 * at))
 
 
-__all__ = ["CLOTH", "HAIR", "Head", "hair_over", "heads_in", "smooth_step", "with_hair_and_clothes"]
+__all__ = [
+    "CLOTH",
+    "HAIR",
+    "Head",
+    "hair_over",
+    "heads_in",
+    "no_skin",
+    "smooth_step",
+    "with_hair_and_clothes",
+]

@@ -16,23 +16,21 @@ import torch
 from torch import Tensor
 
 from platelight.models.tone import tally, tone
-from platelight.pipeline import resample
 from platelight.pipeline.decompose import check_cancelled, exposure_over, guide_of
 from platelight.pipeline.lamps import lamp_passes
 from platelight.pipeline.lights import shares
 from platelight.pipeline.networks import REFINED_SIDE, Networks, in_passes
-from platelight.pipeline.other_light import LEAST, change_of_light, own_detail
-from platelight.pipeline.resample import Guided, fitted, resize, subject_window
+from platelight.pipeline.other_light import LEAST, in_doubt, own_detail
+from platelight.pipeline.resample import Guided, resize, subject_window
 from platelight.pipeline.room import UNBOUNDED, Large, Room, clean, put, tensor_of
 from platelight.pipeline.shadows import shadowed
 from platelight.pipeline.subject import MOST, Band, Kept, Map, Maps, Target
 from platelight.protocol.errors import InputError
 from platelight.protocol.requests import Refine, Relight, maps_of
-from platelight.shading import doubt, parallel
+from platelight.shading import parallel
 from platelight.shading.environment import enlarged, expose, rotate, sample
 from platelight.shading.integrate import shade, view_directions
 
-LEAST_PAINT = 1e-3
 REFINED = 0.7
 """Share of what is refined in what is returned: the render and what RenderNet makes of it are wrong in ways of their own, and their mean is
 less wrong than both (docs/training.md has the figures)."""
@@ -92,14 +90,6 @@ class Passes:
         return tensor_of(self.maps[1][top:bottom], self.device)
 
 
-def softening(
-    diffuse: Tensor | Large, paint: Tensor | Large, normal: Tensor | Large, matte: Tensor | Large
-) -> Tensor:
-    """As :func:`doubt.softening`, of planes (1, C, H, W) of any size."""
-    least = fitted((diffuse.shape[-2], diffuse.shape[-1]), doubt.SIDE)
-    return doubt.softening(*(resize(image, least) for image in (diffuse, paint, normal, matte)))
-
-
 def tally_over(image: Large, matte: Large) -> Tensor:
     """:func:`tone.tally` in bands."""
     return torch.stack([tally(band, matte.rows(top, bottom)) for top, bottom, band in image]).sum(0)
@@ -128,20 +118,7 @@ def refined(
         return Large(lambda a, b: rows(window.top + a, window.top + b)[..., columns], (1, 3, *size), bands)
 
     sharp, specular, paint = part(passes.diffuse), part(passes.specular), part(maps.paint)
-    change = softening(sharp, paint, cut["normal"], matte)
-    other = change_of_light(cut["foreground"], cut["albedo"], sharp, paint, cut["normal"], matte)
-
-    def soft(top: int, bottom: int) -> Tensor:
-        lit, painted, normal = (image.rows(top, bottom) for image in (sharp, paint, cut["normal"]))
-        softer = doubt.softened(lit, painted, normal, change)
-        if "cavity" not in cut:
-            return softer
-        # Of paint as it is lit, which is white at most.
-        deep = cut["cavity"].rows(top, bottom) ** resample.enlarged(other.exponent, size, top, bottom)
-        held = (cut["albedo"].rows(top, bottom) * deep).clamp(0, 1)
-        return softer * (held + LEAST_PAINT) / (painted + LEAST_PAINT)
-
-    diffuse = Large(soft, (1, 3, *size), bands)
+    diffuse, change = in_doubt(cut, sharp, paint)
     given = Large(lambda a, b: sharp.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
     render = Large(lambda a, b: diffuse.rows(a, b) + specular.rows(a, b), (1, 3, *size), bands)
     bright, gain = exposure_over(cut["foreground"], matte), exposure_over(render, matte)
@@ -153,8 +130,9 @@ def refined(
         relit = networks.render.predict(p, m, n, a, d, s)
         return torch.log((relit + 1e-4) / (d + s + 1e-4))
 
+    seen = times(cut["foreground"], bright)
     inputs = (
-        times(cut["foreground"], bright), matte, cut["normal"], cut["albedo"], times(diffuse, gain),
+        seen, matte, cut["normal"], cut["albedo"], times(diffuse, gain),
         times(specular, gain),
     )  # fmt: skip
     with networks.half_precision():
@@ -174,8 +152,8 @@ def refined(
         put(into, top, relit(top, bottom))
     made = Large(lambda a, b: tensor_of(into[a:b], maps.device), (1, 3, *size), bands)
     detail = None
-    if strength * other.share > LEAST:
-        detail = own_detail(inputs[0], times(made, gain), matte, strength * other.share)
+    if strength * change.share > LEAST:
+        detail = own_detail(seen, times(made, gain), matte, strength * change.share)
     sums = []
     for top, bottom in bands:
         band = made.rows(top, bottom)

@@ -73,8 +73,8 @@ Faces = Annotated[
     Literal["off", "on"],
     Meta(
         title="Faces",
-        description="faces that are found get the form of a face; off leaves all form to shading, which serves masks, "
-        "reliefs and hands before a face",
+        description="faces that are found get the form of a face, and hair and clothes about them their paint and finish; off serves "
+        "masks, reliefs and hands before a face",
     ),
 ]
 Rotation = Annotated[
@@ -95,7 +95,7 @@ Strength = Annotated[
         ge=0.0,
         le=1.0,
         title="Refinement",
-        description="how much of the neural refiner's change is applied, 0 to 1",
+        description="how far the neural refiner mends the physical render, 0 to 1",
     ),
 ]
 CompositeOnly = Annotated[

@@ -140,9 +140,8 @@ def _tell(own: ConnectionInfo, path: Path) -> bool:
 
 def _remove_connection(own: ConnectionInfo, path: Path) -> None:
     with contextlib.suppress(FileNotFoundError, PlatelightError):
-        if (
-            read_connection(path) == own
-        ):  # another server, or another machine's, may have written its own by now
+        # Another server, or another machine's, may have written its own by now.
+        if read_connection(path) == own:
             path.unlink()
 
 

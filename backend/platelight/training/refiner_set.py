@@ -25,12 +25,13 @@ from platelight.images.atomic import write_bytes
 from platelight.models.networks import exposure_of, unit_normal
 from platelight.pipeline.decompose import decompose
 from platelight.pipeline.networks import Networks
-from platelight.pipeline.relight import physical, softening
-from platelight.pipeline.room import UNBOUNDED
+from platelight.pipeline.other_light import in_doubt
+from platelight.pipeline.relight import physical
+from platelight.pipeline.resample import Window
+from platelight.pipeline.room import UNBOUNDED, Large
 from platelight.pipeline.subject import Maps
 from platelight.protocol.errors import Cancelled, InputError
 from platelight.protocol.requests import Decompose, Relight, maps_of
-from platelight.shading import doubt
 from platelight.training.materials import Surface
 from platelight.training.pictures import Batch, Maker, Passes
 
@@ -62,10 +63,13 @@ def taken_apart(networks: Networks, plate: Tensor, matte: Tensor) -> Maps:
     return Maps.of(planes, torch.device("cpu"), UNBOUNDED, maps_of(Relight()))
 
 
-def in_doubt(diffuse: Tensor, maps: dict[str, Tensor]) -> Tensor:
+def doubted(diffuse: Tensor, maps: Maps) -> Tensor:
     """A diffuse pass (1, 3, H, W) of whole maps as the refiner gets it."""
-    paint, normal = maps["albedo"], maps["normal"]
-    return doubt.softened(diffuse, paint, normal, softening(diffuse, paint, normal, maps["matte"]))
+    height, width = maps.size
+    window, bands = Window(0, 0, height, width), [(0, height)]
+    cut = {name: maps.cut(name, window, bands) for name in maps.planes}
+    sharp = Large(lambda a, b: diffuse[..., a:b, :], tuple(diffuse.shape), bands)
+    return in_doubt(cut, sharp, Large(maps.paint, tuple(diffuse.shape), bands))[0].rows(0, height)
 
 
 @torch.no_grad()
@@ -88,7 +92,7 @@ def rehearsed(networks: Networks, batch: Batch, targets: int) -> dict[str, Tenso
         whole = maps.whole()
         cover, bare = whole["matte"], whole["foreground"]
         lit = torch.cat([torch.cat(physical(whole, light[None], Relight().fov), 1) for light in its])
-        lit[:, :3] = torch.cat([in_doubt(one, whole) for one in lit[:, :3].split(1)])
+        lit[:, :3] = torch.cat([doubted(one, maps) for one in lit[:, :3].split(1)])
         gain = exposure_of(lit[:, :3] + lit[:, 3:], cover.expand(targets, -1, -1, -1))
         rows.append(
             {

@@ -93,7 +93,7 @@ class RenderStage(Stage):
         render, specular = given.diffuse + given.specular, given.specular
         with half_precision(batch.plate.device):
             relit = net.predict(batch.plate, batch.matte, given.normal, given.albedo, given.diffuse, specular)
-        # As in use. Both are at the exposure of the target: albedo has no absolute scale in a photograph.
+        # In the render's tone, as in use. Both are at the exposure of the target: albedo has no absolute scale in a photograph.
         relit = relit * tone(tally(render, batch.matte), tally(relit, batch.matte))
         seen, truth = encode(relit) * batch.matte, encode(batch.target) * batch.matte
         physical = encode(render) * batch.matte
