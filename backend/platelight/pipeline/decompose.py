@@ -301,17 +301,20 @@ def exposure_over(plate: Large, matte: Large) -> Tensor:
     """``exposure_of`` in bands and at any scale. What glints or shines itself, a lamp in the picture, counts as ``DAZZLING`` times what is
     usual at most; pictures that networks are trained on have no lamps in them."""
 
-    def summed(brightest: float, power: float = 1.0) -> Tensor:
-        sums = []
+    def summed(brightest: float) -> tuple[Tensor, float]:
+        """Sums of luminance, its square root and the matte; and the largest luminance."""
+        sums, largest = [], 0.0
         for top, bottom, band in plate:
             cover = matte.rows(top, bottom)
-            seen = luminance(band.clamp(0, brightest)) ** power
-            sums.append(torch.cat([seen * cover, cover], 1).sum((0, 2, 3)).double())
-        return torch.stack(sums).sum(0)
+            seen = luminance(band.clamp(0, brightest))
+            sums.append(torch.cat([seen * cover, seen.sqrt() * cover, cover], 1).sum((0, 2, 3)).double())
+            largest = max(largest, float(seen.max()))
+        return torch.stack(sums).sum(0), largest
 
-    roots, weight = summed(math.inf, 0.5)
-    usual = float(roots / weight.clamp_min(1e-12)) ** 2
-    total, weight = summed(DAZZLING * usual)
+    (total, roots, weight), largest = summed(math.inf)
+    dazzling = DAZZLING * float(roots / weight.clamp_min(1e-12)) ** 2
+    if largest > dazzling:
+        (total, _, weight), _ = summed(dazzling)
     return exposure_of_sums(total, weight).float().view(1, 1, 1, 1)
 
 

@@ -163,11 +163,8 @@ def refined(
     # Its tone is known when all of it is.
     level = tone(tally_over(times(given, gain), matte), torch.stack(sums).sum(0))
     for top, bottom in bands:
-        put(
-            into,
-            top,
-            torch.lerp(given.rows(top, bottom), tensor_of(into[top:bottom], maps.device) * level, REFINED),
-        )
+        mended = tensor_of(into[top:bottom], maps.device) * level
+        put(into, top, torch.lerp(given.rows(top, bottom), mended, REFINED))
 
 
 def _behind(
